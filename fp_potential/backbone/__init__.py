@@ -1,0 +1,1 @@
+"""Geometry -> equivariant features h_i: the MACE family in plain torch."""

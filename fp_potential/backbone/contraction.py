@@ -1,0 +1,62 @@
+"""Symmetric contraction: equivariant polynomials of the messages up to a correlation order (the product basis).
+
+    B^{LM}_c = sum_nu sum_k w^nu_{z,k,c} sum_{mono} U^nu_{mono, M, k} prod_{s in mono} A_{s c},
+
+with U over symmetric monomials, so every product is formed once (Batatia et al., NeurIPS 2022, eq. 10–11).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..nets import EquivariantLinear
+from .coupling import symmetric_basis
+
+
+class HomogeneousContraction(nn.Module):
+    """The terms of one order nu: messages with l <= ``max_ell`` -> features with l <= ``l_out``."""
+
+    def __init__(self, max_ell: int, l_out: int, channels: int, order: int, n_elements: int) -> None:
+        super().__init__()
+        self.order = order
+        per_l = [symmetric_basis(max_ell, ell, order) for ell in range(l_out + 1)]
+        self.sizes = [b.shape[2] for _, b in per_l]
+        self.register_buffer("monomials", torch.tensor(per_l[0][0].T.copy()), persistent=False)
+        basis = [torch.tensor(b).permute(1, 2, 0).reshape(-1, b.shape[0]) for _, b in per_l]
+        self.register_buffer("basis", torch.cat(basis), persistent=False)
+        self.weight = nn.Parameter(torch.cat([torch.randn(n_elements, k, channels) / k for k in self.sizes], dim=1))
+
+    def forward(self, messages: Tensor, species: Tensor) -> Tensor:
+        """``(n, (max_ell+1)², C)`` -> ``(n, (l_out+1)², C)``."""
+        n, c = messages.shape[0], messages.shape[2]
+        product = messages.index_select(1, self.monomials[0])
+        for factor in range(1, self.order):
+            product = product * messages.index_select(1, self.monomials[factor])
+        terms = torch.matmul(self.basis.to(messages.dtype), product)
+        weight = self.weight[species]
+        parts: list[Tensor] = []
+        row, column = 0, 0
+        for ell, k in enumerate(self.sizes):
+            block = terms[:, row : row + (2 * ell + 1) * k].reshape(n, 2 * ell + 1, k, c)
+            parts.append((block * weight[:, None, column : column + k]).sum(2))
+            row += (2 * ell + 1) * k
+            column += k
+        return torch.cat(parts, dim=1)
+
+
+class ProductBasis(nn.Module):
+    """Symmetric contraction summed over orders 1 … ``correlation``, then a linear map."""
+
+    def __init__(self, max_ell: int, l_out: int, channels: int, correlation: int, n_elements: int) -> None:
+        super().__init__()
+        self.first = HomogeneousContraction(max_ell, l_out, channels, 1, n_elements)
+        self.higher = nn.ModuleList(
+            HomogeneousContraction(max_ell, l_out, channels, nu, n_elements) for nu in range(2, correlation + 1)
+        )
+        self.linear = EquivariantLinear(l_out, channels, channels)
+
+    def forward(self, messages: Tensor, species: Tensor) -> Tensor:
+        """``(n, (max_ell+1)², C)`` -> ``(n, (l_out+1)², C)``."""
+        out = self.first(messages, species)
+        for contraction in self.higher:
+            out = out + contraction(messages, species)
+        return self.linear(out, species)

@@ -1,0 +1,92 @@
+"""Message: equivariant convolution of neighbours' features, without ever storing a product per edge and component.
+
+For receiver i and coupling path (l1, l2, l3)
+
+    A_i^{l3 m3} = 1/N_avg sum_{m1 m2} C^{l1 l2 l3}_{m1 m2 m3} [ sum_j Y_{l2 m2}(r_ij) R_path(r_ij) h_j^{l1 m1} ].
+
+The bracket is a matrix product over the neighbours j of i (padded to the longest list), done per (l1, l2); the coupling
+is applied once per atom afterwards.  Conventions are those of MACE's density-residual interactions
+(Batatia et al., NeurIPS 2022).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..nets import EquivariantLinear
+from .coupling import clebsch_gordan
+from .neighbours import Neighbours
+from .radial import RadialNetwork
+
+
+class Interaction(nn.Module):
+    """Convolution of features with l <= ``l_in`` into l <= ``max_ell``, followed by a linear map."""
+
+    def __init__(
+        self, l_in: int, max_ell: int, channels: int, radial_sizes: list[int], avg_num_neighbors: float
+    ) -> None:
+        super().__init__()
+        self.l_in, self.max_ell, self.channels = l_in, max_ell, channels
+        self.inverse_neighbours = 1.0 / avg_num_neighbors
+        # (l1, l2) blocks in the order of the radial network's output; each holds the l3 it can reach
+        self.blocks = [(l1, l2) for l2 in range(max_ell + 1) for l1 in range(l_in + 1)]
+        targets = {
+            (l1, l2): [l3 for l3 in range(abs(l1 - l2), min(l1 + l2, max_ell) + 1) if (l1 + l2 + l3) % 2 == 0]
+            for l1, l2 in self.blocks
+        }
+        self.paths_per_block = [len(targets[b]) for b in self.blocks]
+        n_paths = sum(self.paths_per_block)
+        into = [sum(l3 in targets[b] for b in self.blocks) for l3 in range(max_ell + 1)]
+        self.paths_into = into
+        offsets = [0]
+        for l3 in range(max_ell + 1):
+            offsets.append(offsets[-1] + (2 * l3 + 1) * into[l3])
+        width = sum((2 * l1 + 1) * (2 * l2 + 1) * len(targets[(l1, l2)]) for l1, l2 in self.blocks)
+        coupling = torch.zeros(offsets[-1], width, dtype=torch.float64)
+        used = [0] * (max_ell + 1)
+        column = 0
+        for l1, l2 in self.blocks:
+            n3, d1, d2 = len(targets[(l1, l2)]), 2 * l1 + 1, 2 * l2 + 1
+            for t, l3 in enumerate(targets[(l1, l2)]):
+                cg = clebsch_gordan(l1, l2, l3)
+                for m3 in range(2 * l3 + 1):
+                    row = offsets[l3] + m3 * into[l3] + used[l3]
+                    for m2 in range(d2):
+                        for m1 in range(d1):
+                            coupling[row, column + (m2 * n3 + t) * d1 + m1] = cg[m1, m2, m3]
+                used[l3] += 1
+            column += d2 * n3 * d1
+        self.register_buffer("coupling", coupling, persistent=False)
+        self.linear_up = EquivariantLinear(l_in, channels, channels)
+        self.radial = RadialNetwork([*radial_sizes, n_paths * channels])
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(n * channels, channels)) for n in into])
+        self.scales = [1.0 / math.sqrt(n * channels) for n in into]
+
+    def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> Tensor:
+        """Features of all atoms ``(n_total, (l_in+1)², C)`` -> messages of owned ones ``(n, (max_ell+1)², C)``."""
+        c = self.channels
+        n, width = neighbours.sender.shape[0], neighbours.sender.shape[1]
+        radial = self.radial(neighbours.radial)
+        padded = torch.zeros([n * width, radial.shape[1]], dtype=radial.dtype, device=radial.device)
+        padded = padded.index_copy(0, neighbours.slot, radial)
+        sent = self.linear_up(h, species).index_select(0, neighbours.sender.reshape(-1))
+        blocks: list[Tensor] = []
+        start = 0
+        for index, (l1, l2) in enumerate(self.blocks):
+            n3 = self.paths_per_block[index]
+            d1, d2 = 2 * l1 + 1, 2 * l2 + 1
+            weight = padded[:, start * c : (start + n3) * c].reshape(-1, n3, 1, c)
+            start += n3
+            product = (weight * sent[:, None, l1 * l1 : (l1 + 1) * (l1 + 1)]).reshape(n, width, n3 * d1 * c)
+            y = neighbours.harmonics[:, l2 * l2 : (l2 + 1) * (l2 + 1)]
+            blocks.append(torch.bmm(y, product).reshape(n, d2 * n3 * d1, c))
+        coupled = torch.matmul(self.coupling.to(h.dtype), torch.cat(blocks, dim=1))
+        outputs: list[Tensor] = []
+        row = 0
+        for ell, weight in enumerate(self.weights):
+            paths = self.paths_into[ell]
+            block = coupled[:, row : row + (2 * ell + 1) * paths].reshape(n, 2 * ell + 1, paths * c)
+            row += (2 * ell + 1) * paths
+            outputs.append(torch.matmul(block, weight * (self.scales[ell] * self.inverse_neighbours)))
+        return torch.cat(outputs, dim=1)

@@ -1,0 +1,168 @@
+"""TorchScript archives of models: the only Python file that calls torch.jit.
+
+An archive holds the scripted model and one JSON file of metadata (`METADATA_FILE`); the LAMMPS plugin reads the same
+keys.
+"""
+
+import json
+import platform
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import __version__
+from .communication import load_operators
+from .graph import Graph
+from .model import FixedPointPotential
+from .options import SCFOptions
+
+FORMAT = "fp_potential"
+FORMAT_VERSION = 1
+METADATA_FILE = "metadata.json"
+
+#: outputs of an exported model; energies are float64, everything else has the model's dtype unless said
+OUTPUTS = {
+    "energy": "(B,) potential energy E_c, or Omega_c = E_c + mu Q at constant Fermi level, eV, all ranks",
+    "forces": "(n_total, 3) -d energy / d positions, this rank's part for owned and ghost atoms, eV/Å",
+    "strain_gradient": "(B, 3, 3) d energy / d strain, eV, all ranks; stress = this / volume",
+    "atomic_energies": "(n,) energy per owned atom, eV",
+    "density": "(n, 4) charges and dipoles [q, d_y, d_z, d_x], e and e Å",
+    "potentials": "(n,) potential of the density at the atoms, averaged over their Gaussian, V",
+    "field_features": "(n, m, 4) normalised field features",
+    "energy_local": "(B,) local energy with E0, eV",
+    "energy_nonlocal": "(B,) non-local read-out, eV",
+    "energy_coulomb": "(B,) Coulomb energy, eV",
+    "energy_field": "(B,) energy in the external field, eV",
+    "fermi_level": "(B,) absolute Fermi level, eV",
+    "total_charge": "(B,) e",
+    "dipole": "(B, 3) Cartesian dipole about the origin, e Å",
+    "residual": "(B,) mean SCF residual",
+    "adjoint_residual": "(B,) mean adjoint residual relative to the derivative of the energy",
+    "scf_steps": "(B,) int64, applications of the map",
+    "status": "(B,) int64: 0 converged, 1 step limit, 2 diverged, 3 unstable, 4 charge does not respond",
+    "history": "(applications, B) mean residual of each application",
+}
+
+
+class ExportedModel(nn.Module):
+    """Plain-tensor interface of a `FixedPointPotential`, as the calculator and the LAMMPS plugin call it."""
+
+    def __init__(self, model: FixedPointPotential) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        positions: Tensor,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_shifts: Tensor,
+        batch: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        total_charge: Tensor,
+        fermi_level: Tensor,
+        external_field: Tensor,
+        distributed: bool,
+        num_scf_steps: int,
+        scf_tolerance: float,
+        mixing_parameter: float,
+        solver: str,
+        constant_charge: bool,
+    ) -> dict[str, Tensor]:
+        """Arguments are the fields of `graph.Graph` and of `options.SCFOptions`; results are `OUTPUTS`."""
+        graph = Graph(
+            positions, species, edge_index, edge_shifts, batch, cell, pbc, total_charge, fermi_level, external_field,
+            distributed,
+        )
+        start = torch.zeros([0, 4], dtype=positions.dtype, device=positions.device)
+        return self.model.evaluate(
+            graph, num_scf_steps, scf_tolerance, mixing_parameter, solver, constant_charge, True, True, start
+        )
+
+
+def metadata_of(model: FixedPointPotential, scf: SCFOptions, training: Mapping[str, Any] | None = None) -> dict:
+    """The metadata of a model as written to its archive."""
+    from ase.data import chemical_symbols
+
+    dtype = next(model.parameters()).dtype
+    hidden = model.backbone
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "elements": [chemical_symbols[z] for z in model.elements],
+        "cutoff": model.cutoff,
+        "num_interactions": len(hidden.layers),
+        "comm_width": hidden.channels * (hidden.max_L + 1) ** 2,
+        "units": {"energy": "eV", "length": "Angstrom", "charge": "e"},
+        "dtype": str(dtype).removeprefix("torch."),
+        "scf": scf.model_dump(exclude={"initial_density", "initial_fermi_level", "use_autograd_forces"}),
+        "fermi_level_offset": model.fermi_level_offset,
+        "training": dict(training or {}),
+        "software": {"fp_potential": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def export_model(
+    model: FixedPointPotential,
+    path: str | Path,
+    scf: SCFOptions | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Script ``model`` in its present dtype and write it with its metadata to ``path``, atomically."""
+    path = Path(path)
+    frozen = ExportedModel(model).eval()
+    required = [p.requires_grad for p in frozen.parameters()]
+    frozen.requires_grad_(False)
+    try:
+        scripted = torch.jit.script(frozen)
+    finally:
+        for p, flag in zip(frozen.parameters(), required, strict=True):
+            p.requires_grad_(flag)
+    extra = {METADATA_FILE: json.dumps(metadata_of(model, scf or SCFOptions(), training), indent=1)}
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as handle:
+        temporary = Path(handle.name)
+    try:
+        torch.jit.save(scripted, str(temporary), _extra_files=extra)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_metadata(path: str | Path) -> dict:
+    """Metadata of an archive; raises ``ValueError`` if it is not one this version can run."""
+    return load_model(path)[1]
+
+
+def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptModule, dict]:
+    """The scripted model and its metadata.
+
+    Raises ``FileNotFoundError`` if there is no such file and ``ValueError`` if it is not a model of this package or was
+    written by a newer one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file {path}; make one with `fixedpoint export run/ model.pt`")
+    load_operators()
+    extra = {METADATA_FILE: ""}
+    try:
+        module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+        text = extra[METADATA_FILE]
+        metadata = json.loads(text) if text else {}
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is not a TorchScript model: {str(error).splitlines()[0]}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is not a model of fp_potential (no `{METADATA_FILE}` with format {FORMAT!r}); "
+            "export one with `fixedpoint export run/ model.pt`"
+        )
+    if int(metadata["format_version"]) > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {metadata['format_version']}, this fp_potential {__version__} reads up to "
+            f"{FORMAT_VERSION}; update fp_potential or export the model again"
+        )
+    return module, metadata

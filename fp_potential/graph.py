@@ -1,0 +1,151 @@
+"""Structures as tensors: what every model of this package reads."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Graph(NamedTuple):
+    """A batch of structures with their neighbour lists.
+
+    Rows 0 … n_owned-1 of ``positions`` are atoms of this process, the rest are ghosts (images or atoms of other
+    ranks); in a single process there are no ghosts and ``edge_shifts`` carries the images instead.
+    """
+
+    positions: Tensor  #: (n_total, 3) Å
+    species: Tensor  #: (n_total,) int64, index into the model's list of elements
+    edge_index: Tensor  #: (2, n_edges) int64; row 0 receivers (owned, sorted), row 1 senders
+    edge_shifts: Tensor  #: (n_edges, 3) Å; r_ij = x_j + shift - x_i
+    batch: Tensor  #: (n_owned,) int64, structure of each owned atom (sorted)
+    cell: Tensor  #: (n_graphs, 3, 3) Å, rows are vectors
+    pbc: Tensor  #: (n_graphs, 3) bool
+    total_charge: Tensor  #: (n_graphs,) e
+    fermi_level: Tensor  #: (n_graphs,) eV, absolute; used at constant Fermi level
+    external_field: Tensor  #: (n_graphs, 3) V/Å, gradient F of the potential (physical field E = -F)
+    distributed: bool  #: True where other ranks own other atoms of the same structure
+
+
+def neighbour_list(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Full neighbour list: pairs ``(2, n_edges)`` sorted by receiver and Cartesian shifts ``(n_edges, 3)`` in Å."""
+    import vesin
+
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    cell = np.asarray(cell, dtype=np.float64)
+    box = cell if pbc.any() else np.zeros((3, 3))
+    if pbc.any() and not pbc.all():
+        raise ValueError(
+            f"`pbc` = {pbc.tolist()}: partly periodic structures are not supported yet; "
+            "use all three or no periodic directions"
+        )
+    i, j, shifts = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(
+        positions, box, periodic=bool(pbc.all()), quantities="ijS"
+    )
+    order = np.argsort(i.astype(np.int64), kind="stable")
+    pairs = np.stack([i[order], j[order]]).astype(np.int64)
+    return pairs, shifts[order].astype(np.float64) @ box
+
+
+def graph_from_arrays(
+    positions: np.ndarray,
+    numbers: np.ndarray,
+    cell: np.ndarray,
+    pbc: np.ndarray,
+    elements: Sequence[int],
+    cutoff: float,
+    dtype: torch.dtype,
+    total_charge: float = 0.0,
+    fermi_level: float = 0.0,
+    external_field: Sequence[float] = (0.0, 0.0, 0.0),
+) -> Graph:
+    """One structure as a `Graph` on the CPU.
+
+    Raises ``ValueError`` naming what is wrong: unknown elements, non-finite positions, a periodic structure
+    without a volume, or an external field along a periodic axis.
+    """
+    numbers = np.asarray(numbers)
+    positions = np.asarray(positions, dtype=np.float64)
+    pbc = np.asarray(pbc, dtype=bool)
+    field = np.asarray(external_field, dtype=np.float64)
+    unknown = sorted(set(numbers.tolist()) - set(elements))
+    if unknown:
+        from ase.data import chemical_symbols
+
+        raise ValueError(
+            f"unknown element {', '.join(chemical_symbols[z] for z in unknown)}: this model knows "
+            f"{', '.join(chemical_symbols[z] for z in elements)}; train a model with these elements"
+        )
+    if not np.isfinite(positions).all():
+        atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+        raise ValueError(f"non-finite position of atom {atom}: {positions[atom].tolist()}; check the structure")
+    if pbc.any() and abs(np.linalg.det(np.asarray(cell))) < 1e-6:
+        raise ValueError("`cell` of a periodic structure has no volume; set three independent vectors or pbc=False")
+    if np.any(np.abs(field[pbc]) > 0):
+        raise ValueError(
+            f"external field {field.tolist()} has a component along a periodic axis (pbc = {pbc.tolist()}), where its "
+            "potential is not periodic; set that component to zero or make the axis non-periodic"
+        )
+    pairs, shifts = neighbour_list(positions, cell, pbc, cutoff)
+    index = np.full(max(elements) + 1, -1, dtype=np.int64)
+    index[list(elements)] = np.arange(len(elements))
+    box = np.asarray(cell, dtype=np.float64) if pbc.any() else np.eye(3)
+    return Graph(
+        positions=torch.tensor(positions, dtype=dtype),
+        species=torch.tensor(index[numbers]),
+        edge_index=torch.tensor(pairs),
+        edge_shifts=torch.tensor(shifts, dtype=dtype),
+        batch=torch.zeros(len(numbers), dtype=torch.int64),
+        cell=torch.tensor(box, dtype=dtype).reshape(1, 3, 3),
+        pbc=torch.tensor(pbc).reshape(1, 3),
+        total_charge=torch.tensor([total_charge], dtype=dtype),
+        fermi_level=torch.tensor([fermi_level], dtype=dtype),
+        external_field=torch.tensor(field, dtype=dtype).reshape(1, 3),
+        distributed=False,
+    )
+
+
+def graph_from_atoms(
+    atoms,
+    elements: Sequence[int],
+    cutoff: float,
+    dtype: torch.dtype,
+    total_charge: float = 0.0,
+    fermi_level: float = 0.0,
+    external_field: Sequence[float] = (0.0, 0.0, 0.0),
+) -> Graph:
+    """An ``ase.Atoms`` as a `Graph`; arguments and errors as in `graph_from_arrays`."""
+    return graph_from_arrays(
+        atoms.get_positions(),
+        atoms.get_atomic_numbers(),
+        atoms.cell.array,
+        atoms.pbc,
+        elements,
+        cutoff,
+        dtype,
+        total_charge,
+        fermi_level,
+        external_field,
+    )
+
+
+def collate(graphs: Sequence[Graph]) -> Graph:
+    """Several structures as one batch, without padding."""
+    offsets = np.cumsum([0] + [g.positions.shape[0] for g in graphs])
+    structures = np.cumsum([0] + [g.cell.shape[0] for g in graphs])
+    return Graph(
+        positions=torch.cat([g.positions for g in graphs]),
+        species=torch.cat([g.species for g in graphs]),
+        edge_index=torch.cat([g.edge_index + int(o) for g, o in zip(graphs, offsets, strict=False)], dim=1),
+        edge_shifts=torch.cat([g.edge_shifts for g in graphs]),
+        batch=torch.cat([g.batch + int(s) for g, s in zip(graphs, structures, strict=False)]),
+        cell=torch.cat([g.cell for g in graphs]),
+        pbc=torch.cat([g.pbc for g in graphs]),
+        total_charge=torch.cat([g.total_charge for g in graphs]),
+        fermi_level=torch.cat([g.fermi_level for g in graphs]),
+        external_field=torch.cat([g.external_field for g in graphs]),
+        distributed=False,
+    )

@@ -1,0 +1,80 @@
+"""Small network families shared by all parts: equivariant linear maps and gated read-outs.
+
+Features are dense: ``(n, (L+1)², C)``, components first, the same number of channels C for every l.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .backbone.coupling import silu_norm
+
+
+class EquivariantLinear(nn.Module):
+    """out^l_v = 1/sqrt(C_in) sum_u W^l_uv x^l_u for every l <= l_max; no bias, optionally one W per element."""
+
+    def __init__(self, l_max: int, n_in: int, n_out: int, n_elements: int = 0) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.per_element = n_elements > 0
+        shape = [l_max + 1, n_elements, n_in, n_out] if n_elements > 0 else [l_max + 1, n_in, n_out]
+        self.weight = nn.Parameter(torch.randn(shape))
+        self.scale = 1.0 / math.sqrt(n_in * max(n_elements, 1))
+
+    def forward(self, x: Tensor, species: Tensor) -> Tensor:
+        """``(n, (l_max+1)², C_in)``, species ``(n,)`` -> ``(n, (l_max+1)², C_out)``."""
+        parts: list[Tensor] = []
+        weight = self.weight * self.scale
+        for ell in range(self.l_max + 1):
+            block = x[:, ell * ell : (ell + 1) * (ell + 1)]
+            w = weight[ell]
+            parts.append(torch.matmul(block, w[species] if self.per_element else w))
+        return torch.cat(parts, dim=1)
+
+
+class ScalarReadout(nn.Module):
+    """Energy per atom from the scalars: linear, or linear – silu – linear with ``hidden`` > 0 channels."""
+
+    def __init__(self, n_in: int, hidden: int) -> None:
+        super().__init__()
+        sizes = [n_in, hidden, 1] if hidden > 0 else [n_in, 1]
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in zip(sizes, sizes[1:])])
+        self.scales = [1.0 / math.sqrt(a) for a in sizes[:-1]]
+        self.activation_scale = silu_norm()
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Features ``(n, comps, C)`` -> energies ``(n,)``."""
+        x = h[:, 0]
+        last = len(self.scales) - 1
+        for i, weight in enumerate(self.weights):
+            x = torch.matmul(x, weight * self.scales[i])
+            if i < last:
+                x = torch.nn.functional.silu(x) * self.activation_scale
+        return x.squeeze(1)
+
+
+class GatedReadout(nn.Module):
+    """Equivariant read-out to one channel of l = 0, 1: (linear, gate) twice, then linear.
+
+    The gate applies silu to scalars and multiplies vectors by the sigmoid of further scalars.  With hidden vectors it
+    makes dipoles as well as charges.
+    """
+
+    def __init__(self, n_in: int, hidden: int, output_scale: float) -> None:
+        super().__init__()
+        self.inner = nn.ModuleList([EquivariantLinear(1, n_in, hidden), EquivariantLinear(1, hidden, hidden)])
+        self.gates = nn.ModuleList([EquivariantLinear(0, n_in, hidden), EquivariantLinear(0, hidden, hidden)])
+        self.last = EquivariantLinear(1, hidden, 1)
+        self.activation_scale = silu_norm()
+        with torch.no_grad():
+            self.last.weight.mul_(output_scale)
+
+    def forward(self, h: Tensor, species: Tensor) -> Tensor:
+        """Features ``(n, >= 4, C)`` -> ``(n, 4)`` as [q, d_y, d_z, d_x]."""
+        x = h[:, :4]
+        for linear, gate in zip(self.inner, self.gates):
+            scalars = torch.sigmoid(gate(x[:, :1], species))
+            y = linear(x, species)
+            x = torch.cat([torch.nn.functional.silu(y[:, :1]) * self.activation_scale, y[:, 1:] * scalars], dim=1)
+        return self.last(x, species).squeeze(2)

@@ -1,0 +1,104 @@
+"""Typed options of the model and of the SCF loop; the descriptions are the manual.
+
+Names are those users know from configuration files and the command line.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class SCFOptions(_Options):
+    """Settings of the self-consistent loop."""
+
+    num_scf_steps: int = Field(100, ge=1, description="largest number of applications of the map; 1 is legal")
+    scf_tolerance: float = Field(
+        1e-6, gt=0, description="mean absolute residual |G(p) - p| per component (e, e Å); largest atom: 5 times this"
+    )
+    mixing_parameter: float = Field(0.25, gt=0, le=1, description="fraction of the update taken by `linear`")
+    constant_charge: bool = Field(True, description="fix the total charge (true) or the Fermi level (false)")
+    use_autograd_forces: bool = Field(
+        True, description="forces include the response of the density; false: derivative at fixed density"
+    )
+    initial_density: Literal["local_guess", "from_data"] = "local_guess"
+    initial_fermi_level: Literal["zero", "from_data"] = "zero"
+    solver: Literal["anderson", "linear"] = "anderson"
+    history: int = Field(20, ge=2, le=64, description="steps remembered by `anderson`")
+
+
+class UpdateOptions(_Options):
+    """`fixedpoint_update_config`: how the density responds to the field."""
+
+    type: Literal["OneBodyVariableUpdate"] = "OneBodyVariableUpdate"
+    potential_embedding_cls: Literal["BiasedLinearPotentialEmbedding"] = "BiasedLinearPotentialEmbedding"
+    nonlinearity_cls: Literal["NoNonLinearity"] = "NoNonLinearity"
+    polarize_symmetric_sites: bool = Field(
+        True, description="scalar response of charge and dipole that does not vanish on symmetric sites"
+    )
+
+
+class ReadoutOptions(_Options):
+    """`field_readout_config`: the non-local energy."""
+
+    type: Literal["StrictQuadraticFieldEnergyReadout"] = "StrictQuadraticFieldEnergyReadout"
+
+
+class ModelOptions(_Options):
+    """Architecture of a `FixedPointPotential`."""
+
+    r_max: float = Field(4.5, gt=0, description="cutoff of the local part, Å")
+    num_radial_basis: int = Field(8, ge=1, description="Bessel functions")
+    num_cutoff_basis: int = Field(5, ge=2, description="power of the polynomial cutoff")
+    max_ell: int = Field(2, ge=1, le=4, description="largest l of the spherical harmonics on edges")
+    correlation: int = Field(2, ge=1, le=3, description="body order of the product basis")
+    num_channels: int = Field(16, ge=1, description="channels, the same for every l")
+    max_L: int = Field(1, ge=1, le=2, description="largest l of the hidden features")
+    num_interactions: int = Field(2, ge=1, description="message-passing layers")
+    readout_channels: int = Field(16, ge=1, description="hidden channels of the read-outs (MLP_irreps)")
+    radial_MLP: list[int] = Field([64, 64, 64], description="hidden layers of the radial network")
+    interaction_first: Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"] = (
+        "RealAgnosticResidualInteractionBlock"
+    )
+    avg_num_neighbors: float | None = Field(None, gt=0, description="None: average over the training set")
+
+    atomic_multipoles_max_l: Literal[1] = Field(1, description="charges and dipoles")
+    atomic_multipoles_smearing_width: float = Field(1.5, gt=0, description="Gaussian width sigma of the density, Å")
+    kspace_cutoff_factor: float = Field(1.5, gt=0, description="multiplies the cutoff of the k-sum")
+    field_feature_max_l: Literal[1] = 1
+    field_feature_widths: list[float] = Field([1.5, 3.0], min_length=1, description="receiver widths, Å")
+    field_feature_norms: Literal["average"] | list[float] | None = Field(
+        "average", description="one norm per (l, width), l-major; None: 1; average: RMS over the training set"
+    )
+    fermi_level_offset: float | None = Field(None, description="mu_0, eV; None: mean over the training set, else 0")
+    include_electrostatic_self_interaction: bool = True
+    include_field_si: bool = False
+    include_local_electron_energy: bool = True
+    fixedpoint_update_config: UpdateOptions = Field(default_factory=UpdateOptions)
+    field_readout_config: ReadoutOptions = Field(default_factory=ReadoutOptions)
+    fixedpoint_initial_charge_head_scale: float = Field(0.01, gt=0, description="initial scale of the density heads")
+
+    @model_validator(mode="after")
+    def _check_lists(self) -> "ModelOptions":
+        if any(w <= 0 for w in self.field_feature_widths):
+            raise ValueError(f"`field_feature_widths` must be positive, got {self.field_feature_widths}")
+        norms = self.field_feature_norms
+        expected = 2 * len(self.field_feature_widths)
+        if isinstance(norms, list) and (len(norms) != expected or any(x <= 0 for x in norms)):
+            raise ValueError(
+                f"`field_feature_norms` must hold {expected} positive numbers "
+                f"(len(field_feature_widths) * (field_feature_max_l + 1)), got {norms}"
+            )
+        return self
+
+
+class ModelStatistics(_Options):
+    """Numbers a model takes from its training set."""
+
+    atomic_energies: dict[int, float] = Field(description="E0 per atomic number, eV")
+    avg_num_neighbors: float = Field(gt=0)
+    field_feature_norms: list[float] = Field(description="l-major, one per (l, width)")
+    fermi_level_offset: float = 0.0

@@ -1,0 +1,1 @@
+"""Fixed-point solvers for any map, the charge constraint and the adjoint."""

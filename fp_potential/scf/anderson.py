@@ -1,0 +1,124 @@
+"""Accelerated and linear mixing for x = G(x), for several independent structures at once.
+
+With residuals f_k = G(x_k) - x_k and the last m differences Δx_j, Δf_j of each structure, Anderson's update is
+
+    γ = argmin |f_k - ΔF γ|,    x_{k+1} = x_k + β f_k - (ΔX + β ΔF) γ
+
+(Anderson, J. ACM 12, 547 (1965), doi:10.1145/321296.321305; Walker & Ni, SIAM J. Numer. Anal. 49, 1715 (2011),
+doi:10.1137/10078356X).  For an affine map with full history this is GMRES.  Columns are scaled to unit length and
+directions with a relative Gram eigenvalue below `DROP` are left out, which bounds γ.  Every sum is a sum over atoms of
+one structure and goes through one collective per iteration, so iterates do not depend on the number of ranks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..communication import sum_max_ranks
+
+#: eigenvalues of the scaled Gram matrix below this are dropped (singular values below its square root)
+DROP = 1e-13
+#: fraction of the residual taken in the first accelerated step and along what the history does not span
+FIRST_STEP = 0.3
+
+
+class MixingState(NamedTuple):
+    """History of one solve; ``n`` atoms, ``B`` structures, ``m`` steps."""
+
+    dx: Tensor  #: (m, n, 4)
+    df: Tensor  #: (m, n, 4)
+    gram: Tensor  #: (B, m, m) float64, ΔFᵀΔF
+    x: Tensor  #: (n, 4) previous iterate
+    f: Tensor  #: (n, 4) its residual
+    count: int  #: iterations done
+
+
+class ResidualNorms(NamedTuple):
+    """Residual of each structure: mean and largest per-atom mean absolute component, ``(B,)`` float64."""
+
+    mean: Tensor
+    largest: Tensor
+    column: Tensor  #: (B, m) Δf_j · Δf_new
+    projection: Tensor  #: (B, m) Δf_j · f
+
+
+class Mixer(nn.Module):
+    """Makes the next iterate from the residual, `linear` or `anderson`."""
+
+    def __init__(self, history: int) -> None:
+        super().__init__()
+        self.history = history
+        self.first_step = FIRST_STEP
+        self.drop = DROP
+
+    def start(self, x: Tensor, n_graphs: int) -> MixingState:
+        """Empty history for unknowns ``(n, 4)``."""
+        m = self.history
+        empty = torch.zeros([m, x.shape[0], 4], dtype=x.dtype, device=x.device)
+        gram = torch.zeros([n_graphs, m, m], dtype=torch.float64, device=x.device)
+        return MixingState(empty, torch.zeros_like(empty), gram, x, torch.zeros_like(x), 0)
+
+    def norms(
+        self, state: MixingState, x: Tensor, f: Tensor, batch: Tensor, atoms: Tensor, distributed: bool
+    ) -> ResidualNorms:
+        """Stores the new differences and measures the residual ``f``; ``atoms`` ``(B,)`` counts atoms on all ranks."""
+        m, n_graphs = self.history, state.gram.shape[0]
+        slot = (state.count - 1) % m
+        if state.count > 0:
+            state.dx[slot] = x - state.x
+            state.df[slot] = f - state.f
+        used = min(state.count, m)
+        per_atom = f.abs().mean(1).to(torch.float64)
+        rows = [per_atom.unsqueeze(0)]
+        if used > 0:
+            active = state.df[:used]
+            rows.append((active * state.df[slot]).sum(2).to(torch.float64))
+            rows.append((active * f).sum(2).to(torch.float64))
+        local = torch.cat(rows)
+        sums = torch.zeros([local.shape[0], n_graphs], dtype=torch.float64, device=f.device)
+        sums = sums.index_add(1, batch, local)
+        largest = torch.zeros([n_graphs], dtype=torch.float64, device=f.device)
+        largest = largest.scatter_reduce(0, batch, per_atom, "amax")
+        if distributed:
+            sums, largest = sum_max_ranks(sums, largest)
+        column = torch.zeros([n_graphs, m], dtype=torch.float64, device=f.device)
+        projection = torch.zeros([n_graphs, m], dtype=torch.float64, device=f.device)
+        if used > 0:
+            column[:, :used] = sums[1 : 1 + used].t()
+            projection[:, :used] = sums[1 + used :].t()
+        return ResidualNorms(sums[0] / atoms.to(torch.float64), largest, column, projection)
+
+    def step(
+        self, state: MixingState, norms: ResidualNorms, x: Tensor, f: Tensor, batch: Tensor, active: Tensor,
+        solver: str, mixing: float,
+    ) -> tuple[Tensor, MixingState]:
+        """Next iterate of the structures with ``active`` ``(B,)`` true; the others stay where they are."""
+        m = self.history
+        if solver == "linear":
+            following = x + mixing * f
+        elif state.count == 0:
+            following = x + self.first_step * f
+        else:
+            slot = (state.count - 1) % m
+            used = min(state.count, m)
+            state.gram[:, slot, :] = norms.column
+            state.gram[:, :, slot] = norms.column
+            gamma = self._coefficients(state.gram[:, :used, :used], norms.projection[:, :used])
+            per_atom = gamma.t().to(x.dtype)[:, batch].unsqueeze(2)
+            change = state.dx[:used] + self.first_step * state.df[:used]
+            following = x + self.first_step * f - (per_atom * change).sum(0)
+        following = torch.where(active[batch].unsqueeze(1), following, x)
+        return following, MixingState(state.dx, state.df, state.gram, x, f, state.count + 1)
+
+    def _coefficients(self, gram: Tensor, projection: Tensor) -> Tensor:
+        """Least-squares coefficients γ ``(B, m)`` from the normal equations with scaled columns."""
+        length = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2))
+        inverse = torch.where(length > 0, 1.0 / torch.clamp(length, min=1e-300), torch.zeros_like(length))
+        scaled = gram * inverse.unsqueeze(1) * inverse.unsqueeze(2)
+        scaled = torch.where(torch.isfinite(scaled), scaled, torch.zeros_like(scaled))
+        values, vectors = torch.linalg.eigh(scaled)
+        keep = values > self.drop * values[:, -1:]
+        weights = torch.where(keep, 1.0 / torch.clamp(values, min=1e-300), torch.zeros_like(values))
+        right = torch.matmul(vectors.transpose(1, 2), (projection * inverse).unsqueeze(2)).squeeze(2)
+        return torch.matmul(vectors, (weights * right).unsqueeze(2)).squeeze(2) * inverse
