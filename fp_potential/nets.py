@@ -17,6 +17,7 @@ class EquivariantLinear(nn.Module):
     def __init__(self, l_max: int, n_in: int, n_out: int, n_elements: int = 0) -> None:
         super().__init__()
         self.l_max = l_max
+        self.split_sizes = [2 * ell + 1 for ell in range(l_max + 1)]
         self.per_element = n_elements > 0
         shape = [l_max + 1, n_elements, n_in, n_out] if n_elements > 0 else [l_max + 1, n_in, n_out]
         self.weight = nn.Parameter(torch.randn(shape))
@@ -26,8 +27,7 @@ class EquivariantLinear(nn.Module):
         """``(n, (l_max+1)², C_in)``, species ``(n,)`` -> ``(n, (l_max+1)², C_out)``."""
         parts: list[Tensor] = []
         weight = self.weight * self.scale
-        for ell in range(self.l_max + 1):
-            block = x[:, ell * ell : (ell + 1) * (ell + 1)]
+        for ell, block in enumerate(x.split(self.split_sizes, dim=1)):
             w = weight[ell]
             parts.append(torch.matmul(block, w[species] if self.per_element else w))
         return torch.cat(parts, dim=1)

@@ -20,6 +20,7 @@ class HomogeneousContraction(nn.Module):
         self.order = order
         per_l = [symmetric_basis(max_ell, ell, order) for ell in range(l_out + 1)]
         self.sizes = [b.shape[2] for _, b in per_l]
+        self.output_split = [(2 * ell + 1) * k for ell, k in enumerate(self.sizes)]
         self.register_buffer("monomials", torch.tensor(per_l[0][0].T.copy()), persistent=False)
         basis = [torch.tensor(b).permute(1, 2, 0).reshape(-1, b.shape[0]) for _, b in per_l]
         self.register_buffer("basis", torch.cat(basis), persistent=False)
@@ -34,12 +35,11 @@ class HomogeneousContraction(nn.Module):
         terms = torch.matmul(self.basis.to(messages.dtype), product)
         weight = self.weight[species]
         parts: list[Tensor] = []
-        row, column = 0, 0
+        rows = terms.split(self.output_split, dim=1)
+        weights = weight.split(self.sizes, dim=1)
         for ell, k in enumerate(self.sizes):
-            block = terms[:, row : row + (2 * ell + 1) * k].reshape(n, 2 * ell + 1, k, c)
-            parts.append((block * weight[:, None, column : column + k]).sum(2))
-            row += (2 * ell + 1) * k
-            column += k
+            block = rows[ell].reshape(n, 2 * ell + 1, k, c)
+            parts.append((block * weights[ell].unsqueeze(1)).sum(2))
         return torch.cat(parts, dim=1)
 
 

@@ -37,8 +37,12 @@ class Interaction(nn.Module):
         }
         self.paths_per_block = [len(targets[b]) for b in self.blocks]
         n_paths = sum(self.paths_per_block)
+        self.radial_split = [n * channels for n in self.paths_per_block]
+        self.feature_split = [2 * ell + 1 for ell in range(l_in + 1)]
+        self.harmonic_split = [2 * ell + 1 for ell in range(max_ell + 1)]
         into = [sum(l3 in targets[b] for b in self.blocks) for l3 in range(max_ell + 1)]
         self.paths_into = into
+        self.output_split = [(2 * l3 + 1) * into[l3] for l3 in range(max_ell + 1)]
         offsets = [0]
         for l3 in range(max_ell + 1):
             offsets.append(offsets[-1] + (2 * l3 + 1) * into[l3])
@@ -70,23 +74,21 @@ class Interaction(nn.Module):
         radial = self.radial(neighbours.radial)
         padded = torch.zeros([n * width, radial.shape[1]], dtype=radial.dtype, device=radial.device)
         padded = padded.index_copy(0, neighbours.slot, radial)
-        sent = self.linear_up(h, species).index_select(0, neighbours.sender.reshape(-1))
+        # split, not slices: the derivative of a split is one concatenation
+        weights = padded.split(self.radial_split, dim=1)
+        sent = self.linear_up(h, species).index_select(0, neighbours.sender.reshape(-1)).split(self.feature_split, dim=1)
+        harmonics = neighbours.harmonics.split(self.harmonic_split, dim=1)
         blocks: list[Tensor] = []
-        start = 0
         for index, (l1, l2) in enumerate(self.blocks):
             n3 = self.paths_per_block[index]
             d1, d2 = 2 * l1 + 1, 2 * l2 + 1
-            weight = padded[:, start * c : (start + n3) * c].reshape(-1, n3, 1, c)
-            start += n3
-            product = (weight * sent[:, None, l1 * l1 : (l1 + 1) * (l1 + 1)]).reshape(n, width, n3 * d1 * c)
-            y = neighbours.harmonics[:, l2 * l2 : (l2 + 1) * (l2 + 1)]
-            blocks.append(torch.bmm(y, product).reshape(n, d2 * n3 * d1, c))
+            product = weights[index].reshape(-1, n3, 1, c) * sent[l1].unsqueeze(1)
+            summed = torch.bmm(harmonics[l2], product.reshape(n, width, n3 * d1 * c))
+            blocks.append(summed.reshape(n, d2 * n3 * d1, c))
         coupled = torch.matmul(self.coupling.to(h.dtype), torch.cat(blocks, dim=1))
+        rows = coupled.split(self.output_split, dim=1)
         outputs: list[Tensor] = []
-        row = 0
         for ell, weight in enumerate(self.weights):
-            paths = self.paths_into[ell]
-            block = coupled[:, row : row + (2 * ell + 1) * paths].reshape(n, 2 * ell + 1, paths * c)
-            row += (2 * ell + 1) * paths
+            block = rows[ell].reshape(n, 2 * ell + 1, self.paths_into[ell] * c)
             outputs.append(torch.matmul(block, weight * (self.scales[ell] * self.inverse_neighbours)))
         return torch.cat(outputs, dim=1)

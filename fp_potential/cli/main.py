@@ -1,0 +1,75 @@
+"""``fixedpoint <command>``: commands are imported when they are called, so that help is immediate.
+
+A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``; it imports what is slow inside
+``run``. Bad input (:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback`` shows
+where it was raised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+#: command -> what it does; the module is fp_potential.cli.<command>
+COMMANDS = {
+    "train": "train a model from a training file, or continue a run",
+    "eval": "errors of a model on data files, and its predictions",
+    "export": "write the model archive for ASE and LAMMPS from a run",
+    "info": "what a model archive or a run holds",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"fixedpoint {_version()}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "commands: " + ", ".join(COMMANDS)
+        print(f"fixedpoint: unknown command '{name}'; {hint}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"{__package__}.{name}")
+    parser = argparse.ArgumentParser(prog=f"fixedpoint {name}", description=COMMANDS[name],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    module.add_arguments(parser)
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    given = parser.parse_intermixed_args(words[1:])
+    try:
+        return module.run(given) or 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    except (ValueError, OSError) as error:
+        if given.traceback:
+            raise
+        print(f"fixedpoint {name}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fp-potential")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _help() -> str:
+    lines = ["usage: fixedpoint <command> [options]", "", "commands:"]
+    lines += [f"  {name:<8}{text}" for name, text in COMMANDS.items()]
+    return "\n".join([*lines, "", "fixedpoint <command> --help explains each; fixedpoint --version prints the version"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
