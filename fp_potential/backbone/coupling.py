@@ -36,7 +36,7 @@ def _coupled(l_max: int, correlation: int) -> list[tuple[int, int, np.ndarray]]:
     """All left-to-right couplings of ``correlation`` copies of l = 0 … l_max: (l, parity, tensor).
 
     The tensor has shape ``(2l+1, n, …, n)``, n = (l_max+1)².  At every level the list is sorted (stably) by
-    (l, parity with the natural one first), the order that numbers the parameters of MACE's symmetric contraction.
+    (l, parity), the order that numbers the parameters of MACE's symmetric contraction.
     """
     n = (l_max + 1) ** 2
     eye = np.eye(n)
@@ -51,7 +51,7 @@ def _coupled(l_max: int, correlation: int) -> list[tuple[int, int, np.ndarray]]:
                 tensor = np.zeros((2 * l_out + 1,) + left.shape[1:] + (n,))
                 tensor[..., l_right * l_right : (l_right + 1) ** 2] = np.einsum("j...,kji->k...i", left, w)
                 result.append((l_out, parity_left * (-1) ** l_right, tensor))
-    return sorted(result, key=lambda item: (item[0], item[1] * -((-1) ** item[0])))
+    return sorted(result, key=lambda item: (item[0], item[1]))
 
 
 @lru_cache(maxsize=32)

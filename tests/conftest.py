@@ -1,0 +1,12 @@
+"""Fixtures that all tests share."""
+
+import pytest
+from structures import make_model
+
+from fp_potential.model import FixedPointPotential
+
+
+@pytest.fixture(scope="session")
+def model() -> FixedPointPotential:
+    """The model most tests use; nobody may change it."""
+    return make_model()

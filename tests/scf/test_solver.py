@@ -1,0 +1,117 @@
+"""Solvers, statuses and the charge constraint."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse.linalg import LinearOperator, gmres
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
+
+from fp_potential.graph import collate
+from fp_potential.model import FixedPointPotential, strained
+from fp_potential.scf.problem import SCFProblem
+from fp_potential.scf.solve import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
+
+
+def problem_of(model: FixedPointPotential, atoms, constant_charge: bool = True) -> tuple[SCFProblem, torch.Tensor]:
+    graph = to_graph(atoms, model, fermi_level=-2.1)
+    with torch.no_grad():
+        owned, vectors, cell = strained(graph, graph.positions, torch.zeros(1, 3, 3, dtype=torch.float64))
+        local = model.local(graph, vectors)
+        return model.problem(graph, local, owned, cell, constant_charge), local.density
+
+
+@pytest.mark.parametrize("constant_charge", [True, False])
+@pytest.mark.parametrize("kind", ["periodic", "open"])
+def test_anderson_needs_no_more_than_gmres(kind: str, constant_charge: bool) -> None:
+    """The map is affine: GMRES on (1 - J) p = G(p0) - J p0 from the same start is the best a residual method can do."""
+    model = make_model(2, fixedpoint_initial_charge_head_scale=0.5)
+    atoms = salt_water_box() if kind == "periodic" else water_cluster(6)
+    problem, start = problem_of(model, atoms, constant_charge)
+    with torch.no_grad():
+        start = model.density_map.project(problem, start)
+        result = model.solver.scf(problem, start, 100, 1e-8, "anderson", 0.3)
+        n = start.numel()
+
+        def residual(p: torch.Tensor) -> torch.Tensor:
+            return model.density_map(problem, p)[0] - p
+
+        first = residual(start)
+        counts = []
+
+        def action(x: np.ndarray) -> np.ndarray:
+            return (first - residual(start + torch.tensor(x).reshape(start.shape))).numpy().reshape(-1)
+
+        for inner in range(1, 60):
+            step, _ = gmres(LinearOperator((n, n), action), first.numpy().reshape(-1), rtol=1e-14, restart=inner, maxiter=1)
+            reached = residual(start + torch.tensor(step).reshape(start.shape)).abs().mean().item()
+            if reached <= 1e-8:
+                counts.append(inner + 1)
+                break
+    assert result.status.tolist() == [CONVERGED]
+    assert result.steps.item() <= 1.2 * counts[0] + 2, (result.steps, counts)
+
+
+def test_both_solvers_reach_the_same_state(model: FixedPointPotential) -> None:
+    graph = to_graph(salt_water_box(), model, total_charge=0.5)
+    a = evaluate(model, graph)
+    b = evaluate(model, graph, solver="linear", num_scf_steps=400, mixing_parameter=0.3)
+    assert a["status"].tolist() == b["status"].tolist() == [CONVERGED]
+    assert a["scf_steps"] < b["scf_steps"]
+    assert torch.allclose(a["density"], b["density"], atol=1e-10)
+    assert torch.allclose(a["fermi_level"], b["fermi_level"], atol=1e-9)
+
+
+def test_the_loop_does_what_the_number_says(model: FixedPointPotential) -> None:
+    graph = to_graph(water_cluster(), model)
+    for steps in (1, 2, 3):
+        out = evaluate(model, graph, num_scf_steps=steps)
+        assert out["scf_steps"].tolist() == [steps]
+        assert out["history"].shape == (steps, 1)
+        assert out["status"].tolist() == [MAX_STEPS]
+    out = evaluate(model, graph)
+    assert out["history"][-1].item() == out["residual"].item() <= 1e-11
+
+
+def test_reported_residual_is_that_of_the_reported_density(model: FixedPointPotential) -> None:
+    graph = to_graph(salt_water_box(), model)
+    out = evaluate(model, graph, scf_tolerance=1e-4)
+    with torch.no_grad():
+        problem, _ = problem_of(model, salt_water_box())
+        again = (model.density_map(problem, out["density"])[0] - out["density"]).abs().mean().item()
+    assert again == pytest.approx(out["residual"].item(), rel=1e-9)
+
+
+def test_structures_converge_on_their_own(model: FixedPointPotential) -> None:
+    easy, hard = to_graph(water_cluster(1), model), to_graph(salt_water_box(), model)
+    both = evaluate(model, collate([easy, hard]))
+    assert both["scf_steps"][0] < both["scf_steps"][1]
+    assert (both["residual"] <= 1e-11).all()
+
+
+def test_divergence_is_called_by_its_name() -> None:
+    model = make_model(2)
+    with torch.no_grad():
+        model.update.skip_bias.mul_(60.0)
+    graph = to_graph(salt_water_box(), model)
+    out = evaluate(model, graph, solver="linear", mixing_parameter=1.0, num_scf_steps=200)
+    assert out["status"].tolist() == [DIVERGED]
+
+
+def test_a_density_that_cannot_respond_is_refused() -> None:
+    model = make_model(2)
+    with torch.no_grad():
+        model.update.skip_bias.zero_()
+        model.update.element_readout.zero_()
+    out = evaluate(model, to_graph(water_cluster(), model, total_charge=1.0))
+    assert out["status"].tolist() == [NO_CHARGE_RESPONSE]
+    fixed_level = evaluate(model, to_graph(water_cluster(), model, fermi_level=-1.0), constant_charge=False)
+    assert fixed_level["status"].tolist() == [CONVERGED]
+
+
+def test_constant_fermi_level_reproduces_constant_charge(model: FixedPointPotential) -> None:
+    """The same state from both sides: density, and Omega = E + mu Q."""
+    at_charge = evaluate(model, to_graph(salt_water_box(), model, total_charge=0.4))
+    level = at_charge["fermi_level"].item()
+    at_level = evaluate(model, to_graph(salt_water_box(), model, fermi_level=level), constant_charge=False)
+    assert torch.allclose(at_level["density"], at_charge["density"], atol=1e-9)
+    assert at_level["energy"].item() == pytest.approx(at_charge["energy"].item() + level * 0.4, abs=1e-8)

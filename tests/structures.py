@@ -1,0 +1,78 @@
+"""Structures and small models that all tests share."""
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import molecule
+
+from fp_potential.graph import Graph, graph_from_atoms
+from fp_potential.model import FixedPointPotential
+from fp_potential.options import ModelOptions, ModelStatistics
+
+ELEMENTS = [1, 8, 11, 17]
+
+
+def make_model(seed: int = 0, dtype: torch.dtype = torch.float64, **options) -> FixedPointPotential:
+    """A model with random weights and a density that responds noticeably."""
+    torch.manual_seed(seed)
+    settings = {"num_channels": 6, "radial_MLP": [16], "readout_channels": 6, "r_max": 4.0}
+    settings |= {"fixedpoint_initial_charge_head_scale": 0.2, **options}
+    opts = ModelOptions(**settings)
+    energies = {1: -13.0, 8: -430.0, 11: -5.0, 17: -450.0}
+    norms = [9.0] * len(opts.field_feature_widths) + [0.6] * len(opts.field_feature_widths)
+    statistics = ModelStatistics(
+        atomic_energies=energies, avg_num_neighbors=15.0, field_feature_norms=norms, fermi_level_offset=-2.0
+    )
+    return FixedPointPotential(opts, ELEMENTS, statistics).to(dtype)
+
+
+def water_cluster(n: int = 3, seed: int = 1) -> Atoms:
+    """``n`` water molecules in open boundaries, without symmetry."""
+    rng = np.random.default_rng(seed)
+    out = Atoms()
+    for k in range(n):
+        w = molecule("H2O")
+        w.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        w.translate([2.9 * k, 0.6 * (k % 2), 0.3 * k])
+        out += w
+    out.rattle(0.05, seed=seed)
+    return out
+
+
+def salt_water_box(seed: int = 2, triclinic: bool = True, edge: float = 6.4) -> Atoms:
+    """A periodic box shorter than twice the cutoff: six waters, one Na+ and one Cl-."""
+    rng = np.random.default_rng(seed)
+    out = Atoms()
+    for k in range(8):
+        site = np.array([k % 2, (k // 2) % 2, k // 4]) * edge / 2
+        if k == 0:
+            part = Atoms("Na", [[0, 0, 0]])
+        elif k == 7:
+            part = Atoms("Cl", [[0, 0, 0]])
+        else:
+            part = molecule("H2O")
+            part.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        part.translate(site)
+        out += part
+    out.rattle(0.05, seed=seed)
+    tilt = 1.0 if triclinic else 0.0
+    out.set_cell(np.array([[edge, 0, 0], [0.7 * tilt, edge, 0], [-0.4 * tilt, 0.5 * tilt, edge]]))
+    out.pbc = True
+    return out
+
+
+def to_graph(atoms: Atoms, model: FixedPointPotential, **inputs) -> Graph:
+    """A structure as the model's input, in the model's dtype."""
+    dtype = next(model.parameters()).dtype
+    return graph_from_atoms(atoms, model.elements, model.cutoff, dtype, **inputs)
+
+
+def evaluate(model: FixedPointPotential, graph: Graph, **changes) -> dict[str, torch.Tensor]:
+    """`FixedPointPotential.evaluate` with tight defaults."""
+    dtype = next(model.parameters()).dtype
+    settings = {
+        "num_scf_steps": 80, "scf_tolerance": 1e-11, "mixing_parameter": 0.3, "solver": "anderson",
+        "constant_charge": True, "response_forces": True, "compute_forces": True,
+        "initial_density": torch.zeros(0, 4, dtype=dtype),
+    }
+    return model.evaluate(graph, **(settings | changes))
