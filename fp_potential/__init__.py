@@ -17,7 +17,7 @@ _LAZY = {
     "SCFOptions": "fp_potential.options",
 }
 
-__all__ = ["__version__", *sorted(_LAZY)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

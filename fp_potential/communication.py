@@ -39,7 +39,9 @@ def _define_in_python() -> None:
 
     def same_rows(x: torch.Tensor, n: int) -> torch.Tensor:
         if x.shape[0] != n:
-            raise ValueError(f"fixedpoint: an array of {x.shape[0]} rows for {n} atoms; without LAMMPS there are no ghosts")
+            raise ValueError(
+                f"fixedpoint: an array of {x.shape[0]} rows for {n} atoms; without LAMMPS there are no ghosts"
+            )
         return x.clone()
 
     def sum_max(sums: torch.Tensor, maxima: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

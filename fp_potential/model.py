@@ -252,6 +252,8 @@ class FixedPointPotential(nn.Module):
                 )
                 adjoint = solution.x
                 adjoint_residual = solution.residual
+                # forces are only as good as the adjoint: its failure is a failure of the whole
+                status = torch.where(status == 0, solution.status, status)
 
         update, level, field = self.density_map(problem, density)
         total = self.total_field(problem, field, level, external)

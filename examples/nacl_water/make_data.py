@@ -1,0 +1,221 @@
+"""Makes the reference data of this example with GFN2-xTB (needs tblite, ase, numpy, scipy).
+
+    python make_data.py clusters             neutral, in a field, charged: xtb_water_{neutral,field,charged}
+    python make_data.py ions                 Na+, Cl-, Na+Cl- in clusters of 2, 4, 6 waters: xtb_ions
+    python make_data.py box16                16-water periodic boxes, one trajectory: xtb_water_box16
+    python make_data.py extra                more boxes, with and without an ion pair: box_extra
+    python make_data.py label IN OUT         labels any geometries, e.g. of MD with a trained model
+
+Files go to the folder given by --out (default: data/) as gzipped extended XYZ.  Seeds are fixed.  A whole
+trajectory is either in the training or in the test set (of box16, which is one trajectory, the last fifth is
+the test set).  `extra` writes after every trajectory and carries
+on where it was stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import molecule
+from ase.io import read, write
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.optimize import FIRE
+from classical import WaterAndIons, molecules_whole, solution_box, trajectory
+from xtb_labels import LABEL_FAILURES, Xtb, label
+
+HERE = Path(__file__).resolve().parent
+
+
+def save(path: Path, frames: list[Atoms]) -> None:
+    """Writes through a temporary file, so that a stopped run leaves the previous state whole."""
+    temporary = path.with_name("part_" + path.name)
+    write(temporary, frames, format="extxyz")
+    temporary.replace(path)
+    print(f"{path}: {len(frames)} frames", flush=True)
+
+
+def cluster(n_sites: int, rng: np.random.Generator, nearest: float = 2.75) -> Atoms:
+    """Waters at random in a sphere of the liquid's density, no two centres nearer than `nearest`."""
+    radius = (3 * n_sites / (4 * np.pi * 0.026)) ** (1 / 3)
+    centres: list[np.ndarray] = []
+    while len(centres) < n_sites:
+        point = rng.uniform(-radius, radius, 3)
+        if np.linalg.norm(point) <= radius and all(np.linalg.norm(point - c) > nearest for c in centres):
+            centres.append(point)
+    atoms = Atoms()
+    for centre in centres:
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(centre - water.get_center_of_mass())
+        atoms += water
+    return atoms
+
+
+def xtb_trajectory(atoms: Atoms, charge: float, n_frames: int, rng: np.random.Generator) -> list[Atoms]:
+    """Snapshots of GFN2-xTB MD at 400 K, 20 fs apart; ends early when a molecule comes apart."""
+    atoms.calc = Xtb(charge)
+    frames: list[Atoms] = []
+    try:
+        FIRE(atoms, logfile=None).run(fmax=0.5, steps=80)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=400, rng=rng)
+        dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=400, friction=0.02 / units.fs, rng=rng, fixcm=False)
+        dynamics.run(200)
+        for _ in range(n_frames):
+            dynamics.run(40)
+            if not molecules_whole(atoms):
+                break
+            frames.append(Atoms(atoms.numbers, atoms.positions))
+    except LABEL_FAILURES as error:
+        print(f"trajectory stopped after {len(frames)} frames: {error}", flush=True)
+    return frames
+
+
+def make_clusters(out: Path, seed: int = 20261120) -> None:
+    """2 to 8 waters: neutral; 40 frames again in a field of 0.05-0.3 V/Angstrom, 40 with charge +-1."""
+    rng = np.random.default_rng(seed)
+    geometries, traj = [], 0
+    for n, n_frames in ((2, 20), (3, 15), (4, 15), (6, 15), (8, 15)):
+        for repeat in range(4):
+            split = "test" if repeat == 3 else "train"
+            for frame in xtb_trajectory(cluster(n, rng), 0.0, n_frames, rng):
+                frame.info.update(n_molecules=n, traj=traj, split=split)
+                geometries.append(frame)
+            traj += 1
+    neutral = [label(g, **g.info, kind="cluster") for g in geometries]
+    order = rng.permutation(len(geometries))
+    in_field, charged = [], []
+    for k in order[:40]:
+        direction = rng.normal(size=3)
+        field = direction * rng.choice([0.05, 0.1, 0.2, 0.3]) / np.linalg.norm(direction)
+        in_field.append(label(geometries[k], field=field, **geometries[k].info, kind="cluster_field"))
+    for k in order[40:]:
+        if len(charged) == 40:
+            break
+        charge = 1.0 if len(charged) % 2 == 0 else -1.0
+        charged += label_or_nothing(geometries[k], charge, **geometries[k].info, kind="cluster_charged")
+    for name, frames in (("neutral", neutral), ("field", in_field), ("charged", charged)):
+        save(out / f"xtb_water_{name}.extxyz.gz", frames)
+
+
+def make_ions(out: Path, seed: int = 20261121) -> None:
+    """Na+, Cl- and the pair, each in 2, 4 and 6 waters, four trajectories each."""
+    rng = np.random.default_rng(seed)
+    frames, traj = [], 2000
+    for ions, charge in ((["Na"], 1), (["Cl"], -1), (["Na", "Cl"], 0)):
+        for n in (2, 4, 6):
+            for repeat in range(4):
+                sites = cluster(n + len(ions), rng, nearest=3.0)
+                atoms = sites[3 * len(ions) :]
+                for k, ion in enumerate(ions):
+                    atoms += Atoms(ion, [sites.positions[3 * k]])
+                info = dict(n_molecules=n, traj=traj, split="test" if repeat == 3 else "train")
+                for frame in xtb_trajectory(atoms, charge, 6, rng):
+                    frames.append(label(frame, charge, **info, kind="ions_" + "".join(ions)))
+                traj += 1
+    save(out / "xtb_ions.extxyz.gz", frames)
+
+
+def make_box16(out: Path, n_frames: int = 30, seed: int = 7) -> None:
+    """16 waters at the liquid's density, one SPC/Fw trajectory at 400 K; its last fifth is the test set."""
+    rng = np.random.default_rng(seed)
+    geometries = trajectory(solution_box(16, 0, rng), WaterAndIons(), 400, n_frames, rng, equilibration_steps=4000)
+    frames: list[Atoms] = []
+    for i, geometry in enumerate(geometries):
+        split = "test" if i >= 0.8 * n_frames else "train"
+        frames += label_or_nothing(geometry, n_molecules=16, traj=1000 + i // 10, split=split, kind="box16")
+        save(out / "xtb_water_box16.extxyz.gz", frames)
+
+
+def extra_plan(index: int) -> dict:
+    """Contents and conditions of trajectory `index` of `make_extra`; three in five have an ion pair.
+
+    Covered: O-H lengths from that of GFN2-xTB to that of SPC/Fw, 300-450 K, density +-4 %, ion pairs from
+    contact to half the box, and (one frame in two) a random displacement of every atom on top of the
+    thermal ones.
+    """
+    rng = np.random.default_rng([20261122, index])
+    with_ions = index % 5 in (0, 2, 4)
+    distances = (2.5, 2.8, 3.4, 4.2, 5.0, 5.8)
+    return dict(
+        rng=rng,
+        n_waters=(14, 15, 16)[index % 3] if with_ions else 16,
+        n_pairs=int(with_ions),
+        density_scale=rng.uniform(0.96, 1.04),
+        temperature=rng.uniform(300, 450),
+        bond_length=(0.955, 0.97, 0.985, 1.005)[index % 4],
+        angle=rng.uniform(106, 113),
+        ion_distance=distances[(index // 5 * 3 + index % 5 // 2) % 6] if with_ions else None,
+        split="test" if index % 6 == 4 else "train",
+    )
+
+
+def make_extra(out: Path, n_trajectories: int, n_frames: int = 5) -> None:
+    """`n_trajectories` short classical trajectories of boxes of 44 to 50 atoms, `n_frames` of each."""
+    path = out / "box_extra.extxyz.gz"
+    frames = read(path, ":", format="extxyz") if path.exists() else []
+    done = {atoms.info["traj"] for atoms in frames}
+    for index in range(n_trajectories):
+        if 3000 + index in done:
+            continue
+        plan = extra_plan(index)
+        rng, n_pairs = plan["rng"], plan["n_pairs"]
+        atoms = solution_box(plan["n_waters"], n_pairs, rng, plan["density_scale"])
+        force_field = WaterAndIons(plan["bond_length"], plan["angle"], plan["ion_distance"])
+        geometries = trajectory(atoms, force_field, plan["temperature"], n_frames, rng)
+        for i, geometry in enumerate(geometries):
+            if i % 2:
+                geometry.positions += rng.normal(scale=0.03, size=geometry.positions.shape)
+            info = dict(n_molecules=plan["n_waters"], traj=3000 + index, split=plan["split"])
+            frames += label_or_nothing(geometry, **info, kind="box_NaCl" if n_pairs else "box16")
+        save(path, frames)
+
+
+def label_or_nothing(atoms: Atoms, charge: float = 0.0, **info) -> list[Atoms]:
+    """The labelled frame in a list, or an empty list (and a message) when GFN2-xTB does not converge."""
+    try:
+        return [label(atoms, charge, **info)]
+    except LABEL_FAILURES as error:
+        print(f"left out: {atoms.get_chemical_formula()} {info}: {error}", flush=True)
+        return []
+
+
+def label_frames(source: Path, target: Path) -> None:
+    """Labels every frame of an extended XYZ file; split, kind, traj and total_charge are carried over.
+
+    A frame without `total_charge` counts as neutral, one without `split` as training, one without `kind`
+    gets "md" and one without `traj` 4000.  Frames already in `target` are not computed again, so a stopped
+    run can be repeated.
+    """
+    done = read(target, ":", format="extxyz") if target.exists() else []
+    known = {int(atoms.info["source_frame"]) for atoms in done}
+    for i, atoms in enumerate(read(source, ":", format="extxyz")):
+        if i in known:
+            continue
+        info = {key: atoms.info[key] for key in ("n_molecules", "temperature") if key in atoms.info}
+        info.update(split=atoms.info.get("split", "train"), kind=atoms.info.get("kind", "md"))
+        info.update(traj=atoms.info.get("traj", 4000), source_frame=i)
+        done += label_or_nothing(atoms, float(atoms.info.get("total_charge", 0.0)), **info)
+        save(target, done)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["clusters", "ions", "box16", "extra", "label"])
+    parser.add_argument("files", nargs="*", type=Path, help="label: input and output file")
+    parser.add_argument("--out", type=Path, default=HERE / "data", help="folder for the files")
+    parser.add_argument("--trajectories", type=int, default=40, help="extra: number of trajectories")
+    arguments = parser.parse_args()
+    if arguments.what == "label":
+        if len(arguments.files) != 2:
+            parser.error("label needs two files: the geometries to label and the file to write")
+        label_frames(*arguments.files)
+    elif arguments.what == "extra":
+        make_extra(arguments.out, arguments.trajectories)
+    else:
+        {"clusters": make_clusters, "ions": make_ions, "box16": make_box16}[arguments.what](arguments.out)
+
+
+if __name__ == "__main__":
+    main()

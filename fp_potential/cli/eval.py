@@ -1,0 +1,61 @@
+"""``fixedpoint eval model.pt files ...``."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("model", help="model archive (fixedpoint export)")
+    parser.add_argument("files", nargs="+", help="extended XYZ files, plain or .gz")
+    parser.add_argument("--split", metavar="NAME", help="only frames of this set, by the info key of the training's split")
+    parser.add_argument("--by", metavar="KEY", help="info key that gives the rows of the table (default: the training's)")
+    parser.add_argument("--key", action="append", default=[], metavar="NAME=KEY",
+                        help="key of the files, in place of the training's: energy=REF_energy (NAME as in data.keys)")
+    parser.add_argument("--scf_tolerance", type=float, help="residual at which the SCF ends (default: the model's)")
+    parser.add_argument("--num_scf_steps", type=int, help="largest number of applications (default: the model's)")
+    parser.add_argument("--mixing_parameter", type=float, help="of the linear solver (default: the model's)")
+    parser.add_argument("--solver", choices=("anderson", "linear"), help="default: the model's")
+    parser.add_argument("--constant_charge", type=_true_or_false, metavar="true|false",
+                        help="fix the total charge (true) or the Fermi level of the files (false)")
+    parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.add_argument("--output", metavar="FILE", help="write the frames with the predictions (extended XYZ)")
+    parser.add_argument("--table", metavar="FILE", help="write the table to a file, too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; the exit status is 1 if the SCF of a frame did not converge."""
+    import torch
+
+    from fp_potential.train.evaluate import evaluate, write_predictions
+    from fp_potential.train.metrics import error_table
+
+    if arguments.batch_size < 1:
+        raise ValueError(f"--batch_size {arguments.batch_size}: expected at least 1")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    names = ("scf_tolerance", "num_scf_steps", "mixing_parameter", "solver", "constant_charge")
+    scf = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    result = evaluate(arguments.model, arguments.files, scf, arguments.split, arguments.key, arguments.by,
+                      arguments.batch_size, arguments.device, keep=arguments.output is not None)
+    for note in result.notes:
+        print(note)
+    table = error_table(result.errors)
+    print(table)
+    if arguments.table:
+        with open(arguments.table, "w") as file:
+            file.write(table + "\n")
+    if arguments.output:
+        write_predictions(arguments.output, result.predictions)
+        print(f"{arguments.output}: {len(result.predictions)} frames with predictions (keys FP_...)")
+    scf_sums = result.errors.scf()
+    return 0 if scf_sums is None or scf_sums[2] == 100.0 else 1
+
+
+def _true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
+    return text.lower() == "true"

@@ -1,0 +1,236 @@
+#include "model_runner.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/AutogradState.h>
+#include <c10/core/GradMode.h>
+#include <caffe2/serialize/inline_container.h>
+#include <caffe2/serialize/istream_adapter.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <sstream>
+#include <stdexcept>
+
+namespace fixedpoint {
+
+namespace {
+
+using at::Tensor;
+
+/// The sentence that matters of an error of torch: no stack traces.
+std::string brief(const std::string &text)
+{
+  // An exception raised by scripted code ends a trace; other errors begin with their message.
+  static const char *markers[] = {"RuntimeError: ", "builtins.ValueError: ", "ValueError: ", "Error: "};
+  if (text.find("TorchScript interpreter") != std::string::npos)
+    for (const auto *marker : markers) {
+      const auto at = text.rfind(marker);
+      if (at != std::string::npos) return brief(text.substr(at + std::string(marker).size()));
+    }
+  std::istringstream lines(text);
+  std::string line;
+  while (std::getline(lines, line))
+    if (line.find_first_not_of(" \t\r") != std::string::npos) return line.substr(0, 500);
+  return "unknown error";
+}
+
+template <typename F> auto translated(F &&f) -> decltype(f())
+{
+  try {
+    return f();
+  } catch (const c10::Error &e) {
+    throw std::runtime_error(brief(e.what_without_backtrace()));
+  } catch (const std::exception &e) {
+    throw std::runtime_error(brief(e.what()));
+  }
+}
+
+/// Settings of torch for the duration of a call; the process may be a user's Python with settings of its own.
+class CallScope {
+public:
+  explicit CallScope(int threads) :
+      grad_(true), optimizer_(false), threads_(at::get_num_threads()),
+      multithreading_(c10::AutogradState::get_tls_state().get_multithreading_enabled())
+  {
+    if (threads > 0 && threads != threads_) at::set_num_threads(threads);
+    // One thread runs the whole backward pass: communication is possible only there.
+    c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
+  }
+  ~CallScope()
+  {
+    c10::AutogradState::get_tls_state().set_multithreading_enabled(multithreading_);
+    if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
+  }
+  CallScope(const CallScope &) = delete;
+  CallScope &operator=(const CallScope &) = delete;
+
+private:
+  c10::AutoGradMode grad_;
+  // Profiling and optimising the code costs seconds in the first calls and gains less than a tenth later.
+  torch::jit::GraphOptimizerEnabledGuard optimizer_;
+  int threads_;
+  bool multithreading_;
+};
+
+/// LAMMPS links only the CPU half of torch; the CUDA half registers itself when it is loaded.
+void load_cuda_library()
+{
+  Dl_info info;
+  if (dladdr(reinterpret_cast<void *>(&at::get_num_threads), &info) == 0 || info.dli_fname == nullptr) return;
+  const auto path = std::filesystem::path(info.dli_fname).parent_path() / "libtorch_cuda.so";
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+}
+
+std::string read_metadata(const std::string &archive)
+{
+  std::istringstream in(archive);
+  std::unique_ptr<caffe2::serialize::PyTorchStreamReader> reader;
+  try {
+    reader = std::make_unique<caffe2::serialize::PyTorchStreamReader>(&in);
+  } catch (const std::exception &) {
+    throw std::runtime_error(
+        "it is not a model archive, or it is damaged; write one with `fixedpoint export`");
+  }
+  if (!reader->hasRecord("extra/metadata.json"))
+    throw std::runtime_error("it has no metadata.json and was not written by `fixedpoint export`");
+  auto [data, size] = reader->getRecord("extra/metadata.json");
+  return {static_cast<const char *>(data.get()), size};
+}
+
+using Result = c10::Dict<c10::IValue, c10::IValue>;
+
+Tensor entry(const Result &result, const char *key)
+{
+  if (!result.contains(key)) throw std::runtime_error(std::string("the model returned no '") + key + "'");
+  return result.at(key).toTensor();
+}
+
+double scalar(const Result &result, const char *key)
+{
+  return entry(result, key).to(at::kDouble).item<double>();
+}
+
+template <typename Container>
+void copy_out(const Result &result, const char *key, Container &out, std::size_t expected)
+{
+  const Tensor t = entry(result, key).detach().to(at::kCPU, at::kDouble).contiguous();
+  if (static_cast<std::size_t>(t.numel()) != expected)
+    throw std::runtime_error("the model returned " + std::to_string(t.numel()) + " values for '" + key +
+                             "', expected " + std::to_string(expected));
+  if constexpr (requires { out.resize(expected); }) out.resize(expected);
+  std::copy_n(t.data_ptr<double>(), expected, out.data());
+}
+
+}    // namespace
+
+struct ModelRunner::Implementation {
+  Metadata metadata;
+  torch::jit::Module module;
+  at::Device device = at::kCPU;
+};
+
+ModelRunner::ModelRunner(const std::string &archive) : self_(std::make_unique<Implementation>())
+{
+  self_->metadata = translated([&] { return parse_metadata(read_metadata(archive)); });
+  try {
+    std::istringstream in(archive);
+    self_->module = translated([&] { return torch::jit::load(in, at::kCPU); });
+  } catch (const std::exception &e) {
+    throw std::runtime_error(std::string("its code cannot be loaded by this version of torch: ") + e.what());
+  }
+  self_->module.eval();
+}
+
+ModelRunner::~ModelRunner() = default;
+
+const Metadata &ModelRunner::metadata() const { return self_->metadata; }
+
+std::string ModelRunner::set_device(const std::string &name, int local_rank)
+{
+  return translated([&]() -> std::string {
+    int count = 0;
+    if (name != "cpu") {
+      load_cuda_library();
+      if (at::hasCUDA()) count = static_cast<int>(at::detail::getCUDAHooks().deviceCount());
+    }
+    if (name == "cuda" && count == 0)
+      throw std::runtime_error(
+          "device cuda was asked for, but this torch finds no CUDA device; use device cpu or "
+          "install a CUDA build of torch");
+    self_->device =
+        count > 0 ? at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank % count)) : at::kCPU;
+    self_->module.to(self_->device);
+    return self_->device.str();
+  });
+}
+
+void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)
+{
+  const CallScope scope(threads);
+  const auto real = at::TensorOptions()
+                        .dtype(self_->metadata.single_precision ? at::kFloat : at::kDouble)
+                        .device(self_->device);
+  const auto integer = at::TensorOptions().dtype(at::kLong);
+  const auto edges = static_cast<int64_t>(in.receivers.size());
+
+  translated([&] {
+    // from_blob does not copy; `to` does where device or dtype differ. Arrays without elements have no
+    // address.
+    auto view = [](const void *data, at::IntArrayRef sizes, at::ScalarType dtype) {
+      if (c10::multiply_integers(sizes) == 0) return at::empty(sizes, at::TensorOptions().dtype(dtype));
+      return at::from_blob(const_cast<void *>(data), sizes, at::TensorOptions().dtype(dtype));
+    };
+    auto number = [&](double x) { return at::full({1}, x, real); };
+    Tensor edge_index = at::empty({2, edges}, integer);
+    std::copy(in.receivers.begin(), in.receivers.end(), edge_index.data_ptr<int64_t>());
+    std::copy(in.senders.begin(), in.senders.end(), edge_index.data_ptr<int64_t>() + edges);
+    Tensor pbc = at::empty({1, 3}, at::kBool);
+    for (int d = 0; d < 3; ++d) pbc[0][d] = in.pbc[d];
+
+    std::vector<c10::IValue> arguments{view(in.positions, {in.n_total, 3}, at::kDouble).to(real),
+                                       view(in.species.data(), {in.n_total}, at::kLong).to(self_->device),
+                                       edge_index.to(self_->device),
+                                       at::zeros({edges, 3}, real),
+                                       at::zeros({in.n_owned}, integer.device(self_->device)),
+                                       view(in.cell.data(), {1, 3, 3}, at::kDouble).to(real),
+                                       pbc.to(self_->device),
+                                       number(in.total_charge),
+                                       number(in.fermi_level),
+                                       at::zeros({1, 3}, real),
+                                       true,    // distributed
+                                       in.num_scf_steps,
+                                       in.scf_tolerance,
+                                       in.mixing_parameter,
+                                       in.solver,
+                                       in.constant_charge};
+    const Result result = self_->module.forward(std::move(arguments)).toGenericDict();
+
+    out.energy = scalar(result, "energy");
+    out.energy_local = scalar(result, "energy_local");
+    out.energy_nonlocal = scalar(result, "energy_nonlocal");
+    out.energy_coulomb = scalar(result, "energy_coulomb");
+    out.energy_field = scalar(result, "energy_field");
+    out.fermi_level = scalar(result, "fermi_level");
+    out.total_charge = scalar(result, "total_charge");
+    out.residual = scalar(result, "residual");
+    out.adjoint_residual = scalar(result, "adjoint_residual");
+    out.scf_steps = entry(result, "scf_steps").item<int64_t>();
+    out.status = static_cast<Status>(entry(result, "status").item<int64_t>());
+    copy_out(result, "dipole", out.dipole, 3);
+    copy_out(result, "strain_gradient", out.strain_gradient, 9);
+    copy_out(result, "forces", out.forces, 3 * static_cast<std::size_t>(in.n_total));
+    copy_out(result, "atomic_energies", out.atomic_energies, static_cast<std::size_t>(in.n_owned));
+    copy_out(result, "density", out.density, 4 * static_cast<std::size_t>(in.n_owned));
+    copy_out(result, "potentials", out.potentials, static_cast<std::size_t>(in.n_owned));
+  });
+}
+
+}    // namespace fixedpoint

@@ -1,0 +1,241 @@
+#include "ops.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <memory>
+#include <tuple>
+
+namespace fixedpoint {
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+Communicator *current = nullptr;
+std::thread::id current_thread;
+
+/// The communicator of the running call, or nullptr in a single process.
+Communicator *communicator(const char *name)
+{
+  TORCH_CHECK(current == nullptr || std::this_thread::get_id() == current_thread, "fixedpoint::", name,
+              " was called from a thread other than the one that computes forces; communication is possible "
+              "only on that thread");
+  return current;
+}
+
+/// A contiguous copy of x in double precision in host memory.
+Tensor to_host(const Tensor &x)
+{
+  return x.detach().to(at::TensorOptions().dtype(at::kDouble).device(at::kCPU), /*non_blocking=*/false,
+                       /*copy=*/true, at::MemoryFormat::Contiguous);
+}
+
+Tensor like(const Tensor &host, const Tensor &x) { return host.to(x.options()); }
+
+int64_t row_width(const Tensor &x)
+{
+  int64_t width = 1;
+  for (int64_t d = 1; d < x.dim(); ++d) width *= x.size(d);
+  return width;
+}
+
+void check_rows(const char *name, const Tensor &x, int64_t expected, int64_t other, int64_t expected_other)
+{
+  TORCH_CHECK(x.dim() >= 1 && x.size(0) == expected && other == expected_other, "fixedpoint::", name,
+              " got an array of ", x.dim() ? x.size(0) : 0, " rows and the count ", other, ", expected ",
+              expected, " and ", expected_other, " (owned and owned + ghost atoms of this process)");
+}
+
+Tensor gather_kernel(const Tensor &x, int64_t n_total)
+{
+  auto *comm = communicator("ghost_gather");
+  if (comm == nullptr) {
+    check_rows("ghost_gather", x, n_total, n_total, n_total);
+    return x.clone(at::MemoryFormat::Contiguous);
+  }
+  check_rows("ghost_gather", x, comm->n_owned(), n_total, comm->n_total());
+  auto sizes = x.sizes().vec();
+  sizes[0] = n_total;
+  Tensor out = at::empty(sizes, at::TensorOptions().dtype(at::kDouble));
+  out.narrow(0, 0, x.size(0)).copy_(x.detach());
+  const auto width = row_width(x);
+  if (width > 0) comm->forward(out.data_ptr<double>(), width);
+  return like(out, x);
+}
+
+Tensor reduce_kernel(const Tensor &x, int64_t n_owned)
+{
+  auto *comm = communicator("ghost_reduce");
+  if (comm == nullptr) {
+    check_rows("ghost_reduce", x, n_owned, n_owned, n_owned);
+    return x.clone(at::MemoryFormat::Contiguous);
+  }
+  check_rows("ghost_reduce", x, comm->n_total(), n_owned, comm->n_owned());
+  Tensor work = to_host(x);
+  const auto width = row_width(x);
+  if (width > 0) comm->reverse(work.data_ptr<double>(), width);
+  return work.narrow(0, 0, n_owned).to(x.options(), /*non_blocking=*/false, /*copy=*/true);
+}
+
+Tensor sum_kernel(const Tensor &x)
+{
+  auto *comm = communicator("sum_ranks");
+  if (comm == nullptr) return x.clone(at::MemoryFormat::Contiguous);
+  Tensor work = to_host(x);
+  if (work.numel() > 0) comm->sum(work.data_ptr<double>(), work.numel());
+  return like(work, x);
+}
+
+std::tuple<Tensor, Tensor> sum_max_kernel(const Tensor &sums, const Tensor &maxima)
+{
+  auto *comm = communicator("sum_max_ranks");
+  if (comm == nullptr)
+    return {sums.detach().clone(at::MemoryFormat::Contiguous),
+            maxima.detach().clone(at::MemoryFormat::Contiguous)};
+  Tensor s = to_host(sums);
+  Tensor m = to_host(maxima);
+  if (s.numel() + m.numel() > 0)
+    comm->sum_max(s.data_ptr<double>(), s.numel(), m.data_ptr<double>(), m.numel());
+  return {like(s, sums), like(m, maxima)};
+}
+
+// The operators called through the dispatcher: their derivatives are built from them, so that the
+// derivatives have derivatives.
+template <typename Signature> auto find(const char *name)
+{
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+Tensor ghost_gather(const Tensor &x, int64_t n_total)
+{
+  static auto op = find<Tensor(const Tensor &, int64_t)>("fixedpoint::ghost_gather");
+  return op.call(x, n_total);
+}
+
+Tensor ghost_reduce(const Tensor &x, int64_t n_owned)
+{
+  static auto op = find<Tensor(const Tensor &, int64_t)>("fixedpoint::ghost_reduce");
+  return op.call(x, n_owned);
+}
+
+Tensor sum_ranks(const Tensor &x)
+{
+  static auto op = find<Tensor(const Tensor &)>("fixedpoint::sum_ranks");
+  return op.call(x);
+}
+
+struct GatherFunction : public torch::autograd::Function<GatherFunction> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, int64_t n_total)
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    ctx->saved_data["rows"] = x.size(0);
+    return ghost_gather(x, n_total);
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads)
+  {
+    return {ghost_reduce(grads[0], ctx->saved_data["rows"].toInt()), Tensor()};
+  }
+};
+
+struct ReduceFunction : public torch::autograd::Function<ReduceFunction> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, int64_t n_owned)
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    ctx->saved_data["rows"] = x.size(0);
+    return ghost_reduce(x, n_owned);
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads)
+  {
+    return {ghost_gather(grads[0], ctx->saved_data["rows"].toInt()), Tensor()};
+  }
+};
+
+struct SumFunction : public torch::autograd::Function<SumFunction> {
+  static Tensor forward(AutogradContext *, const Tensor &x)
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    return sum_ranks(x);
+  }
+  static variable_list backward(AutogradContext *, variable_list grads) { return {sum_ranks(grads[0])}; }
+};
+
+Tensor gather_autograd(const Tensor &x, int64_t n_total) { return GatherFunction::apply(x, n_total); }
+Tensor reduce_autograd(const Tensor &x, int64_t n_owned) { return ReduceFunction::apply(x, n_owned); }
+Tensor sum_autograd(const Tensor &x) { return SumFunction::apply(x); }
+std::tuple<Tensor, Tensor> sum_max_autograd(const Tensor &sums, const Tensor &maxima)
+{
+  at::AutoDispatchBelowADInplaceOrView below;
+  static auto op =
+      find<std::tuple<Tensor, Tensor>(const Tensor &, const Tensor &)>("fixedpoint::sum_max_ranks");
+  return op.call(sums, maxima);
+}
+
+/// Registers the operators when the library is loaded. Unlike TORCH_LIBRARY it throws nothing out of dlopen
+/// when somebody else has registered them: the failure is kept for registration_error().
+class Registration {
+public:
+  Registration() noexcept
+  {
+    try {
+      using torch::Library;
+      auto definition =
+          std::make_unique<Library>(Library::DEF, "fixedpoint", std::nullopt, __FILE__, __LINE__);
+      definition->def("ghost_gather(Tensor x, int n_total) -> Tensor");
+      definition->def("ghost_reduce(Tensor x, int n_owned) -> Tensor");
+      definition->def("sum_ranks(Tensor x) -> Tensor");
+      definition->def("sum_max_ranks(Tensor sums, Tensor maxima) -> (Tensor, Tensor)");
+      auto kernels = std::make_unique<Library>(
+          Library::IMPL, "fixedpoint", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);
+      kernels->impl("ghost_gather", &gather_kernel);
+      kernels->impl("ghost_reduce", &reduce_kernel);
+      kernels->impl("sum_ranks", &sum_kernel);
+      kernels->impl("sum_max_ranks", &sum_max_kernel);
+      auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
+                                                   __FILE__, __LINE__);
+      derivatives->impl("ghost_gather", &gather_autograd);
+      derivatives->impl("ghost_reduce", &reduce_autograd);
+      derivatives->impl("sum_ranks", &sum_autograd);
+      derivatives->impl("sum_max_ranks", &sum_max_autograd);
+      definition_ = definition.release();
+      kernels_ = kernels.release();
+      derivatives_ = derivatives.release();
+    } catch (const c10::Error &e) {
+      error_ = e.what_without_backtrace();
+    } catch (const std::exception &e) {
+      error_ = e.what();
+    }
+  }
+  const std::string &error() const { return error_; }
+
+private:
+  // Never deleted: at the end of the process torch's dispatcher may be gone before this library.
+  torch::Library *definition_ = nullptr, *kernels_ = nullptr, *derivatives_ = nullptr;
+  std::string error_;
+};
+
+const Registration registration;
+
+}    // namespace
+
+Communicator::~Communicator() noexcept(false) = default;
+
+CommunicatorScope::CommunicatorScope(Communicator *communicator) :
+    previous_(current), previous_thread_(current_thread)
+{
+  current = communicator;
+  current_thread = std::this_thread::get_id();
+}
+
+CommunicatorScope::~CommunicatorScope()
+{
+  current = previous_;
+  current_thread = previous_thread_;
+}
+
+const std::string &registration_error() { return registration.error(); }
+
+}    // namespace fixedpoint

@@ -1,0 +1,91 @@
+/// pair_style fixedpoint: energy, forces and virial of an exported model.
+#ifndef LMP_PAIR_FIXEDPOINT_H
+#define LMP_PAIR_FIXEDPOINT_H
+
+#include "pair.h"
+
+#include "lammps_communicator.h"
+#include "model_runner.h"
+#include "pair_settings.h"
+
+#include "error.h"
+
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace LAMMPS_NS {
+
+class PairFixedPoint : public Pair {
+public:
+  explicit PairFixedPoint(class LAMMPS *);
+  ~PairFixedPoint() override;
+
+  void settings(int, char **) override;
+  void coeff(int, char **) override;
+  void init_style() override;
+  double init_one(int, int) override;
+  void compute(int, int) override;
+  void *extract_peratom(const char *, int &) override;
+  double memory_usage() override;
+
+  int pack_forward_comm(int, int *, double *, int, int *) override;
+  void unpack_forward_comm(int, int, double *) override;
+  int pack_reverse_comm(int, int, double *) override;
+  void unpack_reverse_comm(int, int *, double *) override;
+
+private:
+  /// Runs a part of an entry point; whatever it throws becomes an error of LAMMPS.
+  template <typename Body> void guarded(const char *where, Body body);
+  /// error->all with the message of the lowest rank that has one; returns if none has. Collective.
+  void agree(const std::string &message);
+
+  void load_model(const std::string &file);
+  void map_elements(int narg, char **arg);
+  void check_simulation();
+  void warn_oversubscription();
+  void print_summary();
+
+  void gather_input();
+  std::string find_bad_position() const;
+  void check_convergence();
+  void add_output();
+  void grow_peratom();
+
+  fixedpoint::PairSettings settings_;
+  std::unique_ptr<fixedpoint::ModelRunner> model_;
+  std::unique_ptr<fixedpoint::LammpsCommunicator> communicator_;
+  fixedpoint::ModelInput input_;
+  fixedpoint::ModelOutput output_;
+  std::string file_, device_;
+  std::vector<int64_t> type_to_species_;    // [ntypes + 1]
+  double energy_unit_ = 1.0;                // LAMMPS' unit of energy per eV
+  bool announced_ = false;
+
+  int nmax_ = 0;
+  double *charge_ = nullptr;       // [nmax_], e
+  double **dipole_ = nullptr;      // [nmax_][3], e Å
+  double *potential_ = nullptr;    // [nmax_], V
+};
+
+template <typename Body> void PairFixedPoint::guarded(const char *where, Body body)
+{
+  std::string message;
+  try {
+    body();
+    return;
+  } catch (const LAMMPSException &) {
+    throw;
+  } catch (const std::exception &e) {
+    message = e.what();
+  } catch (...) {
+    message = "unknown exception";
+  }
+  // The other ranks may wait for this one: only an error that ends them all is safe.
+  error->one(FLERR, "pair fixedpoint, {}: {}", where, message);
+}
+
+}    // namespace LAMMPS_NS
+
+#endif

@@ -1,0 +1,90 @@
+#include "pair_settings.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <locale>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+namespace fixedpoint {
+
+namespace {
+
+constexpr const char *KEYWORDS =
+    "charge, fermi, num_scf_steps, scf_tolerance, mixing_parameter, solver, device, on_nonconverged";
+
+[[noreturn]] void fail(const std::string &message) { throw std::invalid_argument(message); }
+
+template <typename T> T read(const std::string &keyword, const std::string &word, const char *expected)
+{
+  std::istringstream in(word);
+  in.imbue(std::locale::classic());
+  T value{};
+  if (!(in >> value) || in.peek() != std::istringstream::traits_type::eof() ||
+      !std::isfinite(static_cast<double>(value)))
+    fail("the keyword " + keyword + " expects " + expected + ", got '" + word + "'");
+  return value;
+}
+
+double positive(const std::string &keyword, const std::string &word)
+{
+  const auto value = read<double>(keyword, word, "a positive number");
+  if (!(value > 0.0)) fail("the keyword " + keyword + " expects a positive number, got '" + word + "'");
+  return value;
+}
+
+std::string one_of(const std::string &keyword, const std::string &word,
+                   const std::vector<std::string> &choices)
+{
+  std::string list;
+  for (const auto &choice : choices) {
+    if (word == choice) return word;
+    list += (list.empty() ? "" : " or ") + choice;
+  }
+  fail("the keyword " + keyword + " expects " + list + ", got '" + word + "'");
+}
+
+}    // namespace
+
+PairSettings parse_pair_settings(int narg, char **arg)
+{
+  PairSettings out;
+  for (int i = 0; i < narg; i += 2) {
+    const std::string keyword = arg[i];
+    if (keyword == "efield")
+      fail("the keyword efield is not possible in a periodic box: a uniform field has no energy per cell "
+           "along a "
+           "periodic axis");
+    const bool known = (std::string(", ") + KEYWORDS + ",").find(", " + keyword + ",") != std::string::npos;
+    if (!known) fail("unknown keyword '" + keyword + "'; the keywords are " + KEYWORDS);
+    if (i + 1 >= narg) fail("the keyword " + keyword + " needs a value");
+    const std::string word = arg[i + 1];
+    if (keyword == "charge")
+      out.total_charge = read<double>(keyword, word, "the total charge of the cell in e");
+    else if (keyword == "fermi")
+      out.fermi_level = read<double>(keyword, word, "the Fermi level in V");
+    else if (keyword == "num_scf_steps") {
+      out.num_scf_steps = read<int64_t>(keyword, word, "a positive whole number");
+      if (*out.num_scf_steps < 1)
+        fail("the keyword num_scf_steps expects a positive whole number, got '" + word + "'");
+    } else if (keyword == "scf_tolerance")
+      out.scf_tolerance = positive(keyword, word);
+    else if (keyword == "mixing_parameter") {
+      out.mixing_parameter = positive(keyword, word);
+      if (*out.mixing_parameter > 1.0)
+        fail("the keyword mixing_parameter expects a number in (0, 1], got '" + word + "'");
+    } else if (keyword == "solver")
+      out.solver = one_of(keyword, word, {"anderson", "linear"});
+    else if (keyword == "device")
+      out.device = one_of(keyword, word, {"auto", "cpu", "cuda"});
+    else
+      out.error_on_nonconverged = one_of(keyword, word, {"error", "warn"}) == "error";
+  }
+  if (out.total_charge && out.fermi_level)
+    fail("the keywords charge and fermi exclude each other: either the total charge is fixed or the Fermi "
+         "level");
+  return out;
+}
+
+}    // namespace fixedpoint

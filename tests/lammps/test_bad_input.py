@@ -1,0 +1,291 @@
+"""Wrong input: every case ends in seconds, on every rank, with a sentence that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ase import Atoms
+
+from fp_potential.export import METADATA_FILE, export_model
+
+SYSTEM = Atoms(
+    ["Na", "Cl", "O", "H", "H"],
+    positions=[[0, 0, 0], [2.8, 0.1, 0], [0, 2.6, 0.2], [0.8, 3.1, 0.3], [-0.7, 3.2, 0.1]],
+    cell=[7.0, 7.2, 7.4],
+    pbc=True,
+)
+
+BASE = {
+    "units": "units metal",
+    "before": "atom_style charge",
+    "data": "read_data system.data",
+    "style": "pair_style fixedpoint charge 0",
+    "coeff": "pair_coeff * * model.pt O Na H Cl",
+    "after": "",
+    "run": "run 0",
+}
+
+# name: (lines that differ, what the message has to say)
+CASES = {
+    "unknown element": ({"coeff": "pair_coeff * * model.pt O Xx H Cl"}, r"element Xx of atom type 2 .*knows: H O Na Cl"),
+    "lower case element": ({"coeff": "pair_coeff * * model.pt o Na H Cl"}, r"element o of atom type 1"),
+    "NULL element": ({"coeff": "pair_coeff * * model.pt O NULL H Cl"}, r"NULL for atom type 2 is not possible"),
+    "too few elements": ({"coeff": "pair_coeff * * model.pt O Na H"}, r"4 types, 3 elements given"),
+    "no stars": ({"coeff": "pair_coeff 1 1 model.pt O Na H Cl"}, r"must start with \* \* for pair style fixedpoint"),
+    "missing file": ({"coeff": "pair_coeff * * nothing.pt O Na H Cl"}, r"cannot read the model file nothing\.pt: no such file"),
+    "a folder": ({"coeff": "pair_coeff * * . O Na H Cl"}, r"cannot read the model file \."),
+    "not an archive": ({"coeff": "pair_coeff * * system.data O Na H Cl"}, r"system\.data: it is not a model archive"),
+    "unknown keyword": (
+        {"style": "pair_style fixedpoint charg 0"},
+        r"unknown keyword 'charg'; the keywords are charge, fermi, .*on_nonconverged",
+    ),
+    "missing value": ({"style": "pair_style fixedpoint charge"}, r"charge needs a value"),
+    "not a number": ({"style": "pair_style fixedpoint charge one"}, r"charge expects .*got 'one'"),
+    "not finite": ({"style": "pair_style fixedpoint charge nan"}, r"charge expects .*got 'nan'"),
+    "charge and level": ({"style": "pair_style fixedpoint charge 0 fermi 1"}, r"charge and fermi exclude each other"),
+    "zero steps": ({"style": "pair_style fixedpoint num_scf_steps 0"}, r"num_scf_steps expects a positive whole number"),
+    "half a step": ({"style": "pair_style fixedpoint num_scf_steps 1.5"}, r"num_scf_steps expects a positive whole number"),
+    "negative tolerance": ({"style": "pair_style fixedpoint scf_tolerance -1"}, r"scf_tolerance expects a positive number"),
+    "mixing above one": ({"style": "pair_style fixedpoint mixing_parameter 1.5"}, r"mixing_parameter expects .*\(0, 1\]"),
+    "unknown solver": ({"style": "pair_style fixedpoint solver newton"}, r"solver expects anderson or linear, got 'newton'"),
+    "field": ({"style": "pair_style fixedpoint efield 0 0 0.1"}, r"efield is not possible in a periodic box"),
+    "wrong units": ({"units": "units lj"}, r"needs units metal or real, not lj"),
+    "newton off": ({"before": "newton off\natom_style charge"}, r"needs newton on"),
+    "respa": ({"after": "run_style respa 2 2 bond 1 pair 2"}, r"does not work with run_style respa"),
+    "not periodic": ({"before": "boundary p p f\natom_style charge"}, r"boundary p p p\); z is not periodic"),
+    "shrink-wrapped": ({"before": "boundary p s p\natom_style charge"}, r"boundary p p p\); y is shrink-wrapped"),
+    "excluded pairs": ({"after": "neigh_modify exclude type 1 1"}, r"does not work with neigh_modify exclude"),
+    "included group": (
+        {"after": "group some type 1 2\natom_modify first some\nneigh_modify include some"},
+        r"does not work with neigh_modify include",
+    ),
+    "virial per atom": (
+        {"after": "compute s all stress/atom NULL\ncompute r all reduce sum c_s[1]\nthermo_style custom step c_r"},
+        r"no per-atom virial",
+    ),
+    "not converged": (
+        {"style": "pair_style fixedpoint charge 0 num_scf_steps 2"},
+        r"SCF not converged at step 0: .*2 applications, residual .*scf_tolerance 1e-06 .*Try a larger num_scf_steps",
+    ),
+}  # fmt: skip
+
+
+def script(**lines: str) -> str:
+    return "\n".join({**BASE, **lines}.values()) + "\n"
+
+
+def message(output: str) -> str:
+    """LAMMPS' error without line breaks."""
+    return re.sub(r"\s+", " ", output[output.find("ERROR") :])
+
+
+@pytest.fixture
+def box(simulation):
+    simulation.write_structure(SYSTEM)
+    return simulation
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_refused_by_name(box, name):
+    """On two ranks, so that a hang shows."""
+    lines, expected = CASES[name]
+    done = box.run_script(script(**lines), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(expected, message(done.stdout)), done.stdout[-1500:] + done.stderr[-500:]
+
+
+def test_special_bonds(box):
+    text = """
+units metal
+atom_style bond
+special_bonds lj/coul {factors}
+region box block 0 7 0 7 0 7
+create_box 1 box bond/types 1 extra/bond/per/atom 2 extra/special/per/atom 4
+create_atoms 1 single 1 1 1
+create_atoms 1 single 1 1 2
+mass 1 16
+bond_style zero
+bond_coeff *
+create_bonds single/bond 1 1 2
+pair_style fixedpoint charge 0
+pair_coeff * * model.pt O
+run 0
+"""
+    done = box.run_script(text.format(factors="0 0 0"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert "special_bonds lj/coul 1.0 1.0 1.0" in message(done.stdout)
+    done = box.run_script(text.format(factors="1 1 1"), timeout=60)
+    assert done.returncode == 0, done.stdout[-1500:]
+
+
+def test_not_converged_may_warn(box):
+    """The run goes on, and says so."""
+    lines = script(style="pair_style fixedpoint charge 0 num_scf_steps 2 on_nonconverged warn")
+    done = box.run_script(lines, ranks=2, timeout=60)
+    assert done.returncode == 0
+    assert len(re.findall("WARNING: pair fixedpoint: SCF not converged", done.stdout)) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu(box):
+    done = box.run_script(script(style="pair_style fixedpoint device cuda"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search("finds no CUDA device; use device cpu", message(done.stdout))
+
+
+def with_metadata(source: Path, target: Path, **changes) -> None:
+    """A copy of a model with other metadata."""
+    extra = {METADATA_FILE: ""}
+    module = torch.jit.load(str(source), _extra_files=extra)
+    text = json.dumps({**json.loads(extra[METADATA_FILE]), **changes})
+    torch.jit.save(module, str(target), _extra_files={METADATA_FILE: text})
+
+
+class Stranger(torch.nn.Module):
+    """Somebody else's scripted model."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_newer_format(box):
+    (box.folder / "model.pt").unlink()
+    with_metadata(box.model_file, box.folder / "model.pt", format_version=99)
+    done = box.run_script(script(), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"format version 99 and this plugin reads up to 1: update fp-potential", message(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"format": "other"}, "not written by `fixedpoint export`"),
+        ({"cutoff": "wide"}, "'cutoff' is not a number"),
+        ({"dtype": "float16"}, "dtype 'float16', expected float64 or float32"),
+    ],
+)
+def test_wrong_metadata(box, changes, expected):
+    (box.folder / "model.pt").unlink()
+    with_metadata(box.model_file, box.folder / "model.pt", **changes)
+    done = box.run_script(script(), timeout=60)
+    assert done.returncode != 0
+    assert expected in message(done.stdout)
+
+
+def test_not_ours(box):
+    torch.jit.save(torch.jit.script(Stranger()), str(box.folder / "stranger.pt"))
+    done = box.run_script(script(coeff="pair_coeff * * stranger.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"stranger\.pt: it has no metadata\.json", message(done.stdout))
+
+
+def test_damaged_file(box):
+    content = box.model_file.read_bytes()
+    (box.folder / "half.pt").write_bytes(content[: len(content) // 2])
+    done = box.run_script(script(coeff="pair_coeff * * half.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"half\.pt: it is not a model archive, or it is damaged", message(done.stdout))
+
+
+def test_file_visible_on_one_rank(box, tools):
+    """Rank 0 reads for all: what the others see does not matter, and without the file all of them stop."""
+    elsewhere = box.folder / "elsewhere"
+    elsewhere.mkdir()
+    (box.folder / "in.lammps").write_text(script(data=f"read_data {box.folder / 'system.data'}"))
+    lmp = str(tools.scripts / "lmp")
+    places = [str(box.folder), str(elsewhere)]
+
+    def run_in(first: str, second: str):
+        part = ["-n", "1", "-wdir", first, lmp, "-in", str(box.folder / "in.lammps"), "-log", "none"]
+        other = ["-n", "1", "-wdir", second, lmp, "-in", str(box.folder / "in.lammps"), "-log", "none"]
+        return tools.run([str(tools.scripts / "mpirun"), *part, ":", *other], box.folder, 60)
+
+    done = run_in(*places)
+    assert done.returncode == 0, done.stdout[-1500:]
+    done = run_in(*places[::-1])
+    assert done.returncode != 0
+    assert "cannot read the model file model.pt" in message(done.stdout)
+
+
+def test_charge_does_not_respond(box, model):
+    """A model whose density ignores the field cannot take a charge."""
+    import copy
+
+    stiff = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in stiff.update.parameters():
+            p.zero_()
+    export_model(stiff, box.folder / "stiff.pt")
+    done = box.run_script(script(coeff="pair_coeff * * stiff.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"charge does not respond to the Fermi level at step 0", message(done.stdout))
+
+
+PYTHON_RUN = """
+import sys
+import numpy as np
+from mpi4py import MPI
+from fp_potential.lammps import open_instance
+
+lines = open("in.lammps").read().splitlines()
+with open_instance() as lmp:
+    try:
+        lmp.commands_list([*lines[:-1], "pair_coeff * * nothing.pt O Na H Cl"])
+        raise SystemExit("no error")
+    except Exception as e:
+        assert "cannot read the model file nothing.pt" in str(e), e
+    lmp.command("clear")
+    lmp.commands_list(lines)
+    before = lmp.get_thermo("pe")
+    x = lmp.numpy.extract_atom("x")
+    ids = lmp.numpy.extract_atom("id")
+    for row, tag in zip(x[: lmp.extract_setting("nlocal")], ids):
+        if tag == 2:
+            row[0] = np.nan
+    lmp.command("fix move all nve")
+    try:
+        lmp.command("run 1 pre no post no")
+        raise SystemExit("no error")
+    except Exception as e:
+        assert "position of atom 2 is not finite" in str(e), e
+    lmp.command("clear")
+    lmp.commands_list(lines)
+    assert abs(lmp.get_thermo("pe") - before) < 1e-9
+print("reached the end", flush=True)
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_errors_do_not_end_python(box, tools, ranks):
+    """An agreed error is an exception on every rank, after which the same instance works again."""
+    (box.folder / "in.lammps").write_text(script())
+    (box.folder / "run.py").write_text(PYTHON_RUN)
+    done = tools.run(
+        [str(tools.scripts / "mpirun"), "-n", str(ranks), sys.executable, "-m", "mpi4py", "run.py"], box.folder, 120
+    )
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+    assert done.stdout.count("reached the end") == ranks
+
+
+def test_error_inside_the_model(box, tools):
+    """An exception of the scripted code is a LAMMPS error with its message, without a stack trace."""
+    (box.folder / "model.pt").unlink()
+    with_metadata(box.model_file, box.folder / "model.pt", scf={
+        "num_scf_steps": 100, "scf_tolerance": 1e-6, "mixing_parameter": 0.25, "solver": "anderson"
+    }, elements=["H", "O", "Na", "Cl", "Ar"])  # fmt: skip
+    done = box.run_script(script(coeff="pair_coeff * * model.pt Ar Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    text = message(done.stdout)
+    assert "pair fixedpoint, computing forces" in text
+    assert "Traceback" not in text
+
+
+def test_plugin_path_of_the_environment():
+    """The tests use the plugin of this installation, not one of the environment."""
+    assert not os.environ.get("LAMMPS_PLUGIN_PATH")

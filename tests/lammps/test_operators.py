@@ -1,0 +1,126 @@
+"""The communication operators in one process, and what the plugin and the archive agree on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+import fp_potential
+from fp_potential import communication
+from fp_potential.export import FORMAT_VERSION, METADATA_FILE, metadata_of
+from fp_potential.options import SCFOptions
+
+SOURCES = Path(__file__).parents[2] / "lammps_plugin"
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_identity_in_one_process(rows, shape, dtype):
+    x = torch.randn(rows, *shape, dtype=dtype)
+    for y in (
+        communication.ghost_gather(x, rows),
+        communication.ghost_reduce(x, rows),
+        communication.sum_ranks(x),
+        *communication.sum_max_ranks(x, x),
+    ):
+        assert torch.equal(x, y)
+        assert y.dtype == dtype
+        assert y.data_ptr() != x.data_ptr() or x.numel() == 0
+
+
+def test_second_derivatives():
+    x = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    for operator in (
+        lambda x: communication.ghost_gather(x, 4),
+        lambda x: communication.ghost_reduce(x, 4),
+        communication.sum_ranks,
+    ):
+        assert torch.autograd.gradcheck(lambda x, f=operator: f(x) ** 3, x)
+        assert torch.autograd.gradgradcheck(lambda x, f=operator: f(x) ** 3, x)
+
+
+def test_wrong_number_of_atoms():
+    with pytest.raises(RuntimeError, match="ghost_gather got an array of 3 rows and the count 5"):
+        communication.ghost_gather(torch.zeros(3, 2), 5)
+
+
+class Layer(torch.nn.Module):
+    """Uses every operator, as a scripted model does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = communication.sum_ranks(communication.ghost_gather(x, x.shape[0]) ** 2)
+        sums, maxima = communication.sum_max_ranks(y, y)
+        return y + 0.0 * (sums + maxima)
+
+
+def test_script():
+    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    torch.jit.script(Layer())(x).sum().backward()
+    assert torch.allclose(x.grad, 2 * x)
+
+
+def test_without_compiled_parts(tmp_path):
+    """A package that was not compiled defines the trivial operators itself."""
+    source = Path(fp_potential.__file__).parent
+    (tmp_path / "fp_potential").mkdir()
+    for name in ("__init__.py", "_plugin_path.py", "communication.py"):
+        shutil.copy(source / name, tmp_path / "fp_potential" / name)
+    program = f"""
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if "Redirecting" not in type(f).__name__]
+sys.path.insert(0, {str(tmp_path)!r})
+import torch
+from fp_potential import communication as c
+assert c.__file__.startswith({str(tmp_path)!r}), c.__file__
+assert c._python_library is not None
+x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+assert torch.autograd.gradgradcheck(lambda x: c.sum_ranks(c.ghost_gather(x, 3)) ** 3, x)
+assert torch.equal(c.sum_max_ranks(x, x)[1], x)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_metadata_keys(model):
+    """The plugin asks for keys that the archive has, and reads its format version."""
+    text = (SOURCES / "metadata.cpp").read_text()
+    metadata = metadata_of(model, SCFOptions())
+    asked = set(re.findall(r'(?:number|text|required|find)\((root|scf), "(\w+)"\)', text))
+    asked |= set(re.findall(r'(root|scf)\.find\("(\w+)"\)', text))
+    assert {"format", "format_version", "elements", "cutoff", "dtype", "comm_width"} <= {k for _, k in asked}
+    for owner, key in asked:
+        assert key in (metadata if owner == "root" else metadata["scf"])
+    version = re.search(r"FORMAT_VERSION = (\d+);", (SOURCES / "metadata.h").read_text())
+    assert int(version.group(1)) == FORMAT_VERSION
+
+
+SCATTERED = Atoms(
+    "NaClO6H12",
+    positions=np.random.default_rng(5).uniform(0, 1, (20, 3)) * [11.0, 6.0, 6.5],
+    cell=[11.0, 6.0, 6.5],
+    pbc=True,
+)
+
+
+@pytest.mark.parametrize("width", [1, 7])
+def test_narrow_buffers(simulation, width):
+    """Arrays wider than LAMMPS' buffers travel in pieces."""
+    simulation.write_structure(SCATTERED)
+    wide = simulation.frames(2)[0][0]
+    extra = {METADATA_FILE: ""}
+    module = torch.jit.load(str(simulation.model_file), _extra_files=extra)
+    extra[METADATA_FILE] = json.dumps({**json.loads(extra[METADATA_FILE]), "comm_width": width})
+    (simulation.folder / "model.pt").unlink()
+    torch.jit.save(module, str(simulation.folder / "model.pt"), _extra_files=extra)
+    narrow = simulation.frames(2)[0][0]
+    np.testing.assert_allclose(narrow.table, wide.table, rtol=0, atol=1e-10)

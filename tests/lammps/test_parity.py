@@ -1,0 +1,122 @@
+"""LAMMPS on 1, 2 and 4 ranks against ASE: energy, forces, virial, charges, dipoles and global values."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from fp_potential.calculator import FixedPointCalculator
+
+BAR = 1.6021765e6  # LAMMPS' eV/Å³ in bar (nktv2p of units metal)
+ATM_REAL = 68568.415  # LAMMPS' kcal/mol/Å³ in atm (nktv2p of units real)
+TIGHT = "scf_tolerance 1e-12"
+
+
+def lattice(cell: list[list[float]], shape: tuple[int, int, int], filled: float = 1.0, seed: int = 3) -> Atoms:
+    """Ions and atoms of water near the sites of a grid, up to the fraction ``filled`` of the first axis."""
+    rng = np.random.default_rng(seed)
+    sites = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3) / shape
+    positions = (sites * [filled, 1, 1]) @ np.array(cell) + rng.normal(0, 0.12, sites.shape) + 0.6
+    n = len(sites)
+    symbols = rng.permutation(["Na", "Cl"] + ["O"] * (n // 3) + ["H"] * (n - 2 - n // 3))
+    return Atoms(symbols, positions=positions, cell=cell, pbc=True)
+
+
+SYSTEMS = {
+    # A gap along x: of four slabs the last has no atoms.
+    "orthogonal": lattice([[19.0, 0, 0], [0, 7.1, 0], [0, 0, 7.4]], (6, 3, 2), filled=0.68),
+    "triclinic": lattice([[19.0, 0, 0], [1.9, 7.1, 0], [-2.1, 1.3, 7.4]], (6, 3, 2), filled=0.66),
+    # Shorter than the cutoff: atoms are their own neighbours, several times.
+    "short": lattice([[3.7, 0, 0], [0.4, 3.5, 0], [-0.3, 0.5, 3.9]], (2, 2, 1)),
+}
+
+
+def compare(frame, calculator: FixedPointCalculator) -> None:
+    """One frame of LAMMPS (units metal) against ASE."""
+    atoms = frame.atoms()
+    atoms.calc = calculator
+    energy = atoms.get_potential_energy()
+    assert frame.thermo["PotEng"] == pytest.approx(energy, rel=1e-9)
+    np.testing.assert_allclose(frame.forces, atoms.get_forces(), rtol=0, atol=1e-8)
+    stress = atoms.get_stress(voigt=False)
+    expected = -BAR * stress[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
+    np.testing.assert_allclose(frame.pressure, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    r = calculator.results
+    np.testing.assert_allclose(frame.charges, r["charges"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(frame.table[:, 9], r["charges"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(frame.table[:, 10:13], r["atomic_dipoles"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(frame.table[:, 14], r["energies"], rtol=0, atol=1e-8)
+    assert frame.table[:, 14].sum() == pytest.approx(energy, rel=1e-9)
+    assert frame.global_value(2) == pytest.approx(r["electron_energy"], abs=1e-8)
+    assert frame.global_value(3) == pytest.approx(r["electrostatic_energy"], abs=1e-8)
+    assert frame.global_value(5) == pytest.approx(r["fermi_level"], abs=1e-8)
+    assert frame.global_value(6) == pytest.approx(r["total_charge"], abs=1e-9)
+    assert frame.global_value(10) == pytest.approx(r["num_scf_steps"], abs=1)
+    assert frame.global_value(11) <= 1e-12
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("system", list(SYSTEMS))
+def test_same_as_ase(simulation, system, ranks):
+    """Twenty steps hot enough for several new neighbour lists; four slabs leave one rank without atoms."""
+    simulation.write_structure(SYSTEMS[system])
+    frames, log = simulation.frames(
+        ranks, f"charge 1 {TIGHT}", steps=20, setup=f"processors {ranks} 1 1", temperature=3000
+    )
+    assert int(re.search(r"Neighbor list builds = (\d+)", log).group(1)) >= 1
+    if ranks == 4 and system != "short":
+        assert re.search(r"Nlocal: .* 0 min", log)
+    calculator = FixedPointCalculator(simulation.model_file, total_charge=1.0, scf_options={"scf_tolerance": 1e-12})
+    assert frames[0].global_value(6) == pytest.approx(1.0, abs=1e-10)
+    for frame in frames[::4]:
+        compare(frame, calculator)
+
+
+def test_constant_fermi_level(simulation):
+    """The energy is the grand potential and the charge follows."""
+    simulation.write_structure(SYSTEMS["triclinic"])
+    frames, _ = simulation.frames(2, f"fermi -1.3 {TIGHT}", steps=1)
+    calculator = FixedPointCalculator(simulation.model_file, fermi_level=-1.3, scf_options={"scf_tolerance": 1e-12})
+    for frame in frames:
+        compare(frame, calculator)
+        assert frame.global_value(5) == pytest.approx(-1.3, abs=1e-12)
+        assert abs(frame.global_value(6)) > 1e-3
+
+
+def test_real_units(simulation):
+    """kcal/mol and atm instead of eV and bar; charges and volts stay."""
+    simulation.write_structure(SYSTEMS["orthogonal"])
+    metal = simulation.frames(1, f"charge 0 {TIGHT}")[0][0]
+    simulation.write_structure(SYSTEMS["orthogonal"], units="real")
+    real = simulation.frames(1, f"charge 0 {TIGHT}", units="real")[0][0]
+    factor = 23.060549  # LAMMPS' kcal/mol per eV
+    assert real.thermo["PotEng"] == pytest.approx(factor * metal.thermo["PotEng"], rel=1e-12)
+    np.testing.assert_allclose(real.forces, factor * metal.forces, rtol=0, atol=1e-7)
+    scale = factor * ATM_REAL / BAR
+    np.testing.assert_allclose(real.pressure, scale * metal.pressure, atol=1e-6 * np.abs(scale * metal.pressure).max())
+    np.testing.assert_allclose(real.charges, metal.charges, atol=1e-10)
+    assert real.global_value(3) == pytest.approx(factor * metal.global_value(3), rel=1e-9)
+    assert real.global_value(5) == pytest.approx(metal.global_value(5), abs=1e-10)
+
+
+def test_hybrid_overlay(simulation):
+    """Beside another style: energies add up; the exchange between ranks is wide enough."""
+    simulation.write_structure(SYSTEMS["orthogonal"])
+    alone = simulation.frames(2, f"charge 0 {TIGHT}")[0][0]
+    script = """
+units metal
+atom_style charge
+read_data system.data
+pair_style hybrid/overlay zero 3.0 fixedpoint charge 0 scf_tolerance 1e-12
+pair_coeff * * zero
+pair_coeff * * fixedpoint model.pt O Na H Cl
+thermo_modify format float %.17g
+run 0
+"""
+    done = simulation.run_script(script, ranks=2)
+    assert done.returncode == 0, done.stdout[-2000:]
+    energy = float(re.search(r"^\s+0\s+\S+\s+(\S+)", done.stdout, re.M).group(1))
+    assert energy == pytest.approx(alone.thermo["PotEng"], rel=1e-12)

@@ -1,0 +1,1 @@
+"""Training: configuration, data, statistics, losses, stages and the trainer."""

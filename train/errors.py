@@ -1,0 +1,19 @@
+"""The one exception for bad input, so that the command line can tell it from a bug."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; the message names it, what was expected and what to do."""
+
+
+def nearest(name: object, valid: Iterable[str]) -> str:
+    """A sentence that names the valid choice nearest to ``name``, or all of them if none is near."""
+    choices = sorted(valid)
+    matches = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    if matches:
+        return f"did you mean '{matches[0]}'?"
+    return "valid names: " + ", ".join(choices)

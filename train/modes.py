@@ -1,0 +1,150 @@
+"""How a training stage obtains the density its losses see.
+
+- ``direct``: one application of the map to the reference density and Fermi level; p = G(p*), energies of that p in the
+  field of p*. Where no reference Fermi level is known, the level is the one that gives p the requested charge.
+- ``unroll_scf``: ``num_scf_steps`` linearly mixed iterations p <- p + α (G(p) - p), differentiated through; energies of
+  the last p in its own field.
+
+Forces and stress are derivatives of that energy. ``training=True`` keeps the graph, so that losses on them can be
+differentiated again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..graph import Graph
+from ..model import FixedPointPotential, LocalState, strained
+from ..options import SCFOptions
+from ..scf.problem import SCFProblem, graph_sum
+
+#: modes of the schedule that this version can train in
+MODES = ("direct", "unroll_scf")
+
+
+def predict(
+    model: FixedPointPotential,
+    graph: Graph,
+    mode: str,
+    scf: SCFOptions | None,
+    reference_density: Tensor | None,
+    reference_fermi_level: Tensor | None,
+    forces: bool,
+    stress: bool,
+    training: bool,
+) -> dict[str, Tensor]:
+    """Energy, density and, where asked for, forces and stress of a batch in a training mode.
+
+    Args:
+        model: the potential.
+        graph: structures, on the model's device.
+        mode: one of ``MODES``.
+        scf: settings of the loop; None in ``direct``.
+        reference_density: [n, 4], e and e·Å; needed by ``direct`` and by ``initial_density: from_data``.
+        reference_fermi_level: [B], eV, NaN where unknown; None: unknown everywhere.
+        forces: whether to differentiate by positions.
+        stress: whether to differentiate by strain.
+        training: keep the graph of everything returned.
+
+    Returns:
+        The keys of a model archive that make sense in the mode; ``stress`` [B, 3, 3] in eV/Å³ (zero where there is no
+        volume); ``scf_steps``, ``residual``, ``status`` (0: the residual meets the tolerance).
+
+    Raises:
+        ValueError: unknown mode, or no reference density where one is needed.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode '{mode}' is not available in this version; use one of {', '.join(MODES)}")
+    n_graphs = graph.cell.shape[0]
+    positions = graph.positions.detach().requires_grad_(forces)
+    strain = torch.zeros_like(graph.cell).requires_grad_(stress)
+    owned, vectors, cell = strained(graph, positions, strain)
+    local = model.local(graph, vectors)
+    constant_charge = scf.constant_charge if scf is not None else True
+    problem = model.problem(graph, local, owned, cell, constant_charge)
+    external = model.external_field(graph, owned)
+    if mode == "direct":
+        if reference_density is None:
+            raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
+        density, level, field = _direct(model, problem, reference_density, reference_fermi_level)
+        residual = (density - reference_density).detach().abs().mean(1)
+        steps = 1
+    else:
+        assert scf is not None
+        start = _start(local, scf, reference_density)
+        density, residual = _unroll(model, problem, start, scf)
+        _, level, field = model.density_map(problem, density)
+        steps = scf.num_scf_steps
+    total = model.total_field(problem, field, level, external)
+    species = graph.species[: graph.batch.shape[0]]
+    terms = model.observables(problem, local, density, total, external, species)
+    absolute = level + model.fermi_level_offset
+    atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field
+    if not constant_charge:
+        atomic = atomic + (absolute[graph.batch] * density[:, 0]).to(torch.float64)
+    energy = graph_sum(atomic, graph.batch, n_graphs, False)
+    out = {
+        "energy": energy if training else energy.detach(),
+        "density": density,
+        "total_charge": graph_sum(density[:, 0], graph.batch, n_graphs, False),
+        "dipole": _dipole(density, owned, graph.batch, n_graphs),
+        "fermi_level": absolute,
+    }
+    wanted = ([positions] if forces else []) + ([strain] if stress else [])
+    if wanted:
+        gradients = list(torch.autograd.grad(energy.sum(), wanted, create_graph=training))
+        if forces:
+            out["forces"] = -gradients.pop(0)
+        if stress:
+            volume = torch.linalg.det(graph.cell).abs()
+            periodic = graph.pbc.all(1)[:, None, None]
+            per_volume = gradients.pop(0) / volume[:, None, None]
+            out["stress"] = torch.where(periodic, per_volume, torch.zeros_like(per_volume))
+    if not training:
+        out = {key: value.detach() for key, value in out.items()}
+    mean = graph_sum(residual.to(torch.float64), graph.batch, n_graphs, False) / problem.atoms
+    out["residual"] = mean
+    out["scf_steps"] = torch.full((n_graphs,), steps, dtype=torch.int64, device=mean.device)
+    tolerance = scf.scf_tolerance if scf is not None else 0.0
+    out["status"] = (mean > tolerance).to(torch.int64)
+    return out
+
+
+def _direct(
+    model: FixedPointPotential, problem: SCFProblem, reference: Tensor, fermi_level: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """G(p*) at the reference Fermi level, or at the level of the requested charge where that is unknown."""
+    update, level, field = model.density_map(problem, reference)
+    if fermi_level is None:
+        return update, level, field
+    given = fermi_level - model.fermi_level_offset
+    change = torch.where(torch.isnan(given), torch.zeros_like(given), given - level)
+    return update + problem.fermi * change[problem.batch].unsqueeze(1), level + change, field
+
+
+def _start(local: LocalState, scf: SCFOptions, reference: Tensor | None) -> Tensor:
+    if scf.initial_density == "local_guess":
+        return local.density
+    if reference is None:
+        raise ValueError("initial_density 'from_data' needs the reference density: map data.keys.atomic_multipoles")
+    return reference
+
+
+def _unroll(
+    model: FixedPointPotential, problem: SCFProblem, start: Tensor, scf: SCFOptions
+) -> tuple[Tensor, Tensor]:
+    """Density after ``num_scf_steps`` mixed iterations, and the per-atom residual of the last one (detached)."""
+    density = model.density_map.project(problem, start)
+    residual = density.new_zeros(density.shape[0])
+    for _ in range(scf.num_scf_steps):
+        step = model.density_map(problem, density)[0] - density
+        residual = step.detach().abs().mean(1)
+        density = density + scf.mixing_parameter * step
+    return density, residual
+
+
+def _dipole(density: Tensor, positions: Tensor, batch: Tensor, n_graphs: int) -> Tensor:
+    """Cartesian dipoles about the origin, e·Å: sum of q r + d."""
+    moments = density[:, :1] * positions + density[:, [3, 1, 2]]
+    return graph_sum(moments, batch, n_graphs, False)

@@ -1,0 +1,98 @@
+"""What a run shows and keeps: rows on the screen, a CSV file with units in its heading, a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+HEADING_EVERY = 25
+
+
+class Log:
+    """One row per epoch, to the screen and to ``log.csv``."""
+
+    def __init__(self, path: Path, columns: Sequence[str], console: Console, finished_epochs: int) -> None:
+        self.path, self.columns, self.console = path, list(columns), console
+        self.rows_shown = 0
+        rows = self._kept(finished_epochs)
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def _kept(self, finished_epochs: int) -> list[dict[str, str]]:
+        """Rows of an earlier part of the run, without epochs that will be done again."""
+        if finished_epochs == 0 or not self.path.is_file():
+            return []
+        with open(self.path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{name: row[name] for name in self.columns if row.get(name)} for row in rows
+                if row.get("epoch", "").isdigit() and int(row["epoch"]) < finished_epochs]
+
+    def message(self, text: str) -> None:
+        """A line on the screen."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def row(self, values: dict[str, float | str]) -> None:
+        """A finished epoch."""
+        with open(self.path, "a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="")
+            writer.writerow({name: _full(value) for name, value in values.items()})
+        if self.rows_shown % HEADING_EVERY == 0:
+            for line in _heading(self.columns):
+                self.console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
+        cells = [_short(values[name]) if name in values else "-" for name in self.columns]
+        widths = [_width(name) for name in self.columns]
+        self.message(" ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
+        self.rows_shown += 1
+
+    def bar(self, items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
+        """The items, with a progress bar where the screen is a terminal."""
+        if not self.console.is_terminal:
+            yield from items
+            return
+        parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*parts, console=self.console, transient=True) as progress:
+            task = progress.add_task(title, total=total)
+            for item in items:
+                yield item
+                progress.advance(task)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is never half there."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _full(value: float | str) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _parts(name: str) -> list[str]:
+    """Heading over three lines: set, property, unit."""
+    text, _, unit = name.partition(" [")
+    first, _, rest = text.partition(" ")
+    return [first, rest, "[" + unit if unit else ""]
+
+
+def _width(name: str) -> int:
+    return max(9, *(len(part) for part in _parts(name)))
+
+
+def _heading(columns: Sequence[str]) -> list[str]:
+    lines = zip(*([part.rjust(_width(name)) for part in _parts(name)] for name in columns), strict=True)
+    return [" ".join(line) for line in lines]

@@ -1,0 +1,102 @@
+"""``fixedpoint train``: a training file in, a run folder out.
+
+The run folder holds ``config.yaml`` (all options as used), ``log.csv`` (one row per epoch), ``checkpoints/`` and, at the
+end, ``test_table.txt``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from ase.data import chemical_symbols
+from rich.console import Console
+
+from . import checkpoint
+from .config import TrainConfig
+from .data import DataSets, fingerprint, load_data
+from .errors import InputError
+from .potential import PotentialProblem
+from .progress import write_whole
+from .trainer import Trainer
+
+
+def train(config: TrainConfig, console: Console | None = None, restart: bool = False) -> str:
+    """Train, or continue the run in ``config.run_dir``; returns the test table.
+
+    Args:
+        restart: start anew even if the folder holds a run (its results are removed).
+
+    Raises:
+        InputError: bad data or options, or a run with other options in the folder.
+    """
+    console = console or Console()
+    prepare_torch(config)
+    run_dir = Path(config.run_dir)
+    if restart:
+        _remove_results(run_dir)
+    data = load_data(config.data)
+    frames = fingerprint([*data.train, *data.valid])
+    path = run_dir / "checkpoints" / checkpoint.LATEST
+    state: dict[str, Any] | None = None
+    if path.is_file():
+        state = checkpoint.load(path)
+        checkpoint.check_resumable(state, config, frames, path)
+    problem = PotentialProblem(config, data, state["problem"] if state else None)
+    _introduce(console, config, data, problem)
+    trainer = Trainer(problem, config, run_dir, console, frames, state)
+    write_whole(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    total = sum(stage.length for stage in config.train_schedule)
+    if state:
+        done = "is finished" if trainer.epoch >= total else f"continues at epoch {trainer.epoch} of {total}"
+        trainer.log.message(f"the run in {run_dir} {done}")
+    try:
+        table = trainer.run()
+    except KeyboardInterrupt:
+        trainer.log.message(f"stopped in epoch {trainer.epoch}; the same command continues from there")
+        raise
+    trainer.log.message("\n" + (f"test set, SCF from the local guess to 1e-8\n{table}" if table else "no test set"))
+    trainer.log.message(f"\nnext: fixedpoint export {run_dir} model.pt")
+    return table
+
+
+def prepare_torch(config: TrainConfig) -> None:
+    """Threads and device of the run.
+
+    Raises:
+        InputError: the device does not exist.
+    """
+    if config.training.num_threads is not None:
+        torch.set_num_threads(config.training.num_threads)
+    try:
+        torch.zeros(1, device=config.training.device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"training.device '{config.training.device}' cannot be used: {str(error).splitlines()[0]}; "
+                         "use cpu or cuda") from error
+
+
+def _remove_results(run_dir: Path) -> None:
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+    for name in ("log.csv", "test_table.txt", "config.yaml"):
+        (run_dir / name).unlink(missing_ok=True)
+
+
+def _introduce(console: Console, config: TrainConfig, data: DataSets, problem: PotentialProblem) -> None:
+    statistics = problem.statistics
+    energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in statistics.atomic_energies.items())
+    norms = " ".join(f"{norm:.4g}" for norm in statistics.field_feature_norms)
+    parameters = sum(parameter.numel() for parameter in problem.module.parameters())
+    lines = [
+        f"frames: {len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test",
+        *data.notes,
+        f"E0s [eV]: {energies}",
+        f"neighbours within {config.model.r_max} Å: {statistics.avg_num_neighbors:.2f} on average; "
+        f"Fermi level offset {statistics.fermi_level_offset:.4f} eV; field-feature norms {norms}",
+        f"{parameters} parameters, {config.training.default_dtype}, {config.training.device}, "
+        f"{torch.get_num_threads()} threads",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
