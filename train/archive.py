@@ -44,7 +44,7 @@ def find_checkpoint(run: str | Path, which: str = "latest") -> Path:
 
 
 def load_trained(path: Path, averaged: bool = True) -> tuple[FixedPointPotential, dict[str, Any]]:
-    """The model of a checkpoint, with the average of the weights if there is one and it is wanted, and the checkpoint."""
+    """The model of a checkpoint, with the average of its weights if wanted and there is one, and the checkpoint."""
     state = checkpoint.load(path)
     config = validate(state["config"], TrainConfig, str(path))
     dtype = getattr(torch, config.training.default_dtype)
@@ -69,7 +69,8 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
         "frames": state["problem"]["frames"],
         "stages": [
             {"name": stage["name"], "epochs": stage["epochs"], "mode": stage["fixed_point_training_options"]["mode"]}
-            for stage in config["train_schedule"] if stage["start"] < state["epoch"]
+            for stage in config["train_schedule"]
+            if stage["start"] < state["epoch"]
         ],
         "data": {
             "files": [Path(name).name for name in data["files"]],
@@ -87,8 +88,17 @@ def solve(model: FixedPointPotential, graph: Graph, scf: SCFOptions) -> dict[str
     in three directions).
     """
     nothing = graph.positions.new_zeros((0, 4))
-    output = model.evaluate(graph, scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver,
-                            scf.constant_charge, scf.use_autograd_forces, True, nothing)
+    output = model.evaluate(
+        graph,
+        scf.num_scf_steps,
+        scf.scf_tolerance,
+        scf.mixing_parameter,
+        scf.solver,
+        scf.constant_charge,
+        scf.use_autograd_forces,
+        True,
+        nothing,
+    )
     return with_stress(output, graph)
 
 

@@ -1,8 +1,8 @@
 """Checkpoints: written whole or not at all, and compared with the configuration that wants to resume them.
 
 A checkpoint is a dictionary saved by torch: ``format``, ``config`` (resolved), ``data`` (fingerprint), ``problem``
-(:meth:`Problem.state`), ``module``, ``optimizer``, ``average``, ``average_names``, ``generators``, ``epoch`` (number of finished
-epochs) and ``best``. It serves to resume; a model to run is exported from it.
+(:meth:`Problem.state`), ``module``, ``optimizer``, ``average``, ``average_names``, ``generators``, ``epoch``
+(number of finished epochs) and ``best``. It serves to resume; a model to run is exported from it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,19 @@ LATEST = "latest.pt"
 BEST = "best.pt"
 
 #: options that may differ between a checkpoint and the run that resumes it
-FREE_OPTIONS = ("run_dir", "data.files", "data.valid_files", "data.test_files", "data.kind_key", "training.device",
-                "training.num_threads", "training.eval_every", "training.scf_eval_every", "training.checkpoint_every",
-                "training.valid_batch_size")
+FREE_OPTIONS = (
+    "run_dir",
+    "data.files",
+    "data.valid_files",
+    "data.test_files",
+    "data.kind_key",
+    "training.device",
+    "training.num_threads",
+    "training.eval_every",
+    "training.scf_eval_every",
+    "training.checkpoint_every",
+    "training.valid_batch_size",
+)
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -53,8 +63,10 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error}); remove it or train "
-                         "into another folder") from error
+        raise InputError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}: {error}); remove it or train "
+            "into another folder"
+        ) from error
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
         raise InputError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
@@ -74,8 +86,11 @@ def check_resumable(state: dict[str, Any], config: TrainConfig, data: str, path:
     if data != state["data"]:
         differing.append(f"the frames of the data files (fingerprint {state['data']} -> {data})")
     if differing:
-        raise InputError(f"cannot resume {path}: it was made with other options:\n  " + "\n  ".join(differing)
-                         + "\nrestore them, choose another run_dir, or start anew with --restart")
+        raise InputError(
+            f"cannot resume {path}: it was made with other options:\n  "
+            + "\n  ".join(differing)
+            + "\nrestore them, choose another run_dir, or start anew with --restart"
+        )
 
 
 def _comparable(config: dict[str, Any], finished: int) -> dict[str, Any]:
@@ -83,8 +98,11 @@ def _comparable(config: dict[str, Any], finished: int) -> dict[str, Any]:
     for number, stage in enumerate(config["train_schedule"]):
         if stage["start"] < finished:
             flat |= _flatten(stage, f"train_schedule.{number}.")
-    return {name: value for name, value in flat.items()
-            if not any(name == free or name.startswith(free + ".") for free in FREE_OPTIONS)}
+    return {
+        name: value
+        for name, value in flat.items()
+        if not any(name == free or name.startswith(free + ".") for free in FREE_OPTIONS)
+    }
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -99,5 +117,8 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     absent = "(absent)"
-    return [f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}"
-            for name in sorted(old.keys() | new.keys()) if old.get(name, absent) != new.get(name, absent)]
+    return [
+        f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, absent) != new.get(name, absent)
+    ]

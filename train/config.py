@@ -8,16 +8,12 @@ stress eV/Å³.
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ..options import ModelOptions, SCFOptions
-from .errors import InputError
-from .schema import Section, validate
+from .schema import Section
 
 
 def _as_list(value: Any) -> Any:
@@ -71,11 +67,11 @@ class Split(Section):
 
     key: str = "split"
     """Info key that says to which set a frame belongs."""
-    train: Names = ["train"]
+    train: Names = Field(default=["train"])
     """Value or values of the training set."""
     valid: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     """Value or values of the validation set; none: ``valid_fraction`` of the training frames."""
-    test: Names = ["test"]
+    test: Names = Field(default=["test"])
     """Value or values of the test set."""
 
 
@@ -84,9 +80,9 @@ class DataOptions(Section):
 
     files: Names = Field(min_length=1)
     """Files or globs, relative to the training file."""
-    valid_files: Names = []
+    valid_files: Names = Field(default=[])
     """Further files, all of whose frames are validation frames."""
-    test_files: Names = []
+    test_files: Names = Field(default=[])
     """Further files, all of whose frames are test frames."""
     keys: Keys
     """Names of the keys in the files."""
@@ -101,11 +97,12 @@ class DataOptions(Section):
 
 
 class StatisticsOptions(Section):
-    """Constants of the model that come from the training set (others: ``model``, where null means the average)."""
+    """Constants that come from the training set (others are in ``model``, where null means the average)."""
 
     E0s: Literal["least_squares", "isolated_atoms"] | dict[str, float] = "least_squares"
-    """Energies of the atoms, eV: fitted to the compositions (per atom, least squares), taken from frames with one neutral atom, or given as
-    ``{H: -13.6, O: -2040.1}`` (symbols or atomic numbers)."""
+    """Energies of the atoms, eV: fitted to the compositions (per atom, least squares), taken from frames with one
+    neutral atom, or given as ``{H: -13.6, O: -2040.1}`` (symbols or atomic numbers)."""
+
     @field_validator("E0s", mode="before")
     @classmethod
     def _string_keys(cls, value: Any) -> Any:
@@ -282,7 +279,9 @@ class TrainConfig(Section):
                     raise ValueError(f"{label}: give epochs, or start and end")
                 stage.epochs = stage.end - stage.start + 1
             if stage.start is not None and stage.start != begin:
-                raise ValueError(f"{label}: start is {stage.start}, expected {begin} (the epoch after the stage before)")
+                raise ValueError(
+                    f"{label}: start is {stage.start}, expected {begin} (the epoch after the stage before)"
+                )
             if stage.end is not None and stage.end != begin + stage.epochs - 1:
                 raise ValueError(f"{label}: end is {stage.end}, expected {begin + stage.epochs - 1}; end counts itself")
             if stage.epochs <= 0:
@@ -298,68 +297,11 @@ class TrainConfig(Section):
             for name in stage.loss.active():
                 label = labels[name]
                 if label != "total_charge" and getattr(self.data.keys, label) is None:
-                    raise ValueError(f"train_schedule.{number}.loss.{name} needs the label data.keys.{label}, "
-                                     "which is not mapped")
+                    raise ValueError(
+                        f"train_schedule.{number}.loss.{name} needs the label data.keys.{label}, which is not mapped"
+                    )
             if not stage.loss.active():
                 raise ValueError(f"train_schedule.{number}.loss has no term with a weight above zero")
             if stage.fixed_point_training_options.mode == "direct" and self.data.keys.atomic_multipoles is None:
                 raise ValueError(f"train_schedule.{number}: mode 'direct' needs data.keys.atomic_multipoles")
         return self
-
-
-def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
-    """The training file at ``path`` with ``section.option=value`` overrides applied; paths of data made absolute.
-
-    Raises:
-        InputError: file missing, not YAML, or an option unknown (with the nearest name) or of the wrong type.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"training file '{path}' does not exist")
-    try:
-        data = yaml.load(path.read_text(), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected sections data, model, training, train_schedule")
-    for override in overrides or []:
-        apply_override(data, override)
-    config = validate(data, TrainConfig, str(path))
-    for names in (config.data.files, config.data.valid_files, config.data.test_files):
-        names[:] = [str((path.parent / name).absolute()) for name in names]
-    return config
-
-
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set ``a.b.c=value`` in nested ``data``; the value is read as YAML."""
-    name, equals, text = override.partition("=")
-    if not equals or not name:
-        raise InputError(f"override '{override}': expected section.option=value")
-    *parents, last = [int(part) if part.isdigit() else part for part in name.split(".")]
-    place: Any = data
-    for part in parents:
-        if isinstance(place, list):
-            if not isinstance(part, int) or part >= len(place):
-                raise InputError(f"override '{override}': no item {part} in a list of {len(place)}")
-            place = place[part]
-        elif isinstance(place, dict):
-            if place.get(part) is None:
-                place[part] = {}
-            place = place[part]
-        else:
-            raise InputError(f"override '{override}': '{part}' is not a section")
-    if not (isinstance(place, dict) or (isinstance(place, list) and isinstance(last, int) and last < len(place))):
-        raise InputError(f"override '{override}': '{last}' is not an option there")
-    place[last] = yaml.load(text, Loader=_Loader)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with 1e-8 read as a number (PyYAML takes it for a string)."""
-
-
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)

@@ -22,8 +22,9 @@ from ..export import load_model
 from ..options import SCFOptions
 from .archive import with_stress
 from .config import Keys
-from .data import LABELS, Batch, Frame, batches, make_samples, read_frames
+from .data import Batch, batches, make_samples
 from .errors import InputError
+from .frames import LABELS, Frame, read_frames
 from .metrics import StructureErrors
 from .schema import validate
 
@@ -88,8 +89,14 @@ def select(frames: Sequence[Frame], key: str, value: str | None) -> list[Frame]:
 
 
 def evaluate(
-    model: str | Path, files: Sequence[str], scf: dict[str, Any] | None = None, split: str | None = None,
-    given_keys: Sequence[str] = (), kind_key: str | None = None, batch_size: int = 16, device: str = "cpu",
+    model: str | Path,
+    files: Sequence[str],
+    scf: dict[str, Any] | None = None,
+    split: str | None = None,
+    given_keys: Sequence[str] = (),
+    kind_key: str | None = None,
+    batch_size: int = 16,
+    device: str = "cpu",
     keep: bool = False,
 ) -> Evaluation:
     """Run the archive ``model`` on the frames of ``files``.
@@ -109,8 +116,11 @@ def evaluate(
     dtype = getattr(torch, metadata["dtype"])
     options = SCFOptions(**{**metadata["scf"], **(scf or {})})
     samples = make_samples(frames, elements, float(metadata["cutoff"]), dtype)
-    notes = [f"no frame has {name}" for name in LABELS
-             if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)]
+    notes = [
+        f"no frame has {name}"
+        for name in LABELS
+        if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
+    ]
     errors = StructureErrors()
     predictions: list[Atoms] = []
     for batch in batches(samples, batch_size, device=torch.device(device)):
@@ -124,8 +134,9 @@ def evaluate(
 def run_archive(module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
     """Results of the archive for a batch, with ``stress``."""
     tensors = batch.graph[:-1]
-    output = module(*tensors, False, scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver,
-                    scf.constant_charge)
+    output = module(
+        *tensors, False, scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge
+    )
     return with_stress(output, batch.graph)
 
 

@@ -94,8 +94,18 @@ def fermi_level_per_atom(output: Output, batch: Batch) -> Tensor:
 #: name in the training file -> term
 LOSSES: dict[str, Callable[[Output, Batch], Tensor]] = {
     term.__name__: term
-    for term in (energy_per_atom, forces, stress, atomic_multipoles, total_charge, total_charge_per_atom,
-                 dipole, dipole_per_atom, fermi_level, fermi_level_per_atom)
+    for term in (
+        energy_per_atom,
+        forces,
+        stress,
+        atomic_multipoles,
+        total_charge,
+        total_charge_per_atom,
+        dipole,
+        dipole_per_atom,
+        fermi_level,
+        fermi_level_per_atom,
+    )
 }
 
 #: names of the terms that need derivatives with respect to positions, and to the strain

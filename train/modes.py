@@ -131,9 +131,7 @@ def _start(local: LocalState, scf: SCFOptions, reference: Tensor | None) -> Tens
     return reference
 
 
-def _unroll(
-    model: FixedPointPotential, problem: SCFProblem, start: Tensor, scf: SCFOptions
-) -> tuple[Tensor, Tensor]:
+def _unroll(model: FixedPointPotential, problem: SCFProblem, start: Tensor, scf: SCFOptions) -> tuple[Tensor, Tensor]:
     """Density after ``num_scf_steps`` mixed iterations, and the per-atom residual of the last one (detached)."""
     density = model.density_map.project(problem, start)
     residual = density.new_zeros(density.shape[0])

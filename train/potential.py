@@ -12,8 +12,9 @@ from torch import Tensor
 from ..options import ModelStatistics, SCFOptions
 from .archive import build_model, solve
 from .config import Stage, TrainConfig
-from .data import Batch, DataSets, Sample, batches, make_samples
+from .data import Batch, Sample, batches, make_samples
 from .errors import InputError
+from .frames import DataSets
 from .losses import needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
@@ -68,8 +69,10 @@ class PotentialProblem:
         """Groups of the model with their weight decays."""
         options = self.config.training
         decay = {"local_charges": options.local_charges_weight_decay, "field_block": options.field_block_weight_decay}
-        return [{"name": name, "params": list(parameters), "weight_decay": decay.get(name, options.weight_decay)}
-                for name, parameters in self.module.parameter_groups().items()]
+        return [
+            {"name": name, "params": list(parameters), "weight_decay": decay.get(name, options.weight_decay)}
+            for name, parameters in self.module.parameter_groups().items()
+        ]
 
     def initialise(self) -> None:
         """The weights are drawn when the model is built, from ``training.seed``."""
@@ -116,33 +119,46 @@ class PotentialProblem:
         """Root mean squares of the terms that have a column, and the SCF's statistics."""
         row = {TRAIN_COLUMNS[name]: 1000 * value**0.5 for name, value in terms.items() if name in TRAIN_COLUMNS}
         if "scf_steps" in terms:
-            row |= {"train SCF applications": terms["scf_steps"], "train SCF converged [%]": 100 * terms["scf_converged"]}
+            row |= {
+                "train SCF applications": terms["scf_steps"],
+                "train SCF converged [%]": 100 * terms["scf_converged"],
+            }
         return row
 
     def evaluate(self, split: str, stage: Stage, epoch_of_stage: int) -> dict[str, float]:
-        """Errors in the mode of the stage, and now and then those of the converged SCF."""
+        """Errors on a set: in direct stages of the direct mode, and now and then of the converged SCF; else of that.
+
+        The converged SCF starts at the local guess (``VALIDATION_SCF``).
+        """
         weights = stage.loss.active()
+        options = stage.fixed_point_training_options
+        direct = options.mode == "direct"
+        constant_charge = options.scf is None or options.scf.constant_charge
+        loop = VALIDATION_SCF.model_copy(update={"constant_charge": constant_charge})
         errors, loss, structures = StructureErrors(), 0.0, 0
         for batch in self.batches(split):
-            output = self._predict(batch, stage, weights, training=False)
+            if direct:
+                output = self._predict(batch, stage, weights, training=False)
+            else:
+                output = solve(self.module, batch.graph, loop)
             total, _ = weighted_loss(output, batch, weights)
             loss += float(total.detach()) * len(batch.indices)
             structures += len(batch.indices)
             errors.add(output, batch, ["all"] * len(batch.indices))
         row = {"valid loss": loss / structures}
+        columns = self.columns()
         for name in VALID_COLUMNS:
             pair = errors.rmse_mae(name)
-            if pair and f"valid {PROPERTIES[name]}" in self.columns():
+            if pair and f"valid {PROPERTIES[name]}" in columns:
                 row[f"valid {PROPERTIES[name]}"] = pair[0]
         every = self.config.training.scf_eval_every
-        if stage.fixed_point_training_options.mode == "direct":
+        if direct:
             if not every or not (epoch_of_stage % every == 0 or epoch_of_stage == stage.length):
                 return row
-            errors = self.solved(split, VALIDATION_SCF)
-            forces = errors.rmse_mae("forces")
-            if forces:
-                row["SCF forces [meV/Å]"] = forces[0]
-        scf = errors.scf()
+            errors = self.solved(split, loop)
+        forces, scf = errors.rmse_mae("forces"), errors.scf()
+        if forces:
+            row["SCF forces [meV/Å]"] = forces[0]
         if scf:
             row |= {"valid SCF applications": scf[0], "valid SCF converged [%]": scf[2]}
         return row
@@ -174,8 +190,17 @@ class PotentialProblem:
     def _predict(self, batch: Batch, stage: Stage, weights: dict[str, float], training: bool) -> dict[str, Tensor]:
         options = stage.fixed_point_training_options
         forces, stress = needs(weights)
-        return predict(self.module, batch.graph, options.mode, options.scf, batch.labels.multipoles,
-                       batch.labels.fermi_level, forces=forces, stress=stress, training=training)
+        return predict(
+            self.module,
+            batch.graph,
+            options.mode,
+            options.scf,
+            batch.labels.multipoles,
+            batch.labels.fermi_level,
+            forces=forces,
+            stress=stress,
+            training=training,
+        )
 
     def _statistics(self, data: DataSets) -> ModelStatistics:
         options = self.config.model
@@ -186,8 +211,9 @@ class PotentialProblem:
         norms = [1.0] * (2 * len(options.field_feature_widths))
         if isinstance(options.field_feature_norms, list):
             norms = options.field_feature_norms
-        constants = ModelStatistics(atomic_energies=energies, avg_num_neighbors=neighbours, field_feature_norms=norms,
-                                    fermi_level_offset=offset)
+        constants = ModelStatistics(
+            atomic_energies=energies, avg_num_neighbors=neighbours, field_feature_norms=norms, fermi_level_offset=offset
+        )
         if options.field_feature_norms == "average":
             model = build_model(options, self.elements, constants, self.dtype).to(self.device)
             constants.field_feature_norms = field_feature_norms(model.field_features, self.batches("train"), offset)
@@ -203,9 +229,13 @@ class PotentialProblem:
                 labels = [sample.labels for sample in self.samples[split]]
                 without = sum(not bool((item.multipoles_weight > 0).all()) for item in labels) if multipoles else 0
                 if without:
-                    raise InputError(f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no atomic "
-                                     "multipoles, which mode direct and initial_density from_data need on every frame")
+                    raise InputError(
+                        f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no atomic "
+                        "multipoles, which mode direct and initial_density from_data need on every frame"
+                    )
                 without = sum(not bool(item.fermi_level.isfinite().all()) for item in labels) if level else 0
                 if without:
-                    raise InputError(f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no Fermi "
-                                     "level, which constant_charge: false needs on every frame")
+                    raise InputError(
+                        f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no Fermi "
+                        "level, which constant_charge: false needs on every frame"
+                    )

@@ -21,9 +21,11 @@ class Log:
 
     def __init__(self, path: Path, columns: Sequence[str], console: Console, finished_epochs: int) -> None:
         self.path, self.columns, self.console = path, list(columns), console
+        valid = any(name.startswith("valid ") for name in self.columns)
+        self.shown = [name for name in self.columns if not (valid and name.startswith("train ") and "[" in name)]
         self.rows_shown = 0
         rows = self._kept(finished_epochs)
-        with open(path, "w", newline="") as file:
+        with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
@@ -32,10 +34,13 @@ class Log:
         """Rows of an earlier part of the run, without epochs that will be done again."""
         if finished_epochs == 0 or not self.path.is_file():
             return []
-        with open(self.path, newline="") as file:
+        with open(self.path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [{name: row[name] for name in self.columns if row.get(name)} for row in rows
-                if row.get("epoch", "").isdigit() and int(row["epoch"]) < finished_epochs]
+        return [
+            {name: row[name] for name in self.columns if row.get(name)}
+            for row in rows
+            if row.get("epoch", "").isdigit() and int(row["epoch"]) < finished_epochs
+        ]
 
     def message(self, text: str) -> None:
         """A line on the screen."""
@@ -43,14 +48,14 @@ class Log:
 
     def row(self, values: dict[str, float | str]) -> None:
         """A finished epoch."""
-        with open(self.path, "a", newline="") as file:
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writerow({name: _full(value) for name, value in values.items()})
         if self.rows_shown % HEADING_EVERY == 0:
-            for line in _heading(self.columns):
+            for line in _heading(self.shown):
                 self.console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
-        cells = [_short(values[name]) if name in values else "-" for name in self.columns]
-        widths = [_width(name) for name in self.columns]
+        cells = [_short(values[name]) if name in values else "-" for name in self.shown]
+        widths = [_width(name) for name in self.shown]
         self.message(" ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
         self.rows_shown += 1
 
@@ -70,7 +75,7 @@ class Log:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is never half there."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

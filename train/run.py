@@ -1,7 +1,7 @@
 """``fixedpoint train``: a training file in, a run folder out.
 
-The run folder holds ``config.yaml`` (all options as used), ``log.csv`` (one row per epoch), ``checkpoints/`` and, at the
-end, ``test_table.txt``.
+The run folder holds ``config.yaml`` (all options as used), ``log.csv`` (one row per epoch), ``checkpoints/`` and, at
+the end, ``test_table.txt``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rich.console import Console
 
 from . import checkpoint
 from .config import TrainConfig
-from .data import DataSets, fingerprint, load_data
 from .errors import InputError
+from .frames import DataSets, fingerprint, load_data
 from .potential import PotentialProblem
 from .progress import write_whole
 from .trainer import Trainer
@@ -74,8 +74,9 @@ def prepare_torch(config: TrainConfig) -> None:
     try:
         torch.zeros(1, device=config.training.device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"training.device '{config.training.device}' cannot be used: {str(error).splitlines()[0]}; "
-                         "use cpu or cuda") from error
+        raise InputError(
+            f"training.device '{config.training.device}' cannot be used: {str(error).splitlines()[0]}; use cpu or cuda"
+        ) from error
 
 
 def _remove_results(run_dir: Path) -> None:

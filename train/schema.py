@@ -95,8 +95,11 @@ def validate(data: Any, model: type[SectionType], source: str) -> SectionType:
                 path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
                 text = problem["msg"].removeprefix("Value error, ")
                 given = problem.get("input")
-                shown = "" if isinstance(given, (Mapping, list, BaseModel)) or problem["type"] == "missing" \
+                shown = (
+                    ""
+                    if isinstance(given, (Mapping, list, BaseModel)) or problem["type"] == "missing"
                     else f" (got {given!r})"
+                )
                 lines.append(f"option '{path}': {text[:1].lower()}{text[1:]}{shown}")
     raise InputError("\n".join(f"{source}: {line}" for line in lines))
 

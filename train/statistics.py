@@ -1,4 +1,4 @@
-"""Constants of the model that come from the training set: E0s, average number of neighbours, μ0, field-feature norms."""
+"""Constants of the model from the training set: E0s, average number of neighbours, μ0, field-feature norms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..graph import Graph
 from .config import StatisticsOptions
-from .data import Batch, Frame, Sample
+from .data import Batch, Sample
 from .errors import InputError
+from .frames import Frame
 
 NORM_FLOOR = 1e-8
 
@@ -35,12 +36,17 @@ def atomic_energies(frames: Sequence[Frame], elements: Sequence[int], options: S
         return _given_energies(options.E0s, elements)
     labelled = [frame for frame in frames if frame.labels["energy"] is not None]
     if options.E0s == "isolated_atoms":
-        found = {int(frame.atoms.numbers[0]): float(frame.labels["energy"]) for frame in labelled
-                 if len(frame.atoms) == 1 and frame.total_charge == 0.0}
+        found = {
+            int(frame.atoms.numbers[0]): float(frame.labels["energy"])
+            for frame in labelled
+            if len(frame.atoms) == 1 and frame.total_charge == 0.0
+        }
         missing = [chemical_symbols[element] for element in elements if element not in found]
         if missing:
-            raise InputError(f"statistics.E0s isolated_atoms: no frame with one neutral atom of {', '.join(missing)}; "
-                             "add such frames, give the energies, or use least_squares")
+            raise InputError(
+                f"statistics.E0s isolated_atoms: no frame with one neutral atom of {', '.join(missing)}; "
+                "add such frames, give the energies, or use least_squares"
+            )
         return {element: found[element] for element in elements}
     if not labelled:
         raise InputError("statistics.E0s least_squares needs energies: map data.keys.energy or give the E0s")
@@ -76,8 +82,11 @@ def average_neighbours(samples: Iterable[Sample]) -> float:
 
 def mean_fermi_level(frames: Iterable[Frame]) -> float:
     """Mean of the Fermi levels that are present and weighted, eV; 0 without any."""
-    levels = [float(frame.labels["fermi_level"]) for frame in frames
-              if frame.labels["fermi_level"] is not None and frame.weights["fermi_level"] > 0]
+    levels = [
+        float(frame.labels["fermi_level"])
+        for frame in frames
+        if frame.labels["fermi_level"] is not None and frame.weights["fermi_level"] > 0
+    ]
     return float(np.mean(levels)) if levels else 0.0
 
 
@@ -108,6 +117,8 @@ def field_feature_norms(
         squares = torch.cat([scalar, vector]) + (0.0 if squares is None else squares)
         atoms += float(known.sum())
     if squares is None or atoms == 0:
-        raise InputError("model.field_feature_norms: average needs atomic multipoles; map data.keys.atomic_multipoles "
-                         "or give the norms as a list")
+        raise InputError(
+            "model.field_feature_norms: average needs atomic multipoles; map data.keys.atomic_multipoles "
+            "or give the norms as a list"
+        )
     return [max(norm, NORM_FLOOR) for norm in (squares / atoms).sqrt().tolist()]

@@ -1,7 +1,8 @@
 """The trainer: stages, optimiser steps, weight average, validation, checkpoints and log of any :class:`Problem`.
 
 A run can be stopped at any moment; the same command continues it from the last finished epoch and gives the numbers
-of an uninterrupted run. The order of the frames is a function of (seed, epoch) alone, the learning rate one of the step.
+of an uninterrupted run. The order of the frames is a function of (seed, epoch) alone, the
+learning rate one of the step.
 """
 
 from __future__ import annotations
@@ -42,8 +43,15 @@ class Trainer:
         resumed: a checkpoint to continue, already checked against ``config``.
     """
 
-    def __init__(self, problem: Problem, config: TrainConfig, run_dir: Path, console: Console, data: str = "",
-                 resumed: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        config: TrainConfig,
+        run_dir: Path,
+        console: Console,
+        data: str = "",
+        resumed: dict[str, Any] | None = None,
+    ) -> None:
         self.problem, self.config, self.run_dir, self.data = problem, config, run_dir, data
         self.options = config.training
         groups = self._checked_groups()
@@ -52,8 +60,12 @@ class Trainer:
         names = {id(parameter): name for name, parameter in problem.module.named_parameters()}
         self.average_names = [names[id(parameter)] for parameter in self.parameters]
         self._new_optimizer = lambda: kind(
-            [dict(group) for group in groups], lr=config.train_schedule[0].lr, amsgrad=self.options.amsgrad,
-            betas=(self.options.beta_one, self.options.beta_two), fused=True)
+            [dict(group) for group in groups],
+            lr=config.train_schedule[0].lr,
+            amsgrad=self.options.amsgrad,
+            betas=(self.options.beta_one, self.options.beta_two),
+            fused=True,
+        )
         self.optimizer = self._new_optimizer()
         self.average = None
         self.epoch = 0
@@ -85,7 +97,8 @@ class Trainer:
                 self.epoch += 1
                 finished = self.epoch == last
                 if self.problem.number_of_batches("valid") and (
-                        finished or (self.epoch - stage.first_epoch) % self.options.eval_every == 0):
+                    finished or (self.epoch - stage.first_epoch) % self.options.eval_every == 0
+                ):
                     with self._averaged():
                         row |= self.problem.evaluate("valid", stage, self.epoch - stage.first_epoch)
                 self.log.row(row)
@@ -112,9 +125,11 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             result = self.problem.loss(batch, stage)
             if not math.isfinite(result.total.item()):
-                raise InputError(f"the loss is {result.total.item()} in epoch {self.epoch}, step {step} of stage {number} "
-                                 f"('{stage.name}'); lower its lr or training.clip_grad, or check the labels. "
-                                 f"The last good state is in {self.run_dir / 'checkpoints'}")
+                raise InputError(
+                    f"the loss is {result.total.item()} in epoch {self.epoch}, step {step} of stage {number} "
+                    f"('{stage.name}'); lower its lr or training.clip_grad, or check the labels. "
+                    f"The last good state is in {self.run_dir / 'checkpoints'}"
+                )
             result.total.backward()
             if self.options.clip_grad is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip_grad)
@@ -125,7 +140,12 @@ class Trainer:
             for name, value in ({"train loss": result.total.detach()} | result.terms).items():
                 sums[name] = sums.get(name, 0.0) + value * result.structures
         means = {name: float(value) / structures for name, value in sums.items()}
-        row: dict[str, Any] = {"epoch": self.epoch, "stage": stage.name, "lr": rate, "train loss": means.pop("train loss")}
+        row: dict[str, Any] = {
+            "epoch": self.epoch,
+            "stage": stage.name,
+            "lr": rate,
+            "train loss": means.pop("train loss"),
+        }
         row |= self.problem.summarise(means)
         row["time [s]"] = time.perf_counter() - begin
         return row
@@ -136,17 +156,25 @@ class Trainer:
     def _checked_groups(self) -> list[dict[str, Any]]:
         groups = [group for group in self.problem.parameter_groups() if group["params"]]
         grouped = [id(parameter) for group in groups for parameter in group["params"]]
-        left = [name for name, parameter in self.problem.module.named_parameters()
-                if parameter.requires_grad and id(parameter) not in grouped]
+        left = [
+            name
+            for name, parameter in self.problem.module.named_parameters()
+            if parameter.requires_grad and id(parameter) not in grouped
+        ]
         if left or len(grouped) != len(set(grouped)):
-            raise RuntimeError(f"parameter groups of '{self.problem.name}' must hold every trainable parameter once; "
-                               f"left out: {left}")
+            raise RuntimeError(
+                f"parameter groups of '{self.problem.name}' must hold every trainable parameter once; left out: {left}"
+            )
         return groups
 
     def _state(self) -> dict[str, Any]:
         return {
-            "config": self.config.model_dump(mode="json"), "data": self.data, "epoch": self.epoch, "best": self.best,
-            "problem": self.problem.state(), "module": self.problem.module.state_dict(),
+            "config": self.config.model_dump(mode="json"),
+            "data": self.data,
+            "epoch": self.epoch,
+            "best": self.best,
+            "problem": self.problem.state(),
+            "module": self.problem.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "average_names": self.average_names,

@@ -180,10 +180,14 @@ def trajectory(
     rng: np.random.Generator,
     equilibration_steps: int = 2000,
     steps_between: int = 400,
+    relax: int = 300,
 ) -> list[Atoms]:
-    """Langevin MD (0.5 fs, K) from a relaxed start; returns copies of `n_frames` snapshots."""
+    """Langevin MD (0.5 fs, K) after at most `relax` steps of minimisation; copies of `n_frames` snapshots.
+
+    Raises RuntimeError when a molecule comes apart.
+    """
     atoms.calc = calculator
-    FIRE(atoms, logfile=None).run(fmax=0.5, steps=300)
+    FIRE(atoms, logfile=None).run(fmax=0.5, steps=relax)
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
     dynamics = Langevin(
         atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=rng, fixcm=False
@@ -193,6 +197,6 @@ def trajectory(
     for _ in range(n_frames):
         dynamics.run(steps_between)
         if not molecules_whole(atoms):
-            raise RuntimeError("a molecule came apart in the classical run: lower the temperature or the density")
+            raise RuntimeError("a molecule came apart: lower the temperature or the density")
         frames.append(atoms.copy())
     return frames

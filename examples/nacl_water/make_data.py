@@ -4,7 +4,8 @@
     python make_data.py ions                 Na+, Cl-, Na+Cl- in clusters of 2, 4, 6 waters: xtb_ions
     python make_data.py box16                16-water periodic boxes, one trajectory: xtb_water_box16
     python make_data.py extra                more boxes, with and without an ion pair: box_extra
-    python make_data.py label IN OUT         labels any geometries, e.g. of MD with a trained model
+    python make_data.py sample MODEL OUT     geometries from MD of such boxes with a trained model (model.pt)
+    python make_data.py label IN OUT         labels any geometries, for example those of sample
 
 Files go to the folder given by --out (default: data/) as gzipped extended XYZ.  Seeds are fixed.  A whole
 trajectory is either in the training or in the test set (of box16, which is one trajectory, the last fifth is
@@ -181,6 +182,29 @@ def label_or_nothing(atoms: Atoms, charge: float = 0.0, **info) -> list[Atoms]:
         return []
 
 
+def sample_frames(model: Path, target: Path, n_trajectories: int, n_frames: int = 5) -> None:
+    """Geometries that a trained model visits: boxes as in `make_extra`, then Langevin MD with the model.
+
+    0.2 ps to leave the classical geometries, then a frame every 0.1 ps. A trajectory ends where a molecule comes apart.
+    """
+    from fp_potential.calculator import FixedPointCalculator
+
+    calculator = FixedPointCalculator(model, total_charge=0.0)
+    frames: list[Atoms] = []
+    for index in range(n_trajectories):
+        plan = extra_plan(1000 + index)
+        rng, n_pairs = plan["rng"], plan["n_pairs"]
+        atoms = solution_box(plan["n_waters"], n_pairs, rng, plan["density_scale"])
+        atoms = trajectory(atoms, WaterAndIons(0.965, 108.0), plan["temperature"], 1, rng)[0]
+        atoms.info.update(n_molecules=plan["n_waters"], traj=4000 + index, split=plan["split"])
+        atoms.info.update(kind="box_NaCl" if n_pairs else "box16", total_charge=0.0)
+        try:
+            frames += trajectory(atoms, calculator, plan["temperature"], n_frames, rng, 200, 200, relax=20)
+        except RuntimeError as error:
+            print(f"trajectory {index}: {error}", flush=True)
+        save(target, frames)
+
+
 def label_frames(source: Path, target: Path) -> None:
     """Labels every frame of an extended XYZ file; split, kind, traj and total_charge are carried over.
 
@@ -202,15 +226,20 @@ def label_frames(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["clusters", "ions", "box16", "extra", "label"])
-    parser.add_argument("files", nargs="*", type=Path, help="label: input and output file")
+    parser.add_argument("what", choices=["clusters", "ions", "box16", "extra", "sample", "label"])
+    parser.add_argument(
+        "files", nargs="*", type=Path, help="sample: model and output file; label: input and output file"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "data", help="folder for the files")
-    parser.add_argument("--trajectories", type=int, default=40, help="extra: number of trajectories")
+    parser.add_argument("--trajectories", type=int, default=40, help="extra, sample: how many")
     arguments = parser.parse_args()
-    if arguments.what == "label":
+    if arguments.what in ("sample", "label"):
         if len(arguments.files) != 2:
-            parser.error("label needs two files: the geometries to label and the file to write")
-        label_frames(*arguments.files)
+            parser.error(f"{arguments.what} needs two files, the one to read and the one to write")
+        if arguments.what == "sample":
+            sample_frames(*arguments.files, arguments.trajectories)
+        else:
+            label_frames(*arguments.files)
     elif arguments.what == "extra":
         make_extra(arguments.out, arguments.trajectories)
     else:

@@ -9,16 +9,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("model", help="model archive (fixedpoint export)")
     parser.add_argument("files", nargs="+", help="extended XYZ files, plain or .gz")
-    parser.add_argument("--split", metavar="NAME", help="only frames of this set, by the info key of the training's split")
-    parser.add_argument("--by", metavar="KEY", help="info key that gives the rows of the table (default: the training's)")
-    parser.add_argument("--key", action="append", default=[], metavar="NAME=KEY",
-                        help="key of the files, in place of the training's: energy=REF_energy (NAME as in data.keys)")
+    parser.add_argument(
+        "--split", metavar="NAME", help="only frames of this set, by the info key of the training's split"
+    )
+    parser.add_argument(
+        "--by", metavar="KEY", help="info key that gives the rows of the table (default: the training's)"
+    )
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="NAME=KEY",
+        help="key of the files, in place of the training's: energy=REF_energy (NAME as in data.keys)",
+    )
     parser.add_argument("--scf_tolerance", type=float, help="residual at which the SCF ends (default: the model's)")
     parser.add_argument("--num_scf_steps", type=int, help="largest number of applications (default: the model's)")
     parser.add_argument("--mixing_parameter", type=float, help="of the linear solver (default: the model's)")
     parser.add_argument("--solver", choices=("anderson", "linear"), help="default: the model's")
-    parser.add_argument("--constant_charge", type=_true_or_false, metavar="true|false",
-                        help="fix the total charge (true) or the Fermi level of the files (false)")
+    parser.add_argument(
+        "--constant_charge",
+        type=_true_or_false,
+        metavar="true|false",
+        help="fix the total charge (true) or the Fermi level of the files (false)",
+    )
     parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch")
@@ -39,8 +52,17 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     names = ("scf_tolerance", "num_scf_steps", "mixing_parameter", "solver", "constant_charge")
     scf = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    result = evaluate(arguments.model, arguments.files, scf, arguments.split, arguments.key, arguments.by,
-                      arguments.batch_size, arguments.device, keep=arguments.output is not None)
+    result = evaluate(
+        arguments.model,
+        arguments.files,
+        scf,
+        arguments.split,
+        arguments.key,
+        arguments.by,
+        arguments.batch_size,
+        arguments.device,
+        keep=arguments.output is not None,
+    )
     for note in result.notes:
         print(note)
     table = error_table(result.errors)

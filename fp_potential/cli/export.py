@@ -9,10 +9,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("run", help="run folder, or a checkpoint file")
     parser.add_argument("model", help="archive to write")
-    parser.add_argument("--checkpoint", default="latest", metavar="latest|best|stage_N",
-                        help="which checkpoint of the run folder (best: smallest validation loss of its last stage)")
-    parser.add_argument("--weights", default="average", choices=("average", "last"),
-                        help="running average of the weights, or those of the last step")
+    parser.add_argument(
+        "--checkpoint",
+        default="latest",
+        metavar="latest|best|stage_N",
+        help="which checkpoint of the run folder (best: smallest validation loss of its last stage)",
+    )
+    parser.add_argument(
+        "--weights",
+        default="average",
+        choices=("average", "last"),
+        help="running average of the weights, or those of the last step",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """``fixedpoint <command>``: commands are imported when they are called, so that help is immediate.
 
-A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``; it imports what is slow inside
-``run``. Bad input (:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback`` shows
+A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``; it imports what is slow
+inside ``run``. Bad input (:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback`` shows
 where it was raised.
 """
 
@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fixedpoint: unknown command '{name}'; {hint}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"{__package__}.{name}")
-    parser = argparse.ArgumentParser(prog=f"fixedpoint {name}", description=COMMANDS[name],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=f"fixedpoint {name}", description=COMMANDS[name], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     module.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
     given = parser.parse_intermixed_args(words[1:])

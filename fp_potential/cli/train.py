@@ -8,8 +8,12 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("config", nargs="?", help="training file (YAML)")
-    parser.add_argument("overrides", nargs="*", metavar="section.option=value",
-                        help="options set over those of the file, for example training.batch_size=4")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.option=value",
+        help="options set over those of the file, for example training.batch_size=4",
+    )
     parser.add_argument("--run", metavar="DIR", help="folder of the results, in place of run_dir of the file")
     parser.add_argument("--restart", action="store_true", help="start anew; what the folder holds of a run is removed")
     parser.add_argument("--options", action="store_true", help="print all options of the training file and stop")
@@ -17,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train or continue."""
-    from fp_potential.train.config import TrainConfig, load_config
+    from fp_potential.train.config import TrainConfig
+    from fp_potential.train.load import load_config
     from fp_potential.train.schema import manual
 
     if arguments.options:

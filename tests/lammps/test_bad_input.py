@@ -32,35 +32,107 @@ BASE = {
 }
 
 # name: (lines that differ, what the message has to say)
-CASES = {
-    "unknown element": ({"coeff": "pair_coeff * * model.pt O Xx H Cl"}, r"element Xx of atom type 2 .*knows: H O Na Cl"),
-    "lower case element": ({"coeff": "pair_coeff * * model.pt o Na H Cl"}, r"element o of atom type 1"),
-    "NULL element": ({"coeff": "pair_coeff * * model.pt O NULL H Cl"}, r"NULL for atom type 2 is not possible"),
-    "too few elements": ({"coeff": "pair_coeff * * model.pt O Na H"}, r"4 types, 3 elements given"),
-    "no stars": ({"coeff": "pair_coeff 1 1 model.pt O Na H Cl"}, r"must start with \* \* for pair style fixedpoint"),
-    "missing file": ({"coeff": "pair_coeff * * nothing.pt O Na H Cl"}, r"cannot read the model file nothing\.pt: no such file"),
-    "a folder": ({"coeff": "pair_coeff * * . O Na H Cl"}, r"cannot read the model file \."),
-    "not an archive": ({"coeff": "pair_coeff * * system.data O Na H Cl"}, r"system\.data: it is not a model archive"),
+CASES: dict[str, tuple[dict[str, str], str]] = {
+    "unknown element": (
+        {"coeff": "pair_coeff * * model.pt O Xx H Cl"},
+        r"element Xx of atom type 2 .*knows: H O Na Cl",
+    ),
+    "lower case element": (
+        {"coeff": "pair_coeff * * model.pt o Na H Cl"},
+        r"element o of atom type 1",
+    ),
+    "NULL element": (
+        {"coeff": "pair_coeff * * model.pt O NULL H Cl"},
+        r"NULL for atom type 2 is not possible",
+    ),
+    "too few elements": (
+        {"coeff": "pair_coeff * * model.pt O Na H"},
+        r"4 types, 3 elements given",
+    ),
+    "no stars": (
+        {"coeff": "pair_coeff 1 1 model.pt O Na H Cl"},
+        r"must start with \* \* for pair style fixedpoint",
+    ),
+    "missing file": (
+        {"coeff": "pair_coeff * * nothing.pt O Na H Cl"},
+        r"cannot read the model file nothing\.pt: no such file",
+    ),
+    "a folder": (
+        {"coeff": "pair_coeff * * . O Na H Cl"},
+        r"cannot read the model file \.",
+    ),
+    "not an archive": (
+        {"coeff": "pair_coeff * * system.data O Na H Cl"},
+        r"system\.data: it is not a model archive",
+    ),
     "unknown keyword": (
         {"style": "pair_style fixedpoint charg 0"},
         r"unknown keyword 'charg'; the keywords are charge, fermi, .*on_nonconverged",
     ),
-    "missing value": ({"style": "pair_style fixedpoint charge"}, r"charge needs a value"),
-    "not a number": ({"style": "pair_style fixedpoint charge one"}, r"charge expects .*got 'one'"),
-    "not finite": ({"style": "pair_style fixedpoint charge nan"}, r"charge expects .*got 'nan'"),
-    "charge and level": ({"style": "pair_style fixedpoint charge 0 fermi 1"}, r"charge and fermi exclude each other"),
-    "zero steps": ({"style": "pair_style fixedpoint num_scf_steps 0"}, r"num_scf_steps expects a positive whole number"),
-    "half a step": ({"style": "pair_style fixedpoint num_scf_steps 1.5"}, r"num_scf_steps expects a positive whole number"),
-    "negative tolerance": ({"style": "pair_style fixedpoint scf_tolerance -1"}, r"scf_tolerance expects a positive number"),
-    "mixing above one": ({"style": "pair_style fixedpoint mixing_parameter 1.5"}, r"mixing_parameter expects .*\(0, 1\]"),
-    "unknown solver": ({"style": "pair_style fixedpoint solver newton"}, r"solver expects anderson or linear, got 'newton'"),
-    "field": ({"style": "pair_style fixedpoint efield 0 0 0.1"}, r"efield is not possible in a periodic box"),
-    "wrong units": ({"units": "units lj"}, r"needs units metal or real, not lj"),
-    "newton off": ({"before": "newton off\natom_style charge"}, r"needs newton on"),
-    "respa": ({"after": "run_style respa 2 2 bond 1 pair 2"}, r"does not work with run_style respa"),
-    "not periodic": ({"before": "boundary p p f\natom_style charge"}, r"boundary p p p\); z is not periodic"),
-    "shrink-wrapped": ({"before": "boundary p s p\natom_style charge"}, r"boundary p p p\); y is shrink-wrapped"),
-    "excluded pairs": ({"after": "neigh_modify exclude type 1 1"}, r"does not work with neigh_modify exclude"),
+    "missing value": (
+        {"style": "pair_style fixedpoint charge"},
+        r"charge needs a value",
+    ),
+    "not a number": (
+        {"style": "pair_style fixedpoint charge one"},
+        r"charge expects .*got 'one'",
+    ),
+    "not finite": (
+        {"style": "pair_style fixedpoint charge nan"},
+        r"charge expects .*got 'nan'",
+    ),
+    "charge and level": (
+        {"style": "pair_style fixedpoint charge 0 fermi 1"},
+        r"charge and fermi exclude each other",
+    ),
+    "zero steps": (
+        {"style": "pair_style fixedpoint num_scf_steps 0"},
+        r"num_scf_steps expects a positive whole number",
+    ),
+    "half a step": (
+        {"style": "pair_style fixedpoint num_scf_steps 1.5"},
+        r"num_scf_steps expects a positive whole number",
+    ),
+    "negative tolerance": (
+        {"style": "pair_style fixedpoint scf_tolerance -1"},
+        r"scf_tolerance expects a positive number",
+    ),
+    "mixing above one": (
+        {"style": "pair_style fixedpoint mixing_parameter 1.5"},
+        r"mixing_parameter expects .*\(0, 1\]",
+    ),
+    "unknown solver": (
+        {"style": "pair_style fixedpoint solver newton"},
+        r"solver expects anderson or linear, got 'newton'",
+    ),
+    "field": (
+        {"style": "pair_style fixedpoint efield 0 0 0.1"},
+        r"efield is not possible in a periodic box",
+    ),
+    "wrong units": (
+        {"units": "units lj"},
+        r"needs units metal or real, not lj",
+    ),
+    "newton off": (
+        {"before": "newton off\natom_style charge"},
+        r"needs newton on",
+    ),
+    "respa": (
+        {"after": "run_style respa 2 2 bond 1 pair 2"},
+        r"does not work with run_style respa",
+    ),
+    "not periodic": (
+        {"before": "boundary p p f\natom_style charge"},
+        r"boundary p p p\); z is not periodic",
+    ),
+    "shrink-wrapped": (
+        {"before": "boundary p s p\natom_style charge"},
+        r"boundary p p p\); y is shrink-wrapped",
+    ),
+    "excluded pairs": (
+        {"after": "neigh_modify exclude type 1 1"},
+        r"does not work with neigh_modify exclude",
+    ),
     "included group": (
         {"after": "group some type 1 2\natom_modify first some\nneigh_modify include some"},
         r"does not work with neigh_modify include",
@@ -73,7 +145,7 @@ CASES = {
         {"style": "pair_style fixedpoint charge 0 num_scf_steps 2"},
         r"SCF not converged at step 0: .*2 applications, residual .*scf_tolerance 1e-06 .*Try a larger num_scf_steps",
     ),
-}  # fmt: skip
+}
 
 
 def script(**lines: str) -> str:

@@ -1,4 +1,4 @@
-"""What else LAMMPS does with a pair style: other layouts, minimisation, barostats, several instances, plugin commands."""
+"""Other layouts, minimisation, barostats and several instances."""
 
 from __future__ import annotations
 

@@ -1,0 +1,74 @@
+"""Archives: scripted = eager, metadata, and what is refused."""
+
+import json
+import zipfile
+
+import pytest
+import torch
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
+
+from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, export_model, load_model
+from fp_potential.graph import collate
+from fp_potential.options import SCFOptions
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory):
+    path = tmp_path_factory.mktemp("export") / "model.pt"
+    export_model(make_model(), path, SCFOptions(num_scf_steps=70), {"epochs": 3})
+    return path
+
+
+@pytest.mark.parametrize("solver", ["anderson", "linear"])
+@pytest.mark.parametrize("constant_charge", [True, False])
+def test_scripted_saved_and_loaded_equals_eager(archive, model, constant_charge: bool, solver: str) -> None:
+    module, _ = load_model(archive)
+    graph = collate([to_graph(a, model, total_charge=0.2, fermi_level=-2.2) for a in (salt_water_box(), water_cluster())])
+    settings = {"num_scf_steps": 60, "scf_tolerance": 1e-9, "mixing_parameter": 0.3, "solver": solver}
+    out = module(*graph, *settings.values(), constant_charge)
+    eager = evaluate(model, graph, **settings, constant_charge=constant_charge)
+    assert set(out) == set(eager) == set(OUTPUTS)
+    for key, value in eager.items():
+        assert torch.allclose(out[key].double(), value.double(), rtol=1e-12, atol=1e-12), key
+
+
+def test_ranks_of_a_single_process_change_nothing(archive, model) -> None:
+    """`distributed` calls the communication operators, which are trivial here."""
+    module, _ = load_model(archive)
+    graph = to_graph(salt_water_box(), model)
+    arguments = (60, 1e-10, 0.3, "anderson", True)
+    a, b = module(*graph, *arguments), module(*graph._replace(distributed=True), *arguments)
+    for key in a:
+        assert torch.allclose(a[key].double(), b[key].double(), rtol=1e-12, atol=1e-12), key
+
+
+def test_metadata(archive) -> None:
+    _, metadata = load_model(archive)
+    assert metadata["elements"] == ["H", "O", "Na", "Cl"]
+    assert metadata["cutoff"] == 4.0
+    assert metadata["comm_width"] == 6 * 4
+    assert metadata["scf"]["num_scf_steps"] == 70
+    assert metadata["training"] == {"epochs": 3}
+    assert metadata["dtype"] == "float64"
+
+
+def test_refused_files(archive, tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="no model file"):
+        load_model(tmp_path / "none.pt")
+    noise = tmp_path / "noise.pt"
+    noise.write_bytes(b"not a model")
+    with pytest.raises(ValueError, match="not a TorchScript model"):
+        load_model(noise)
+    other = tmp_path / "other.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(other))
+    with pytest.raises(ValueError, match="not a model of fp_potential"):
+        load_model(other)
+    newer = tmp_path / "newer.pt"
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(newer, "w", zipfile.ZIP_STORED) as target:
+        for item in source.infolist():
+            content = source.read(item)
+            if item.filename.endswith(METADATA_FILE):
+                content = json.dumps(json.loads(content) | {"format_version": FORMAT_VERSION + 1}).encode()
+            target.writestr(item.filename, content)
+    with pytest.raises(ValueError, match="format version"):
+        load_model(newer)
