@@ -3,14 +3,14 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from .export import load_model
+from .export import load_model, run_model
 from .graph import graph_from_arrays
 from .options import SCFOptions
 from .units import CARTESIAN_FROM_STORED
@@ -42,9 +42,17 @@ class FixedPointCalculator(Calculator):
     Raises `SCFNotConverged` unless ``ignore_nonconverged``.
     """
 
-    implemented_properties: ClassVar[list[str]] = [
-        "energy", "free_energy", "energies", "forces", "stress", "charges", "dipole", "fermi_level",
-        "convergence_history", "num_scf_steps",
+    implemented_properties = [  # noqa: RUF012  declared so by ASE
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "charges",
+        "dipole",
+        "fermi_level",
+        "convergence_history",
+        "num_scf_steps",
     ]
 
     def __init__(
@@ -68,6 +76,14 @@ class FixedPointCalculator(Calculator):
 
         self.elements = [atomic_numbers[s] for s in self.metadata["elements"]]
         self.scf = SCFOptions(**{**self.metadata["scf"], **(scf_options or {})})
+        fixed = {
+            "history": self.metadata["scf"]["history"],
+            "use_autograd_forces": True,
+            "initial_density": "local_guess",
+        }
+        for name, value in fixed.items():
+            if getattr(self.scf, name) != value:
+                raise ValueError(f"`scf_options.{name}` is {value!r} in an exported model and cannot be changed here")
         self.total_charge, self.fermi_level, self.electric_field = total_charge, fermi_level, electric_field
         self.ignore_nonconverged = ignore_nonconverged
 
@@ -113,8 +129,15 @@ class FixedPointCalculator(Calculator):
         )
         s = self.scf
         tensors = [t.to(self.device) for t in graph[:-1]]
-        out = self.module(
-            *tensors, False, s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, constant_charge
+        out = run_model(
+            self.module,
+            *tensors,
+            False,
+            s.num_scf_steps,
+            s.scf_tolerance,
+            s.mixing_parameter,
+            s.solver,
+            constant_charge,
         )
         self._check(out)
         density = out["density"].cpu().numpy().astype(float)
@@ -149,13 +172,14 @@ class FixedPointCalculator(Calculator):
 
     def _check(self, out: dict[str, torch.Tensor]) -> None:
         status = int(out["status"][0])
-        adjoint = float(out["adjoint_residual"][0])
-        if status == 0 and adjoint <= self.scf.scf_tolerance:
+        if status == 0:
             return
-        reason = STATUS.get(status, "the adjoint did not converge: raise num_scf_steps")
+        residuals = (
+            f"residual {float(out['residual'][0]):.2e}, adjoint residual {float(out['adjoint_residual'][0]):.2e}"
+        )
         message = (
-            f"SCF not converged after {int(out['scf_steps'][0])} applications: residual {float(out['residual'][0]):.2e}, "
-            f"adjoint residual {adjoint:.2e}, scf_tolerance {self.scf.scf_tolerance:.1e}; {reason}"
+            f"SCF not converged after {int(out['scf_steps'][0])} applications: {residuals}, "
+            f"scf_tolerance {self.scf.scf_tolerance:.1e}; {STATUS[status]}"
         )
         if not self.ignore_nonconverged:
             raise SCFNotConverged(message)

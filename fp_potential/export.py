@@ -76,7 +76,16 @@ class ExportedModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Arguments are the fields of `graph.Graph` and of `options.SCFOptions`; results are `OUTPUTS`."""
         graph = Graph(
-            positions, species, edge_index, edge_shifts, batch, cell, pbc, total_charge, fermi_level, external_field,
+            positions,
+            species,
+            edge_index,
+            edge_shifts,
+            batch,
+            cell,
+            pbc,
+            total_charge,
+            fermi_level,
+            external_field,
             distributed,
         )
         start = torch.zeros([0, 4], dtype=positions.dtype, device=positions.device)
@@ -115,6 +124,8 @@ def export_model(
 ) -> None:
     """Script ``model`` in its present dtype and write it with its metadata to ``path``, atomically."""
     path = Path(path)
+    scf = scf or SCFOptions()
+    model.solver.mixer.history = scf.history
     frozen = ExportedModel(model).eval()
     required = [p.requires_grad for p in frozen.parameters()]
     frozen.requires_grad_(False)
@@ -123,7 +134,7 @@ def export_model(
     finally:
         for p, flag in zip(frozen.parameters(), required, strict=True):
             p.requires_grad_(flag)
-    extra = {METADATA_FILE: json.dumps(metadata_of(model, scf or SCFOptions(), training), indent=1)}
+    extra = {METADATA_FILE: json.dumps(metadata_of(model, scf, training), indent=1)}
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as handle:
         temporary = Path(handle.name)
     try:
@@ -131,6 +142,12 @@ def export_model(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def run_model(module: torch.jit.ScriptModule, *arguments: Any) -> dict[str, Tensor]:
+    """Call an exported model without the optimising executor, whose first three calls take seconds."""
+    with torch.jit.optimized_execution(False):
+        return module(*arguments)
 
 
 def read_metadata(path: str | Path) -> dict:

@@ -63,6 +63,9 @@ class FixedPointPotential(nn.Module):
     energy at fixed p and λ.  See design notes in docs/scf.md.
     """
 
+    feature_scale: Tensor
+    normalised_scale: Tensor
+
     def __init__(self, options: ModelOptions, elements: Sequence[int], statistics: ModelStatistics) -> None:
         super().__init__()
         o = options
@@ -74,8 +77,17 @@ class FixedPointPotential(nn.Module):
         if missing:
             raise ValueError(f"`statistics.atomic_energies` lacks the elements with atomic numbers {missing}")
         self.backbone = Backbone(
-            n_elements, o.r_max, o.num_radial_basis, o.num_cutoff_basis, o.max_ell, o.max_L, c, o.correlation,
-            o.num_interactions, o.radial_MLP, o.interaction_first == "RealAgnosticResidualInteractionBlock",
+            n_elements,
+            o.r_max,
+            o.num_radial_basis,
+            o.num_cutoff_basis,
+            o.max_ell,
+            o.max_L,
+            c,
+            o.correlation,
+            o.num_interactions,
+            o.radial_MLP,
+            o.interaction_first == "RealAgnosticResidualInteractionBlock",
             statistics.avg_num_neighbors,
         )
         hidden = o.readout_channels
@@ -96,7 +108,10 @@ class FixedPointPotential(nn.Module):
         self.nonlocal_readout = StrictQuadraticReadout(c, m)
         self.include_nonlocal = o.include_local_electron_energy
         self.electrostatics = Electrostatics(
-            o.atomic_multipoles_smearing_width, o.field_feature_widths, o.kspace_cutoff_factor, o.include_field_si,
+            o.atomic_multipoles_smearing_width,
+            o.field_feature_widths,
+            o.kspace_cutoff_factor,
+            o.include_field_si,
             o.include_electrostatic_self_interaction,
         )
         self.density_map = DensityMap(self.electrostatics)
@@ -118,7 +133,7 @@ class FixedPointPotential(nn.Module):
         density = torch.zeros([n_owned, 4], dtype=vectors.dtype, device=vectors.device)
         mixed = torch.zeros([n_owned, 4, last.shape[2]], dtype=vectors.dtype, device=vectors.device)
         for t, (readout, head, mixer) in enumerate(
-            zip(self.energy_readouts, self.density_readouts, self.feature_mixers)  # noqa: B905
+            zip(self.energy_readouts, self.density_readouts, self.feature_mixers)
         ):
             energy = energy + readout(features[t])
             density = density + head(features[t], species)
@@ -178,7 +193,7 @@ class FixedPointPotential(nn.Module):
     def density_gradient(
         self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor, external: Tensor
     ) -> Tensor:
-        """Total derivative of the energy (Omega at constant Fermi level) with respect to p, mu(p) included ``(n, 4)``."""
+        """Total derivative of the energy (Omega at constant Fermi level) by p ``(n, 4)``, mu(p) included."""
         induced = density - local.density
         explicit = self.electrostatics.potentials(problem.cache, density, problem.distributed)
         explicit = explicit + external + (local.kappa * field).sum(1)
@@ -228,7 +243,10 @@ class FixedPointPotential(nn.Module):
         with torch.no_grad():
             fixed = detach_problem(problem, self.electrostatics.detached(problem.cache))
             frozen = LocalState(
-                local.energy.detach(), local.density.detach(), local.offset.detach(), local.matrix.detach(),
+                local.energy.detach(),
+                local.density.detach(),
+                local.offset.detach(),
+                local.matrix.detach(),
                 local.kappa.detach(),
             )
             start = frozen.density
@@ -247,9 +265,7 @@ class FixedPointPotential(nn.Module):
             adjoint = torch.zeros_like(density)
             adjoint_residual = torch.zeros_like(result.residual)
             if response_forces:
-                solution = self.solver.adjoint(
-                    fixed, gradient, num_scf_steps, scf_tolerance, solver, mixing_parameter
-                )
+                solution = self.solver.adjoint(fixed, gradient, num_scf_steps, scf_tolerance, solver, mixing_parameter)
                 adjoint = solution.x
                 adjoint_residual = solution.residual
                 # forces are only as good as the adjoint: its failure is a failure of the whole
@@ -277,9 +293,7 @@ class FixedPointPotential(nn.Module):
             assert d_positions is not None and d_strain is not None
             out["forces"] = -d_positions
             if graph.distributed:
-                d_strain = graph_sum(
-                    d_strain, torch.zeros([1], dtype=torch.int64, device=d_strain.device), 1, True
-                )
+                d_strain = graph_sum(d_strain, torch.zeros([1], dtype=torch.int64, device=d_strain.device), 1, True)
             out["strain_gradient"] = d_strain
         return out
 
@@ -311,7 +325,9 @@ class FixedPointPotential(nn.Module):
         """Un-normalised field features ``(n, m, 4)`` of a density, with the Fermi level ``(B,)`` relative to mu_0."""
         owned = graph.positions[: graph.batch.shape[0]]
         cache = self.electrostatics.prepare(owned, graph.cell, graph.pbc, graph.batch, graph.distributed)
-        u = self.electrostatics.field(cache, density, graph.distributed) + self.external_field(graph, owned).unsqueeze(1)
+        u = self.electrostatics.field(cache, density, graph.distributed) + self.external_field(graph, owned).unsqueeze(
+            1
+        )
         u = torch.cat([u[:, :, :1] + level[graph.batch][:, None, None], u[:, :, 1:]], dim=2)
         return u * self.feature_scale.to(u.dtype)
 

@@ -4,6 +4,7 @@ Features are dense: ``(n, (L+1)², C)``, components first, the same number of ch
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class ScalarReadout(nn.Module):
     def __init__(self, n_in: int, hidden: int) -> None:
         super().__init__()
         sizes = [n_in, hidden, 1] if hidden > 0 else [n_in, 1]
-        self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in zip(sizes, sizes[1:])])
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in pairwise(sizes)])
         self.scales = [1.0 / math.sqrt(a) for a in sizes[:-1]]
         self.activation_scale = silu_norm()
 

@@ -27,7 +27,7 @@ class SCFOptions(_Options):
     initial_density: Literal["local_guess", "from_data"] = "local_guess"
     initial_fermi_level: Literal["zero", "from_data"] = "zero"
     solver: Literal["anderson", "linear"] = "anderson"
-    history: int = Field(20, ge=2, le=64, description="steps remembered by `anderson`")
+    history: int = Field(20, ge=2, le=64, description="steps remembered by `anderson`; fixed at export")
 
 
 class UpdateOptions(_Options):

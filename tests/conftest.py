@@ -1,9 +1,9 @@
 """Fixtures that all tests share."""
 
 import pytest
-from structures import make_model
 
 from fp_potential.model import FixedPointPotential
+from structures import make_model
 
 
 @pytest.fixture(scope="session")

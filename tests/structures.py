@@ -71,8 +71,13 @@ def evaluate(model: FixedPointPotential, graph: Graph, **changes) -> dict[str, t
     """`FixedPointPotential.evaluate` with tight defaults."""
     dtype = next(model.parameters()).dtype
     settings = {
-        "num_scf_steps": 80, "scf_tolerance": 1e-11, "mixing_parameter": 0.3, "solver": "anderson",
-        "constant_charge": True, "response_forces": True, "compute_forces": True,
+        "num_scf_steps": 80,
+        "scf_tolerance": 1e-11,
+        "mixing_parameter": 0.3,
+        "solver": "anderson",
+        "constant_charge": True,
+        "response_forces": True,
+        "compute_forces": True,
         "initial_density": torch.zeros(0, 4, dtype=dtype),
     }
     return model.evaluate(graph, **(settings | changes))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from structures import make_model, salt_water_box, water_cluster
 
 from fp_potential.calculator import FixedPointCalculator, SCFNotConverged
 from fp_potential.export import export_model
+from structures import make_model, salt_water_box, water_cluster
 
 TIGHT = {"scf_tolerance": 1e-10}
 
@@ -67,7 +67,7 @@ def test_bad_input(archive) -> None:
     with pytest.raises(Exception, match="no stress without a volume"):
         atoms.get_stress()
     atoms.calc = FixedPointCalculator(archive, scf_options={"num_scf_steps": 2, "scf_tolerance": 1e-9})
-    with pytest.raises(SCFNotConverged, match="residual .* num_scf_steps"):
+    with pytest.raises(SCFNotConverged, match=r"residual .* num_scf_steps"):
         atoms.get_potential_energy()
     atoms.calc = FixedPointCalculator(archive, scf_options={"num_scf_steps": 2}, ignore_nonconverged=True)
     with pytest.warns(UserWarning, match="not converged"):
@@ -88,5 +88,7 @@ def test_bad_input(archive) -> None:
         periodic.get_potential_energy()
     with pytest.raises(ValueError, match="not both"):
         FixedPointCalculator(archive, total_charge=0.0, fermi_level=-1.0)
+    with pytest.raises(ValueError, match="history"):
+        FixedPointCalculator(archive, scf_options={"history": 5})
     with pytest.raises(ValueError, match="num_scf_steps"):
         FixedPointCalculator(archive, scf_options={"num_scf_steps": 0})

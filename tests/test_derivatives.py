@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 from fp_potential.graph import Graph
 from fp_potential.model import FixedPointPotential
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 STEP = 1e-4
 
@@ -78,11 +78,15 @@ def test_corrected_energy_is_second_order_and_forces_first_order(model: FixedPoi
     graph = to_graph(salt_water_box(), model)
     exact = evaluate(model, graph)
     residuals, energy_errors, force_errors = [], [], []
-    start = exact["density"] + 0.1 * torch.randn(graph.positions.shape[0], 4, generator=torch.Generator().manual_seed(5))
+    start = exact["density"] + 0.1 * torch.randn(
+        graph.positions.shape[0], 4, generator=torch.Generator().manual_seed(5)
+    )
     converged_adjoint = model.solver.adjoint
     for steps in range(1, 40):
         # plain mixing, so that residuals between 1e-2 and 1e-4 are met one after another; the adjoint runs to the end
-        model.solver.adjoint = lambda problem, source, *_: converged_adjoint(problem, source, 80, 1e-12, "anderson", 0.3)
+        model.solver.adjoint = lambda problem, source, *_: converged_adjoint(
+            problem, source, 80, 1e-12, "anderson", 0.3
+        )
         try:
             out = evaluate(
                 model, graph, num_scf_steps=steps, solver="linear", mixing_parameter=0.3, initial_density=start.double()

@@ -5,11 +5,11 @@ import zipfile
 
 import pytest
 import torch
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, export_model, load_model
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize("constant_charge", [True, False])
 def test_scripted_saved_and_loaded_equals_eager(archive, model, constant_charge: bool, solver: str) -> None:
     module, _ = load_model(archive)
-    graph = collate([to_graph(a, model, total_charge=0.2, fermi_level=-2.2) for a in (salt_water_box(), water_cluster())])
+    graph = collate(
+        [to_graph(a, model, total_charge=0.2, fermi_level=-2.2) for a in (salt_water_box(), water_cluster())]
+    )
     settings = {"num_scf_steps": 60, "scf_tolerance": 1e-9, "mixing_parameter": 0.3, "solver": solver}
     out = module(*graph, *settings.values(), constant_charge)
     eager = evaluate(model, graph, **settings, constant_charge=constant_charge)

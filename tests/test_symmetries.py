@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 from scipy.spatial.transform import Rotation
 
 from fp_potential.graph import collate
 from fp_potential.model import FixedPointPotential
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 RELATIVE = 1e-9
 

@@ -16,6 +16,7 @@ import torch
 
 from .config import TrainConfig
 from .errors import InputError
+from .schema import validate
 
 FORMAT = 1
 LATEST = "latest.pt"
@@ -81,7 +82,9 @@ def check_resumable(state: dict[str, Any], config: TrainConfig, data: str, path:
     Raises:
         InputError: naming each differing option with both values.
     """
-    old, new = state["config"], config.model_dump(mode="json")
+    # through the schema, so that options newer than the checkpoint have their defaults
+    old = validate(state["config"], TrainConfig, f"options in {path}").model_dump(mode="json")
+    new = config.model_dump(mode="json")
     differing = _differences(_comparable(old, state["epoch"]), _comparable(new, state["epoch"]))
     if data != state["data"]:
         differing.append(f"the frames of the data files (fingerprint {state['data']} -> {data})")

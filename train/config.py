@@ -15,6 +15,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from ..options import ModelOptions, SCFOptions
 from .schema import Section
 
+#: modes this version trains in: ``fp_potential.train.modes.MODES``, here so that reading a file needs no torch
+AVAILABLE_MODES = ("direct", "unroll_scf", "linearize_solve")
+
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
@@ -142,10 +145,14 @@ class TrainingOptions(Section):
     """Seed of the initial weights and of the order of the frames."""
     device: str = "cpu"
     """cpu or cuda (or cuda:1 ...)."""
+    workers: int = Field(default=1, gt=0)
+    """Parts into which a batch is split to be computed at the same time, each in its own thread; the loss of a batch is
+    the mean of its parts'."""
     default_dtype: Literal["float64", "float32"] = "float64"
     """Precision of the model and of the training."""
     num_threads: int | None = Field(default=None, gt=0)
-    """Threads of torch; none: torch's own choice."""
+    """Threads inside torch's operations (1 is best for small structures); none: 1 with several workers, else torch's
+    own choice."""
     eval_every: int = Field(default=1, gt=0)
     """Epochs between validations (the last epoch of a stage always has one)."""
     scf_eval_every: int = Field(default=10, ge=0)
@@ -194,6 +201,8 @@ class FixedPointTrainingOptions(Section):
 
     @model_validator(mode="after")
     def _scf_where_it_belongs(self) -> FixedPointTrainingOptions:
+        if self.mode not in AVAILABLE_MODES:
+            raise ValueError(f"mode '{self.mode}' is not available in this version; use {' or '.join(AVAILABLE_MODES)}")
         if self.mode == "direct":
             if self.scf is not None:
                 raise ValueError("mode 'direct' runs no SCF: remove the scf block, or choose mode 'unroll_scf'")

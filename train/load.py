@@ -41,7 +41,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise InputError(f"override '{override}': expected section.option=value")
-    *parents, last = (int(part) if part.isdigit() else part for part in name.split("."))
+    parents: list[Any] = [int(part) if part.isdigit() else part for part in name.split(".")]
+    last = parents.pop()
     place: Any = data
     for part in parents:
         if isinstance(place, list):

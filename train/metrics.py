@@ -90,6 +90,10 @@ class StructureErrors:
         steps, status = torch.cat(self.scf_steps)[index], torch.cat(self.status)[index]
         return float(steps.double().mean()), int(steps.max()), 100 * float((status == 0).double().mean())
 
+    def not_converged(self) -> int:
+        """Number of structures whose SCF did not converge."""
+        return int(sum((part != 0).sum() for part in self.status))
+
 
 def error_table(errors: StructureErrors, by_kind: bool = True) -> str:
     """Fixed-width table, one row per kind and one for all; a cell holds ``RMSE / MAE``."""

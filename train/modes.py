@@ -4,6 +4,12 @@
   field of p*. Where no reference Fermi level is known, the level is the one that gives p the requested charge.
 - ``unroll_scf``: ``num_scf_steps`` linearly mixed iterations p <- p + α (G(p) - p), differentiated through; energies of
   the last p in its own field.
+- ``linearize_solve``: the self-consistent density itself. The map is linearised and the linear problem
+
+      (1 - J) p - c μ = b,   Σ q = Q*
+
+  solved per structure, differentiably; for the one-body update, whose map is affine, this is exact and needs no
+  iteration, whatever ``num_scf_steps`` says.
 
 Forces and stress are derivatives of that energy. ``training=True`` keeps the graph, so that losses on them can be
 differentiated again.
@@ -14,13 +20,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..electrostatics.dense import dense_operators
 from ..graph import Graph
 from ..model import FixedPointPotential, LocalState, strained
 from ..options import SCFOptions
 from ..scf.problem import SCFProblem, graph_sum
 
 #: modes of the schedule that this version can train in
-MODES = ("direct", "unroll_scf")
+MODES = ("direct", "unroll_scf", "linearize_solve")
 
 
 def predict(
@@ -69,6 +76,11 @@ def predict(
             raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
         density, level, field = _direct(model, problem, reference_density, reference_fermi_level)
         residual = (density - reference_density).detach().abs().mean(1)
+        steps = 1
+    elif mode == "linearize_solve":
+        density = _solve(problem, n_graphs)
+        update, level, field = model.density_map(problem, density)
+        residual = (update - density).detach().abs().mean(1)
         steps = 1
     else:
         assert scf is not None
@@ -140,6 +152,32 @@ def _unroll(model: FixedPointPotential, problem: SCFProblem, start: Tensor, scf:
         residual = step.detach().abs().mean(1)
         density = density + scf.mixing_parameter * step
     return density, residual
+
+
+def _solve(problem: SCFProblem, n_graphs: int) -> Tensor:
+    """Self-consistent density of an affine map: one bordered linear system per structure."""
+    n_widths = problem.matrix.shape[2]
+    densities = []
+    begin = 0
+    for g, operator in enumerate(dense_operators(problem.cache, problem.batch, n_graphs, n_widths)):
+        n = operator.shape[0]
+        rows = slice(begin, begin + n)
+        begin += n
+        response = problem.matrix[rows].reshape(n, 4, n_widths * 4)
+        jacobian = torch.bmm(response, operator.reshape(n, n_widths * 4, n * 4)).reshape(n * 4, n * 4)
+        system = torch.eye(n * 4, dtype=jacobian.dtype, device=jacobian.device) - jacobian
+        fermi = problem.fermi[rows].reshape(n * 4)
+        right = problem.base[rows].reshape(n * 4)
+        if problem.constant_charge:
+            charge = torch.zeros_like(fermi)
+            charge[::4] = 1.0
+            system = torch.cat([system, -fermi.unsqueeze(1)], dim=1)
+            system = torch.cat([system, torch.cat([charge, charge.new_zeros(1)]).unsqueeze(0)])
+            right = torch.cat([right, problem.target[g : g + 1]])
+        else:
+            right = right + fermi * problem.target[g]
+        densities.append(torch.linalg.solve(system, right)[: n * 4].reshape(n, 4))
+    return torch.cat(densities)
 
 
 def _dipole(density: Tensor, positions: Tensor, batch: Tensor, n_graphs: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..options import ModelStatistics, SCFOptions
 from .archive import build_model, solve
 from .config import Stage, TrainConfig
-from .data import Batch, Sample, batches, make_samples
+from .data import Batch, Sample, batch_samples, batches, make_samples
 from .errors import InputError
 from .frames import DataSets
 from .losses import needs, weighted_loss
@@ -90,6 +90,14 @@ class PotentialProblem:
         """Batches of the set, shuffled by ``seed`` if given."""
         group = self.config.training.group_by_size
         return batches(self.samples[split], self._batch_size(split), seed, self.device, group)
+
+    def parts(self, batch: Batch, number: int) -> list[Batch]:
+        """The structures dealt out to ``number`` batches by their numbers of neighbours."""
+        samples = self.samples["train"]
+        edges = {index: samples[index].graph.edge_index.shape[1] for index in batch.indices}
+        ordered = sorted(batch.indices, key=edges.__getitem__)
+        chunks = [ordered[first::number] for first in range(min(number, len(ordered)))]
+        return [batch_samples(samples, chunk, self.device) for chunk in chunks]
 
     def loss(self, batch: Batch, stage: Stage) -> LossResult:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""

@@ -47,6 +47,10 @@ class Problem(Protocol):
         """Batches of a set; in an order fixed by ``seed`` if it is given."""
         ...
 
+    def parts(self, batch: Any, number: int) -> Sequence[Any]:
+        """The batch as at most ``number`` smaller ones of about the same cost."""
+        ...
+
     def loss(self, batch: Any, stage: Any) -> LossResult:
         """Loss of a batch in the mode and with the weights of the stage."""
         ...

@@ -22,7 +22,9 @@ class Log:
     def __init__(self, path: Path, columns: Sequence[str], console: Console, finished_epochs: int) -> None:
         self.path, self.columns, self.console = path, list(columns), console
         valid = any(name.startswith("valid ") for name in self.columns)
-        self.shown = [name for name in self.columns if not (valid and name.startswith("train ") and "[" in name)]
+        # where there is a validation set, its errors are on the screen and those of the training in the file only
+        hidden = [name for name in self.columns if valid and name.startswith("train ") and name != "train loss"]
+        self.shown = [name for name in self.columns if name not in hidden]
         self.rows_shown = 0
         rows = self._kept(finished_epochs)
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -88,16 +90,20 @@ def _short(value: float | str) -> str:
 
 
 def _parts(name: str) -> list[str]:
-    """Heading over three lines: set, property, unit."""
-    text, _, unit = name.partition(" [")
-    first, _, rest = text.partition(" ")
-    return [first, rest, "[" + unit if unit else ""]
+    """Heading with one word per line, the unit last."""
+    text, bracket, unit = name.partition("[")
+    return [*text.split(), bracket + unit]
 
 
 def _width(name: str) -> int:
-    return max(9, *(len(part) for part in _parts(name)))
+    return max(8, *(len(part) for part in _parts(name)))
 
 
 def _heading(columns: Sequence[str]) -> list[str]:
-    lines = zip(*([part.rjust(_width(name)) for part in _parts(name)] for name in columns), strict=True)
-    return [" ".join(line) for line in lines]
+    parts = [_parts(name) for name in columns]
+    height = max(len(lines) for lines in parts)
+    filled = [[*lines[:-1], *[""] * (height - len(lines)), lines[-1]] for lines in parts]
+    return [
+        " ".join(lines[row].rjust(_width(name)) for name, lines in zip(columns, filled, strict=True))
+        for row in range(height)
+    ]

@@ -69,8 +69,9 @@ def prepare_torch(config: TrainConfig) -> None:
     Raises:
         InputError: the device does not exist.
     """
-    if config.training.num_threads is not None:
-        torch.set_num_threads(config.training.num_threads)
+    threads = config.training.num_threads or (1 if config.training.workers > 1 else None)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         torch.zeros(1, device=config.training.device)
     except (RuntimeError, AssertionError) as error:

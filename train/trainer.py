@@ -20,6 +20,7 @@ from . import checkpoint
 from .config import Stage, TrainConfig
 from .ema import WeightAverage
 from .errors import InputError
+from .gradients import BatchGradient
 from .problem import Problem
 from .progress import Log, write_whole
 
@@ -57,6 +58,7 @@ class Trainer:
         groups = self._checked_groups()
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.options.optimizer]
+        self.gradient = BatchGradient(problem, self.parameters, self.options.workers)
         names = {id(parameter): name for name, parameter in problem.module.named_parameters()}
         self.average_names = [names[id(parameter)] for parameter in self.parameters]
         self._new_optimizer = lambda: kind(
@@ -86,28 +88,31 @@ class Trainer:
         Raises:
             InputError: the loss is not finite; names stage, epoch and what to try.
         """
-        for number, stage in enumerate(self.config.train_schedule):
-            last = stage.first_epoch + stage.length
-            if self.epoch >= last:
-                continue
-            if self.epoch == stage.first_epoch and number > 0 and stage.reset_optimizer:
-                self.optimizer = self._new_optimizer()
-            while self.epoch < last:
-                row = self._epoch(number, stage)
-                self.epoch += 1
-                finished = self.epoch == last
-                if self.problem.number_of_batches("valid") and (
-                    finished or (self.epoch - stage.first_epoch) % self.options.eval_every == 0
-                ):
-                    with self._averaged():
-                        row |= self.problem.evaluate("valid", stage, self.epoch - stage.first_epoch)
-                self.log.row(row)
-                self._keep(number, row.get("valid loss"), finished)
+        try:
+            for number, stage in enumerate(self.config.train_schedule):
+                self._stage(number, stage)
+        finally:
+            self.gradient.close()
         with self._averaged():
             table = self.problem.report("test")
         if table:
             write_whole(self.run_dir / "test_table.txt", table + "\n")
         return table
+
+    def _stage(self, number: int, stage: Stage) -> None:
+        last = stage.first_epoch + stage.length
+        if self.epoch == stage.first_epoch and number > 0 and stage.reset_optimizer:
+            self.optimizer = self._new_optimizer()
+        while self.epoch < last:
+            row = self._epoch(number, stage)
+            self.epoch += 1
+            finished = self.epoch == last
+            in_stage = self.epoch - stage.first_epoch
+            if self.problem.number_of_batches("valid") and (finished or in_stage % self.options.eval_every == 0):
+                with self._averaged():
+                    row |= self.problem.evaluate("valid", stage, in_stage)
+            self.log.row(row)
+            self._keep(number, row.get("valid loss"), finished)
 
     def _epoch(self, number: int, stage: Stage) -> dict[str, Any]:
         begin = time.perf_counter()
@@ -122,22 +127,21 @@ class Trainer:
             rate = learning_rate(stage, (done + step / steps) / stage.length)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimizer.zero_grad(set_to_none=True)
-            result = self.problem.loss(batch, stage)
-            if not math.isfinite(result.total.item()):
+            result = self.gradient(batch, stage)
+            loss = result.total.item()
+            if not math.isfinite(loss):
                 raise InputError(
-                    f"the loss is {result.total.item()} in epoch {self.epoch}, step {step} of stage {number} "
-                    f"('{stage.name}'); lower its lr or training.clip_grad, or check the labels. "
-                    f"The last good state is in {self.run_dir / 'checkpoints'}"
+                    f"the loss is {loss} in epoch {self.epoch}, step {step} of stage {number} ('{stage.name}'); lower "
+                    "its lr or training.clip_grad, or check the labels. The last good state is in "
+                    f"{self.run_dir / 'checkpoints'}"
                 )
-            result.total.backward()
             if self.options.clip_grad is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip_grad)
             self.optimizer.step()
             if self.average is not None:
                 self.average.update()
             structures += result.structures
-            for name, value in ({"train loss": result.total.detach()} | result.terms).items():
+            for name, value in ({"train loss": result.total} | result.terms).items():
                 sums[name] = sums.get(name, 0.0) + value * result.structures
         means = {name: float(value) / structures for name, value in sums.items()}
         row: dict[str, Any] = {

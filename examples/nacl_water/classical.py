@@ -8,6 +8,7 @@ shorter than SPC/Fw's.
 Atoms come as O H H, O H H, ..., then the ions.  Units: eV, Angstrom, e.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -166,10 +167,12 @@ def solution_box(n_waters: int, n_pairs: int, rng: np.random.Generator, density_
     return atoms
 
 
-def molecules_whole(atoms: Atoms, limit: float = 1.35) -> bool:
-    """Whether both H of every water are within `limit` (Angstrom) of their own O."""
-    oxygens = [i for i, s in enumerate(atoms.get_chemical_symbols()) if s == "O"]
-    return all(atoms.get_distance(o, o + h, mic=True) < limit for o in oxygens for h in (1, 2))
+def molecules_whole(atoms: Atoms, longest: float = 1.35, nearest: float = 0.75) -> bool:
+    """Whether both H of every water are within `longest` of their own O and no two atoms nearer than `nearest` (A)."""
+    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
+    oxygens = np.flatnonzero(atoms.numbers == 8)
+    bonds = np.concatenate([distances[oxygens, oxygens + 1], distances[oxygens, oxygens + 2]])
+    return bool(bonds.max() < longest and (distances + 10 * np.eye(len(atoms))).min() > nearest)
 
 
 def trajectory(
@@ -181,10 +184,10 @@ def trajectory(
     equilibration_steps: int = 2000,
     steps_between: int = 400,
     relax: int = 300,
-) -> list[Atoms]:
+) -> Iterator[Atoms]:
     """Langevin MD (0.5 fs, K) after at most `relax` steps of minimisation; copies of `n_frames` snapshots.
 
-    Raises RuntimeError when a molecule comes apart.
+    Raises RuntimeError when a molecule comes apart or two atoms collide.
     """
     atoms.calc = calculator
     FIRE(atoms, logfile=None).run(fmax=0.5, steps=relax)
@@ -193,10 +196,8 @@ def trajectory(
         atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, rng=rng, fixcm=False
     )
     dynamics.run(equilibration_steps)
-    frames = []
     for _ in range(n_frames):
         dynamics.run(steps_between)
         if not molecules_whole(atoms):
-            raise RuntimeError("a molecule came apart: lower the temperature or the density")
-        frames.append(atoms.copy())
-    return frames
+            raise RuntimeError("a molecule came apart or two atoms collided: lower the temperature or the density")
+        yield atoms.copy()

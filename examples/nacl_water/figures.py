@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import analysis
 import matplotlib
+
+import analysis
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -175,8 +176,8 @@ def save_all(folder: Path, steps: dict, results: dict, tolerance: float | None, 
         "energy": (6.4, 4.6),
         "scf": (6.4, 4.6),
         "charges": (11.0, 2.5),
-        "dipoles": (5.0, 2.8),
-        "rdf": (11.0, 2.8),
+        "dipoles": (4.0, 2.7),
+        "rdf": (8.6, 2.7),
     }
     with plt.rc_context(STYLE):
         for name, function in draw.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
+
 from classical import WaterAndIons, solution_box, trajectory
 
 HERE = Path(__file__).resolve().parent
@@ -57,8 +58,8 @@ def main() -> None:
     steps = int(arguments.picoseconds / 0.0005)
     force_field = WaterAndIons(bond_length=0.965, angle=108.0)
     # hot for the first fifth, so that the grid of the start is forgotten
-    box = trajectory(solution_box(62, 3, rng), force_field, 450, 1, rng, steps // 5 - 1, 1)[-1]
-    box = trajectory(box, force_field, 300, 1, rng, steps - steps // 5 - 1, 1)[-1]
+    box = next(trajectory(solution_box(62, 3, rng), force_field, 450, 1, rng, steps // 5 - 1, 1))
+    box = next(trajectory(box, force_field, 300, 1, rng, steps - steps // 5 - 1, 1))
     write_data(arguments.out, box)
     print(f"{arguments.out}: {len(box)} atoms, box length {box.cell[0, 0]:.4f} Angstrom")
 

@@ -23,10 +23,12 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import FIRE
+
 from classical import WaterAndIons, molecules_whole, solution_box, trajectory
 from xtb_labels import LABEL_FAILURES, Xtb, label
 
 HERE = Path(__file__).resolve().parent
+LARGEST_FORCE = 25.0  # eV/Angstrom: `label` leaves frames above it out
 
 
 def save(path: Path, frames: list[Atoms]) -> None:
@@ -195,11 +197,12 @@ def sample_frames(model: Path, target: Path, n_trajectories: int, n_frames: int 
         plan = extra_plan(1000 + index)
         rng, n_pairs = plan["rng"], plan["n_pairs"]
         atoms = solution_box(plan["n_waters"], n_pairs, rng, plan["density_scale"])
-        atoms = trajectory(atoms, WaterAndIons(0.965, 108.0), plan["temperature"], 1, rng)[0]
+        atoms = next(trajectory(atoms, WaterAndIons(0.965, 108.0), plan["temperature"], 1, rng))
         atoms.info.update(n_molecules=plan["n_waters"], traj=4000 + index, split=plan["split"])
         atoms.info.update(kind="box_NaCl" if n_pairs else "box16", total_charge=0.0)
         try:
-            frames += trajectory(atoms, calculator, plan["temperature"], n_frames, rng, 200, 200, relax=20)
+            for frame in trajectory(atoms, calculator, plan["temperature"], n_frames, rng, 200, 200, relax=20):
+                frames.append(frame)
         except RuntimeError as error:
             print(f"trajectory {index}: {error}", flush=True)
         save(target, frames)
@@ -220,7 +223,11 @@ def label_frames(source: Path, target: Path) -> None:
         info = {key: atoms.info[key] for key in ("n_molecules", "temperature") if key in atoms.info}
         info.update(split=atoms.info.get("split", "train"), kind=atoms.info.get("kind", "md"))
         info.update(traj=atoms.info.get("traj", 4000), source_frame=i)
-        done += label_or_nothing(atoms, float(atoms.info.get("total_charge", 0.0)), **info)
+        labelled = label_or_nothing(atoms, float(atoms.info.get("total_charge", 0.0)), **info)
+        if labelled and (force := np.abs(labelled[0].arrays["REF_forces"]).max()) > LARGEST_FORCE:
+            print(f"left out: frame {i}, a force of {force:.0f} eV/Angstrom", flush=True)
+            continue
+        done += labelled
         save(target, done)
 
 
@@ -231,7 +238,7 @@ def main() -> None:
         "files", nargs="*", type=Path, help="sample: model and output file; label: input and output file"
     )
     parser.add_argument("--out", type=Path, default=HERE / "data", help="folder for the files")
-    parser.add_argument("--trajectories", type=int, default=40, help="extra, sample: how many")
+    parser.add_argument("--trajectories", type=int, default=44, help="extra, sample: how many")
     arguments = parser.parse_args()
     if arguments.what in ("sample", "label"):
         if len(arguments.files) != 2:

@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from string import Template
 
-import analysis
-import figures
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+import analysis
+import figures
 
 HERE = Path(__file__).resolve().parent
 CAPTIONS = {
@@ -80,14 +81,14 @@ def summary(steps: dict, results: dict) -> list[tuple[str, list[tuple[str, str]]
     ]
     dynamics = [
         ("temperature", f"{steps['temperature'].mean():.0f} ± {steps['temperature'].std():.0f} K"),
-        ("drift of the conserved energy", f"{slope:+.3f} meV/atom/ps"),
-        ("its fluctuation", f"{noise:.3f} meV/atom"),
+        ("energy drift", f"{slope:+.3f} meV/atom/ps"),
+        ("energy fluctuation", f"{noise:.3f} meV/atom"),
     ]
     count, residual, charge = steps["scf_steps"], steps["residual"], steps["total_charge"]
     scf = [
-        ("iterations per step", f"{count.mean():.1f} on average, {count.max():.0f} at most"),
+        ("iterations per step", f"{count.mean():.1f}, at most {count.max():.0f}"),
         ("largest residual", f"{residual.max():.1e} e, e Å"),
-        ("total charge, largest deviation", f"{np.abs(charge - np.round(charge[0])).max():.0e} e"),
+        ("total charge off by", f"{np.abs(charge - np.round(charge[0])).max():.0e} e"),
     ]
     chemistry = [
         (f"charge of {element}", f"{q.mean():+.3f} ± {q.std():.3f} e") for element, q in results["charges"].items()

@@ -15,6 +15,9 @@ from .coupling import symmetric_basis
 class HomogeneousContraction(nn.Module):
     """The terms of one order nu: messages with l <= ``max_ell`` -> features with l <= ``l_out``."""
 
+    monomials: Tensor
+    basis: Tensor
+
     def __init__(self, max_ell: int, l_out: int, channels: int, order: int, n_elements: int) -> None:
         super().__init__()
         self.order = order

@@ -23,6 +23,8 @@ from .radial import RadialNetwork
 class Interaction(nn.Module):
     """Convolution of features with l <= ``l_in`` into l <= ``max_ell``, followed by a linear map."""
 
+    coupling: Tensor
+
     def __init__(
         self, l_in: int, max_ell: int, channels: int, radial_sizes: list[int], avg_num_neighbors: float
     ) -> None:
@@ -76,7 +78,9 @@ class Interaction(nn.Module):
         padded = padded.index_copy(0, neighbours.slot, radial)
         # split, not slices: the derivative of a split is one concatenation
         weights = padded.split(self.radial_split, dim=1)
-        sent = self.linear_up(h, species).index_select(0, neighbours.sender.reshape(-1)).split(self.feature_split, dim=1)
+        sent = (
+            self.linear_up(h, species).index_select(0, neighbours.sender.reshape(-1)).split(self.feature_split, dim=1)
+        )
         harmonics = neighbours.harmonics.split(self.harmonic_split, dim=1)
         blocks: list[Tensor] = []
         for index, (l1, l2) in enumerate(self.blocks):

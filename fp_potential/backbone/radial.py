@@ -1,6 +1,7 @@
 """Radial basis and radial network of the message passing."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ class BesselBasis(nn.Module):
     The cutoff 1 - (p+1)(p+2)/2 u^p + p(p+2) u^(p+1) - p(p+1)/2 u^(p+2), u = r/r_c, is zero with two derivatives at
     and beyond r_c.
     """
+
+    frequencies: Tensor
 
     def __init__(self, r_max: float, number: int, power: int) -> None:
         super().__init__()
@@ -38,7 +41,7 @@ class RadialNetwork(nn.Module):
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
-        self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in zip(sizes, sizes[1:])])
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in pairwise(sizes)])
         self.scales = [1.0 / math.sqrt(a) for a in sizes[:-1]]
         self.activation_scale = silu_norm()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,8 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         write_predictions(arguments.output, result.predictions)
         print(f"{arguments.output}: {len(result.predictions)} frames with predictions (keys FP_...)")
-    scf_sums = result.errors.scf()
-    return 0 if scf_sums is None or scf_sums[2] == 100.0 else 1
+    failed = result.errors.not_converged()
+    if failed:
+        print(
+            f"the SCF of {failed} of {len(result.frames)} frames did not converge: raise --num_scf_steps",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
 
 
 def _true_or_false(text: str) -> bool:

@@ -1,8 +1,8 @@
 """``fixedpoint <command>``: commands are imported when they are called, so that help is immediate.
 
 A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``; it imports what is slow
-inside ``run``. Bad input (:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback`` shows
-where it was raised.
+inside ``run``. Bad input (:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback``
+shows where it was raised.
 """
 
 from __future__ import annotations

@@ -74,9 +74,7 @@ def pair_tensors(positions: Tensor, i: Tensor, j: Tensor, widths: Tensor, consta
 def apply_pairs(tensors: Tensor, i: Tensor, j: Tensor, density: Tensor) -> Tensor:
     """Sum of pair contributions: density ``(n, 4)`` -> ``(n, m, 4)``."""
     contributions = (tensors * density[j][:, None, None, :]).sum(3)
-    out = torch.zeros(
-        [density.shape[0], tensors.shape[1], 4], dtype=density.dtype, device=density.device
-    )
+    out = torch.zeros([density.shape[0], tensors.shape[1], 4], dtype=density.dtype, device=density.device)
     return out.index_add(0, i, contributions)
 
 

@@ -37,6 +37,9 @@ class Electrostatics(nn.Module):
     ``include_field_si`` and kept in the energy if ``include_self_energy``.
     """
 
+    combined: Tensor
+    own_kernel: Tensor
+
     def __init__(
         self,
         sigma: float,
@@ -113,9 +116,7 @@ class Electrostatics(nn.Module):
             cache.own.detach(),
         )
 
-    def _receive(
-        self, cache: ElectrostaticCache, density: Tensor, lo: int, hi: int, distributed: bool
-    ) -> Tensor:
+    def _receive(self, cache: ElectrostaticCache, density: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:
         """Receivers lo … hi-1 of A p: ``(n, hi-lo, 4)``."""
         out = cache.own[:, lo:hi] * density.unsqueeze(1)
         if cache.pair_i.shape[0] > 0:
@@ -135,9 +136,7 @@ class Electrostatics(nn.Module):
             row = end
         if len(parts) > 0:
             if density.shape[0] > row:
-                parts.append(
-                    torch.zeros([density.shape[0] - row, hi - lo, 4], dtype=out.dtype, device=out.device)
-                )
+                parts.append(torch.zeros([density.shape[0] - row, hi - lo, 4], dtype=out.dtype, device=out.device))
             out = out + torch.cat(parts)
         return out
 
@@ -157,9 +156,7 @@ class Electrostatics(nn.Module):
             out = out + apply_pairs_transposed(cache.pair_tensors[:, :m], cache.pair_i, cache.pair_j, weights)
         for g in range(len(cache.cos)):
             begin, end = int(cache.first[g][0].item()), int(cache.first[g][1].item())
-            factors = structure_factors(
-                weights[begin:end], cache.cos[g], cache.sin[g], cache.k[g], distributed
-            )
+            factors = structure_factors(weights[begin:end], cache.cos[g], cache.sin[g], cache.k[g], distributed)
             factors = (factors * cache.filters[g][:, :m]).sum(2, keepdim=True)
             out[begin:end] += potentials_from_factors(factors, cache.cos[g], cache.sin[g], cache.k[g])[:, 0]
         return out

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 #: start of the scalar response β: charge per volt (e/V) and dipole per field (e Å²/V)
 INITIAL_SOFTNESS = 0.02
 INITIAL_POLARIZABILITY = 0.02
+#: the scalar response is stored divided by this, so that an optimiser's steps do not make charges soft at once
+SKIP_SCALE = 0.1
 
 
 class DensityResponse(NamedTuple):
@@ -49,7 +51,8 @@ class OneBodyUpdate(nn.Module):
         self.element_readout = nn.Parameter(scale * torch.randn(2, n_elements, channels))
         self.skip_weight = nn.Parameter(torch.zeros(2, n_widths, channels))
         start = -torch.tensor([INITIAL_SOFTNESS, INITIAL_POLARIZABILITY], dtype=torch.float64)
-        per_feature = start[:, None] / (n_widths * feature_scale.t()[:2])
+        self.skip_scale = SKIP_SCALE
+        per_feature = start[:, None] / (SKIP_SCALE * n_widths * feature_scale.t()[:2])
         self.skip_bias = nn.Parameter(per_feature.unsqueeze(1).repeat(1, n_elements, 1).to(torch.get_default_dtype()))
         if not skip:
             self.skip_weight.requires_grad_(False)
@@ -74,12 +77,12 @@ class OneBodyUpdate(nn.Module):
         field = torch.cat(columns, dim=2)
         out = torch.cat(outputs, dim=1)
         offset = torch.matmul(out, constant.unsqueeze(2)).squeeze(2)
-        matrix = torch.matmul(out, field.reshape(n, m * 4, -1).transpose(1, 2)).reshape(n, 4, m, 4)
+        matrix = torch.matmul(out, field.reshape(n, m * 4, h.shape[2]).transpose(1, 2)).reshape(n, 4, m, 4)
         if self.skip:
             weight = self.skip_weight * self.c
             scalar = self.skip_bias[0][species] + torch.matmul(h[:, 0], weight[0].t())
             vector = self.skip_bias[1][species] + torch.matmul(h[:, 0], weight[1].t())
-            diagonal = torch.stack([scalar, vector, vector, vector], dim=1)
+            diagonal = self.skip_scale * torch.stack([scalar, vector, vector, vector], dim=1)
             eye = torch.eye(4, dtype=h.dtype, device=h.device)
             matrix = matrix + diagonal.unsqueeze(3) * eye.unsqueeze(1)
         return offset, matrix

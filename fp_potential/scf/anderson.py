@@ -31,7 +31,7 @@ class MixingState(NamedTuple):
     gram: Tensor  #: (B, m, m) float64, ΔFᵀΔF
     x: Tensor  #: (n, 4) previous iterate
     f: Tensor  #: (n, 4) its residual
-    count: int  #: iterations done
+    iterations: int  #: iterations done
 
 
 class ResidualNorms(NamedTuple):
@@ -64,11 +64,11 @@ class Mixer(nn.Module):
     ) -> ResidualNorms:
         """Stores the new differences and measures the residual ``f``; ``atoms`` ``(B,)`` counts atoms on all ranks."""
         m, n_graphs = self.history, state.gram.shape[0]
-        slot = (state.count - 1) % m
-        if state.count > 0:
+        slot = (state.iterations - 1) % m
+        if state.iterations > 0:
             state.dx[slot] = x - state.x
             state.df[slot] = f - state.f
-        used = min(state.count, m)
+        used = min(state.iterations, m)
         per_atom = f.abs().mean(1).to(torch.float64)
         rows = [per_atom.unsqueeze(0)]
         if used > 0:
@@ -90,18 +90,25 @@ class Mixer(nn.Module):
         return ResidualNorms(sums[0] / atoms.to(torch.float64), largest, column, projection)
 
     def step(
-        self, state: MixingState, norms: ResidualNorms, x: Tensor, f: Tensor, batch: Tensor, active: Tensor,
-        solver: str, mixing: float,
+        self,
+        state: MixingState,
+        norms: ResidualNorms,
+        x: Tensor,
+        f: Tensor,
+        batch: Tensor,
+        active: Tensor,
+        solver: str,
+        mixing: float,
     ) -> tuple[Tensor, MixingState]:
         """Next iterate of the structures with ``active`` ``(B,)`` true; the others stay where they are."""
         m = self.history
         if solver == "linear":
             following = x + mixing * f
-        elif state.count == 0:
+        elif state.iterations == 0:
             following = x + self.first_step * f
         else:
-            slot = (state.count - 1) % m
-            used = min(state.count, m)
+            slot = (state.iterations - 1) % m
+            used = min(state.iterations, m)
             state.gram[:, slot, :] = norms.column
             state.gram[:, :, slot] = norms.column
             gamma = self._coefficients(state.gram[:, :used, :used], norms.projection[:, :used])
@@ -109,7 +116,7 @@ class Mixer(nn.Module):
             change = state.dx[:used] + self.first_step * state.df[:used]
             following = x + self.first_step * f - (per_atom * change).sum(0)
         following = torch.where(active[batch].unsqueeze(1), following, x)
-        return following, MixingState(state.dx, state.df, state.gram, x, f, state.count + 1)
+        return following, MixingState(state.dx, state.df, state.gram, x, f, state.iterations + 1)
 
     def _coefficients(self, gram: Tensor, projection: Tensor) -> Tensor:
         """Least-squares coefficients γ ``(B, m)`` from the normal equations with scaled columns."""

@@ -81,7 +81,7 @@ class DensityMap(nn.Module):
         """G and mu - mu_0 for a given Coulomb field A p."""
         n = field.shape[0]
         rows = problem.matrix.reshape(n, 4, field.shape[1] * 4)
-        update = problem.base + torch.matmul(rows, field.reshape(n, -1, 1)).squeeze(2)
+        update = problem.base + torch.matmul(rows, field.reshape(n, field.shape[1] * 4, 1)).squeeze(2)
         if problem.constant_charge:
             charge = graph_sum(update[:, 0], problem.batch, problem.response.shape[0], problem.distributed)
             level = (problem.target - charge) / problem.response

@@ -55,15 +55,27 @@ class FixedPointSolver(nn.Module):
     ) -> SolverResult:
         """λ = source + (dG/dp)^T λ; residuals relative to the mean |source| of each structure."""
         scale = self.mixer.norms(
-            self.mixer.start(source, problem.response.shape[0]), source, source, problem.batch, problem.atoms,
+            self.mixer.start(source, problem.response.shape[0]),
+            source,
+            source,
+            problem.batch,
+            problem.atoms,
             problem.distributed,
         ).mean
         scale = torch.clamp(scale, min=1e-12)
         return self._solve(problem, source, source, scale, True, max_steps, tolerance, solver, mixing)
 
     def _solve(
-        self, problem: SCFProblem, x: Tensor, source: Tensor, scale: Tensor, transposed: bool, max_steps: int,
-        tolerance: float, solver: str, mixing: float,
+        self,
+        problem: SCFProblem,
+        x: Tensor,
+        source: Tensor,
+        scale: Tensor,
+        transposed: bool,
+        max_steps: int,
+        tolerance: float,
+        solver: str,
+        mixing: float,
     ) -> SolverResult:
         n_graphs = problem.response.shape[0]
         state = self.mixer.start(x, n_graphs)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from structures import make_model, salt_water_box, to_graph
 
 from fp_potential.backbone.coupling import clebsch_gordan, silu_norm, symmetric_basis
 from fp_potential.backbone.radial import BesselBasis
 from fp_potential.backbone.spherical_harmonics import spherical_harmonics
+from structures import make_model, salt_water_box, to_graph
 
 
 @pytest.fixture(scope="module")

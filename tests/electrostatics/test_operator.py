@@ -67,7 +67,9 @@ def test_dipole_is_the_limit_of_two_charges() -> None:
 def test_periodic_sum_of_a_large_box_is_open(flags: dict) -> None:
     """A neutral cluster without dipole in a large box: images and background matter as 1/L^5 or less."""
     es = operator(1.2, **flags)
-    positions = torch.tensor([[0.0, 0, 0], [1.4, 0, 0], [-1.4, 0, 0], [0, 1.4, 0], [0, -1.4, 0], [0, 0, 1.4], [0, 0, -1.4]])
+    positions = torch.tensor(
+        [[0.0, 0, 0], [1.4, 0, 0], [-1.4, 0, 0], [0, 1.4, 0], [0, -1.4, 0], [0, 0, 1.4], [0, 0, -1.4]]
+    )
     positions = positions.double()
     density = torch.zeros(7, 4, dtype=torch.float64)
     density[:, 0] = torch.tensor([-0.6, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse.linalg import LinearOperator, gmres
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 from fp_potential.graph import collate
 from fp_potential.model import FixedPointPotential, strained
 from fp_potential.scf.problem import SCFProblem
 from fp_potential.scf.solve import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 
 def problem_of(model: FixedPointPotential, atoms, constant_charge: bool = True) -> tuple[SCFProblem, torch.Tensor]:
@@ -42,7 +42,9 @@ def test_anderson_needs_no_more_than_gmres(kind: str, constant_charge: bool) -> 
             return (first - residual(start + torch.tensor(x).reshape(start.shape))).numpy().reshape(-1)
 
         for inner in range(1, 60):
-            step, _ = gmres(LinearOperator((n, n), action), first.numpy().reshape(-1), rtol=1e-14, restart=inner, maxiter=1)
+            step, _ = gmres(
+                LinearOperator((n, n), action), first.numpy().reshape(-1), rtol=1e-14, restart=inner, maxiter=1
+            )
             reached = residual(start + torch.tensor(step).reshape(start.shape)).abs().mean().item()
             if reached <= 1e-8:
                 counts.append(inner + 1)

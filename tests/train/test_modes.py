@@ -1,0 +1,121 @@
+"""Training modes: forces and parameter gradients against finite differences, and the limit of a long unroll."""
+
+import pytest
+import torch
+from fp_potential.train.modes import predict
+
+from fp_potential.graph import collate
+from fp_potential.options import SCFOptions
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
+
+
+def batch(model):
+    graphs = [to_graph(salt_water_box(), model, total_charge=0.2), to_graph(water_cluster(), model)]
+    graph = collate(graphs)
+    g = torch.Generator().manual_seed(3)
+    reference = 0.2 * torch.randn(graph.positions.shape[0], 4, generator=g, dtype=torch.float64)
+    return graph, reference
+
+
+UNROLL = SCFOptions(num_scf_steps=4, mixing_parameter=0.3)
+
+
+@pytest.mark.parametrize("mode", ["direct", "unroll_scf", "linearize_solve"])
+def test_forces_and_stress_are_derivatives_of_the_mode_s_energy(mode: str) -> None:
+    model = make_model()
+    graph, reference = batch(model)
+    scf = None if mode == "direct" else UNROLL
+
+    def run(g):
+        return predict(model, g, mode, scf, reference, None, True, True, False)
+
+    out = run(graph)
+    step = 1e-4
+    for atom, axis in [(0, 0), (6, 2), (len(graph.batch) - 1, 1)]:
+        energies = []
+        for sign in (1, -1):
+            positions = graph.positions.clone()
+            positions[atom, axis] += sign * step
+            energies.append(run(graph._replace(positions=positions))["energy"].sum())
+        numeric = -(energies[0] - energies[1]) / (2 * step)
+        assert out["forces"][atom, axis].item() == pytest.approx(numeric.item(), abs=1e-6)
+    strain = torch.zeros(3, 3, dtype=torch.float64)
+    strain[0, 1] = strain[1, 0] = 0.5
+    box = to_graph(salt_water_box(), model, total_charge=0.2)
+    n = box.positions.shape[0]
+
+    def energy(scale: float) -> torch.Tensor:
+        d = torch.eye(3, dtype=torch.float64) + scale * strain
+        moved = box._replace(positions=box.positions @ d, cell=box.cell @ d, edge_shifts=box.edge_shifts @ d)
+        return predict(model, moved, mode, scf, reference[:n], None, False, False, False)["energy"][0]
+
+    numeric = (energy(step) - energy(-step)) / (2 * step) / torch.det(box.cell[0]).abs()
+    assert out["stress"][0, 0, 1].item() == pytest.approx(numeric.item(), abs=1e-7)
+    assert out["stress"][1].abs().max() == 0
+
+
+@pytest.mark.parametrize("mode", ["direct", "unroll_scf", "linearize_solve"])
+def test_parameter_gradients(mode: str) -> None:
+    """Energy, forces, density and Fermi level: one random combination, along random directions of each group."""
+    model = make_model()
+    graph, reference = batch(model)
+    scf = None if mode == "direct" else UNROLL
+    g = torch.Generator().manual_seed(7)
+    weights = {}
+
+    def objective() -> torch.Tensor:
+        out = predict(model, graph, mode, scf, reference, None, True, True, True)
+        total = torch.zeros((), dtype=torch.float64)
+        for key in ("energy", "forces", "density", "fermi_level", "stress"):
+            if key not in weights:
+                weights[key] = torch.randn(out[key].shape, generator=g, dtype=torch.float64)
+            total = total + (weights[key] * out[key]).sum()
+        return total
+
+    objective().backward()
+    for name, group in model.parameter_groups().items():
+        directions = [torch.randn(p.shape, generator=g, dtype=torch.float64) for p in group]
+        assert all(p.grad is not None for p in group), name
+        slope = sum((p.grad * d).sum() for p, d in zip(group, directions, strict=True)).item()
+        values = []
+        for factor in (-2, -1, 1, 2):
+            with torch.no_grad():
+                for p, d in zip(group, directions, strict=True):
+                    p.add_(factor * 1e-4 * d)
+            values.append(objective().item())
+            with torch.no_grad():
+                for p, d in zip(group, directions, strict=True):
+                    p.sub_(factor * 1e-4 * d)
+        numeric = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * 1e-4)
+        assert slope == pytest.approx(numeric, rel=1e-6), name
+
+
+@pytest.mark.parametrize("constant_charge", [True, False])
+@pytest.mark.parametrize("mode", ["unroll_scf", "linearize_solve"])
+def test_long_unroll_and_linear_solve_are_the_self_consistent_solution(mode: str, constant_charge: bool) -> None:
+    model = make_model()
+    graph, _ = batch(model)
+    graph = graph._replace(fermi_level=torch.tensor([-2.2, -1.9], dtype=torch.float64))
+    exact = evaluate(model, graph, constant_charge=constant_charge)
+    scf = SCFOptions(num_scf_steps=120, mixing_parameter=0.3, scf_tolerance=1e-9, constant_charge=constant_charge)
+    out = predict(model, graph, mode, scf, None, None, True, False, False)
+    assert out["status"].tolist() == [0, 0]
+    for key in ("energy", "forces", "density", "fermi_level", "dipole"):
+        assert torch.allclose(out[key], exact[key], atol=1e-8), key
+
+
+def test_direct_holds_the_charge_unless_a_fermi_level_is_known() -> None:
+    model = make_model()
+    graph, reference = batch(model)
+    unknown = torch.full((2,), float("nan"), dtype=torch.float64)
+    out = predict(model, graph, "direct", None, reference, unknown, False, False, False)
+    assert torch.allclose(out["total_charge"], graph.total_charge, atol=1e-12)
+    known = torch.tensor([-1.5, float("nan")], dtype=torch.float64)
+    mixed = predict(model, graph, "direct", None, reference, known, False, False, False)
+    assert mixed["fermi_level"][0].item() == pytest.approx(-1.5, abs=1e-12)
+    assert (mixed["total_charge"][0] - graph.total_charge[0]).abs() > 1e-3
+    assert mixed["fermi_level"][1].item() == pytest.approx(out["fermi_level"][1].item(), abs=1e-12)
+    with pytest.raises(ValueError, match="atomic_multipoles"):
+        predict(model, graph, "direct", None, None, None, False, False, False)
+    with pytest.raises(ValueError, match="not available"):
+        predict(model, graph, "implicit", UNROLL, reference, None, False, False, False)
