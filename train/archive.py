@@ -43,11 +43,16 @@ def find_checkpoint(run: str | Path, which: str = "latest") -> Path:
     return path
 
 
-def load_trained(path: Path, averaged: bool = True) -> tuple[FixedPointPotential, dict[str, Any]]:
-    """The model of a checkpoint, with the average of its weights if wanted and there is one, and the checkpoint."""
+def load_trained(
+    path: Path, averaged: bool = True, dtype: torch.dtype = torch.float64
+) -> tuple[FixedPointPotential, dict[str, Any]]:
+    """The model of a checkpoint, with the average of its weights if wanted and there is one, and the checkpoint.
+
+    The model is built in ``dtype``, not converted to it: its coupling coefficients have the full precision of it,
+    whatever the weights were trained in.
+    """
     state = checkpoint.load(path)
     config = validate(state["config"], TrainConfig, str(path))
-    dtype = getattr(torch, config.training.default_dtype)
     problem = state["problem"]
     model = build_model(config.model, problem["elements"], ModelStatistics(**problem["statistics"]), dtype)
     model.load_state_dict(state["module"])

@@ -146,8 +146,8 @@ class TrainingOptions(Section):
     device: str = "cpu"
     """cpu or cuda (or cuda:1 ...)."""
     workers: int = Field(default=1, gt=0)
-    """Parts into which a batch is split to be computed at the same time, each in its own thread; the loss of a batch is
-    the mean of its parts'."""
+    """Processes that share the work: a batch is split into as many parts, and its loss is the mean of theirs (each
+    part's means weighted by its number of frames)."""
     default_dtype: Literal["float64", "float32"] = "float64"
     """Precision of the model and of the training."""
     num_threads: int | None = Field(default=None, gt=0)
@@ -159,6 +159,14 @@ class TrainingOptions(Section):
     """Epochs between validations through the converged SCF (100 applications, 1e-6) in direct stages; 0: never."""
     checkpoint_every: int = Field(default=1, gt=0)
     """Epochs between checkpoints."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_parallelism(self) -> TrainingOptions:
+        if self.workers > 1 and self.num_threads not in (None, 1):
+            raise ValueError(f"workers: {self.workers} needs num_threads: 1, got {self.num_threads}")
+        if self.workers > 1 and self.device != "cpu":
+            raise ValueError(f"workers: {self.workers} needs device: cpu, got {self.device}")
+        return self
 
 
 class LossWeights(Section):

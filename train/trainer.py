@@ -58,7 +58,7 @@ class Trainer:
         groups = self._checked_groups()
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.options.optimizer]
-        self.gradient = BatchGradient(problem, self.parameters, self.options.workers)
+        self.gradient = BatchGradient(problem, self.parameters, config.train_schedule, self.options.workers)
         names = {id(parameter): name for name, parameter in problem.module.named_parameters()}
         self.average_names = [names[id(parameter)] for parameter in self.parameters]
         self._new_optimizer = lambda: kind(
@@ -88,8 +88,11 @@ class Trainer:
         Raises:
             InputError: the loss is not finite; names stage, epoch and what to try.
         """
+        stages = self.config.train_schedule
+        if self.epoch < stages[-1].first_epoch + stages[-1].length:
+            self.gradient.start()
         try:
-            for number, stage in enumerate(self.config.train_schedule):
+            for number, stage in enumerate(stages):
                 self._stage(number, stage)
         finally:
             self.gradient.close()
@@ -120,14 +123,13 @@ class Trainer:
         done = self.epoch - stage.first_epoch
         sums: dict[str, torch.Tensor] = {}
         structures = 0
-        items = self.problem.batches("train", seed=self.options.seed * 1_000_003 + self.epoch)
+        results = self.gradient.epoch(number, seed=self.options.seed * 1_000_003 + self.epoch)
         title = f"epoch {self.epoch} ({stage.name})"
         rate = stage.lr
-        for step, batch in enumerate(self.log.bar(items, steps, title)):
+        for step, result in enumerate(self.log.bar(results, steps, title)):
             rate = learning_rate(stage, (done + step / steps) / stage.length)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            result = self.gradient(batch, stage)
             loss = result.total.item()
             if not math.isfinite(loss):
                 raise InputError(

@@ -21,15 +21,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("average", "last"),
         help="running average of the weights, or those of the last step",
     )
+    parser.add_argument(
+        "--dtype",
+        default="float64",
+        choices=("float64", "float32"),
+        help="precision the archive runs in, whatever it was trained in",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Export."""
+    import torch
+
     from fp_potential.export import export_model
     from fp_potential.train.archive import find_checkpoint, load_trained, training_summary
 
     path = find_checkpoint(arguments.run, arguments.checkpoint)
-    model, state = load_trained(path, averaged=arguments.weights == "average")
+    dtype = getattr(torch, arguments.dtype)
+    model, state = load_trained(path, arguments.weights == "average", dtype)
     export_model(model, arguments.model, training=training_summary(state, arguments.weights))
-    print(f"{arguments.model}: written from {path} ({state['epoch']} epochs, {arguments.weights} weights)")
+    weights = f"{state['epoch']} epochs, {arguments.weights} weights, {arguments.dtype}"
+    print(f"{arguments.model}: written from {path} ({weights})")
     return 0

@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import multiprocessing
+import os
 
 import pytest
 import torch
@@ -228,23 +230,75 @@ def test_machine_and_coming_stages_may_change(config, tmp_path):
     checkpoint.check_resumable(state_of(config, 5), elsewhere, "abc", tmp_path)
 
 
-@pytest.mark.parametrize("workers", [2, 3, 5])
-def test_parts_give_the_loss_and_gradient_of_the_batch(config, workers):
-    stage = config.train_schedule[0]
-    problem = Line()
+def gradients_of_an_epoch(problem, config, workers):
     parameters = list(problem.module.parameters())
-    batch = torch.tensor([0, 5, 7, 11, 3])
-    whole = BatchGradient(problem, parameters, 1)
-    expected = whole(batch, stage)
-    gradients = [parameter.grad.clone() for parameter in parameters]
-    split = BatchGradient(problem, parameters, workers)
-    for _ in range(3):
-        result = split(batch, stage)
-        assert result.total.item() == pytest.approx(expected.total.item(), rel=1e-12)
-        assert result.terms["forces"].item() == pytest.approx(expected.terms["forces"].item(), rel=1e-12)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            torch.testing.assert_close(parameter.grad, gradient)
-    split.close()
+    gradient = BatchGradient(problem, parameters, config.train_schedule, workers)
+    gradient.start()
+    found = []
+    for result in gradient.epoch(1, seed=5):
+        found.append((result.total.item(), result.terms["forces"].item(), [p.grad.clone() for p in parameters]))
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.sub_(0.1 * parameter.grad)
+    processes = [worker.process for worker in gradient.workers]
+    gradient.close()
+    assert len(processes) == workers - 1 and not any(process.is_alive() for process in processes)
+    return found
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_workers_give_the_losses_and_gradients_of_one_process(config, workers):
+    start, problem = Line(), Line()
+    problem.module.load_state_dict(start.module.state_dict())
+    expected = gradients_of_an_epoch(start, config, 1)
+    for (loss, term, gradient), found in zip(expected, gradients_of_an_epoch(problem, config, workers), strict=True):
+        assert found[:2] == pytest.approx((loss, term), rel=1e-12)
+        torch.testing.assert_close(found[2], gradient)
+
+
+def test_run_with_workers_resumes_as_well(config, tmp_path):
+    config.training.workers = 2
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(Line(), config, whole).run()
+    interrupted = Line()
+    interrupted.stop_after = 6
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        trainer(interrupted, config, parts).run()
+    state = checkpoint.load(parts / "checkpoints" / checkpoint.LATEST)
+    trainer(Line(), config, parts, state).run()
+    for expected, found in zip(rows(whole), rows(parts), strict=True):
+        del expected["time [s]"], found["time [s]"]
+        assert found == expected
+
+
+def test_failure_of_a_worker_is_reported(config, tmp_path):
+    problem = Line()
+    config.training.workers = 2
+    calls = problem.parts
+
+    def fail_in_worker(batch, number):
+        if multiprocessing.parent_process() is not None:
+            raise ValueError("no such part")
+        return calls(batch, number)
+
+    problem.parts = fail_in_worker
+    with pytest.raises(RuntimeError, match=r"worker 1 failed:(.|\n)*no such part"):
+        trainer(problem, config, tmp_path).run()
+
+
+def test_end_of_a_worker_is_reported(config, tmp_path):
+    problem = Line()
+    config.training.workers = 2
+    calls = problem.parts
+
+    def die_in_worker(batch, number):
+        if multiprocessing.parent_process() is not None:
+            os._exit(7)
+        return calls(batch, number)
+
+    problem.parts = die_in_worker
+    with pytest.raises(RuntimeError, match="worker 1 ended with status 7"):
+        trainer(problem, config, tmp_path).run()
 
 
 def test_learning_rate():
