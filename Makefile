@@ -34,7 +34,7 @@ demo: setup
 	$(BIN)/python $(EXAMPLE)/report.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/pytest
 
 lint: setup
 	$(BIN)/ruff check .

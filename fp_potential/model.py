@@ -181,7 +181,8 @@ class FixedPointPotential(nn.Module):
         """Energy terms of a density ``(n, 4)`` in a total raw field ``(n, m, 4)``."""
         induced = density - local.density
         coulomb = self.electrostatics.potentials(problem.cache, density, problem.distributed)
-        e0 = torch.tensor(self.atomic_energies, dtype=torch.float64, device=density.device)
+        # one scalar at a time: TorchScript's torch.tensor of a list of floats rounds them to float32
+        e0 = torch.stack([torch.full([], e, dtype=torch.float64, device=density.device) for e in self.atomic_energies])
         return Observables(
             e0[species] + local.energy.to(torch.float64),
             (local.kappa * induced.unsqueeze(1) * field).sum(dim=[1, 2]).to(torch.float64),
