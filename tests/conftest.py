@@ -10,9 +10,8 @@ import pytest
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT]
 
-from structures import make_model  # noqa: E402
-
 from fp_potential.model import FixedPointPotential  # noqa: E402
+from structures import make_model  # noqa: E402
 
 
 @pytest.fixture(scope="session")
