@@ -55,14 +55,15 @@ def test_runpath(name):
     assert not [n for n in needed if "mpi" in n or "lammps" in n]
 
 
-def test_hook_is_light():
-    """The hook loads neither torch nor numpy, and plain `lmp` finds the plugin."""
+def test_hook_is_light(tmp_path):
+    """The hook loads neither torch nor numpy, and plain `lmp` finds the plugin (away from the sources)."""
     program = (
         "import sys, os, lammps.executable; "
         "assert not {'torch', 'numpy', 'ase'} & set(sys.modules); "
         "print(os.environ['LAMMPS_PLUGIN_PATH'])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert directory() in done.stdout.strip().split(":")
 
 
