@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .backbone.coupling import silu_norm
+from .coupling import silu_norm
 
 
 class EquivariantLinear(nn.Module):

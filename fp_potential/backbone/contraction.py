@@ -8,8 +8,8 @@ with U over symmetric monomials, so every product is formed once (Batatia et al.
 import torch
 from torch import Tensor, nn
 
+from ..coupling import symmetric_basis
 from ..nets import EquivariantLinear
-from .coupling import symmetric_basis
 
 
 class HomogeneousContraction(nn.Module):

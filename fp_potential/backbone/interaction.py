@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..coupling import clebsch_gordan
 from ..nets import EquivariantLinear
-from .coupling import clebsch_gordan
 from .neighbours import Neighbours
 from .radial import RadialNetwork
 

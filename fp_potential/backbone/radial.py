@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .coupling import silu_norm
+from ..coupling import silu_norm
 
 
 class BesselBasis(nn.Module):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fp_potential.backbone.coupling import clebsch_gordan, silu_norm, symmetric_basis
 from fp_potential.backbone.radial import BesselBasis
 from fp_potential.backbone.spherical_harmonics import spherical_harmonics
+from fp_potential.coupling import clebsch_gordan, silu_norm, symmetric_basis
 from structures import make_model, salt_water_box, to_graph
 
 
