@@ -5,8 +5,9 @@ keys.
 """
 
 import json
+import os
 import platform
-import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,23 @@ def export_model(
         for p, flag in zip(frozen.parameters(), required, strict=True):
             p.requires_grad_(flag)
     extra = {METADATA_FILE: json.dumps(metadata_of(model, scf, training), indent=1)}
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as handle:
-        temporary = Path(handle.name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    raw = temporary.with_suffix(".raw")
     try:
-        torch.jit.save(scripted, str(temporary), _extra_files=extra)
+        torch.jit.save(scripted, str(raw), _extra_files=extra)
+        strip_debug_records(raw, temporary)
         temporary.replace(path)
     finally:
+        raw.unlink(missing_ok=True)
         temporary.unlink(missing_ok=True)
+
+
+def strip_debug_records(source: Path, target: Path) -> None:
+    """Copy an archive without its records of source lines, which hold the paths of the machine that wrote it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for item in old.infolist():
+            if not item.filename.endswith(".debug_pkl"):
+                new.writestr(item.filename, old.read(item))
 
 
 def run_model(module: torch.jit.ScriptModule, *arguments: Any) -> dict[str, Tensor]:

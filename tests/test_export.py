@@ -2,10 +2,12 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
+import fp_potential
 from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, export_model, load_model
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
@@ -52,6 +54,12 @@ def test_metadata(archive) -> None:
     assert metadata["scf"]["num_scf_steps"] == 70
     assert metadata["training"] == {"epochs": 3}
     assert metadata["dtype"] == "float64"
+
+
+def test_an_archive_holds_no_paths_of_its_maker(archive) -> None:
+    here = str(Path(fp_potential.__file__).parent).encode()
+    with zipfile.ZipFile(archive) as content:
+        assert not [name for name in content.namelist() if here in content.read(name)]
 
 
 def test_refused_files(archive, tmp_path) -> None:
