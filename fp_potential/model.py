@@ -345,9 +345,3 @@ class FixedPointPotential(nn.Module):
             name: [p for module in modules for p in module.parameters() if p.requires_grad]
             for name, modules in parts.items()
         }
-
-
-def covers_all_parameters(model: FixedPointPotential) -> bool:
-    """Whether `FixedPointPotential.parameter_groups` holds every trainable parameter once."""
-    grouped = [id(p) for group in model.parameter_groups().values() for p in group]
-    return sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
