@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 PLUGIN = "fixedpointplugin.so"
+PAIR_STYLE = "libfixedpoint_pair.so"
 OPERATORS = "libfixedpoint_ops.so"
 
 
@@ -15,7 +16,7 @@ def find(name: str) -> str | None:
     """Path of a compiled file of this package, or None where it was not built.
 
     Args:
-        name: file name, ``PLUGIN`` or ``OPERATORS``.
+        name: file name, ``PLUGIN``, ``PAIR_STYLE`` or ``OPERATORS``.
     """
     import fp_potential
 

@@ -128,29 +128,18 @@ Tensor sum_ranks(const Tensor &x)
   return op.call(x);
 }
 
-struct GatherFunction : public torch::autograd::Function<GatherFunction> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, int64_t n_total)
+/// ghost_gather and ghost_reduce: each is the adjoint of the other.
+template <auto op, auto adjoint>
+struct GhostFunction : public torch::autograd::Function<GhostFunction<op, adjoint>> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, int64_t rows)
   {
     at::AutoDispatchBelowADInplaceOrView below;
     ctx->saved_data["rows"] = x.size(0);
-    return ghost_gather(x, n_total);
+    return op(x, rows);
   }
   static variable_list backward(AutogradContext *ctx, variable_list grads)
   {
-    return {ghost_reduce(grads[0], ctx->saved_data["rows"].toInt()), Tensor()};
-  }
-};
-
-struct ReduceFunction : public torch::autograd::Function<ReduceFunction> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, int64_t n_owned)
-  {
-    at::AutoDispatchBelowADInplaceOrView below;
-    ctx->saved_data["rows"] = x.size(0);
-    return ghost_reduce(x, n_owned);
-  }
-  static variable_list backward(AutogradContext *ctx, variable_list grads)
-  {
-    return {ghost_gather(grads[0], ctx->saved_data["rows"].toInt()), Tensor()};
+    return {adjoint(grads[0], ctx->saved_data["rows"].toInt()), Tensor()};
   }
 };
 
@@ -163,8 +152,14 @@ struct SumFunction : public torch::autograd::Function<SumFunction> {
   static variable_list backward(AutogradContext *, variable_list grads) { return {sum_ranks(grads[0])}; }
 };
 
-Tensor gather_autograd(const Tensor &x, int64_t n_total) { return GatherFunction::apply(x, n_total); }
-Tensor reduce_autograd(const Tensor &x, int64_t n_owned) { return ReduceFunction::apply(x, n_owned); }
+Tensor gather_autograd(const Tensor &x, int64_t n_total)
+{
+  return GhostFunction<&ghost_gather, &ghost_reduce>::apply(x, n_total);
+}
+Tensor reduce_autograd(const Tensor &x, int64_t n_owned)
+{
+  return GhostFunction<&ghost_reduce, &ghost_gather>::apply(x, n_owned);
+}
 Tensor sum_autograd(const Tensor &x) { return SumFunction::apply(x); }
 std::tuple<Tensor, Tensor> sum_max_autograd(const Tensor &sums, const Tensor &maxima)
 {

@@ -1,4 +1,5 @@
 #include "pair_fixedpoint.h"
+#include "agree.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -41,6 +42,9 @@ enum Global {
 constexpr int DEFAULT_WIDTH = 128;    // values per atom in one ghost exchange if the model does not say
 
 }    // namespace
+
+/// Entry point of this library, called by the plugin that LAMMPS loads.
+extern "C" void *fixedpoint_create_pair(void *lmp) { return new PairFixedPoint(static_cast<LAMMPS *>(lmp)); }
 
 PairFixedPoint::PairFixedPoint(LAMMPS *lmp) : Pair(lmp)
 {
@@ -88,7 +92,7 @@ void PairFixedPoint::compute(int eflag, int vflag)
                  "global pressure is available");
     communicator_->refresh(atom, comm);
     communicator_->reset_timer();
-    agree(find_bad_position());
+    fixedpoint::agree(lmp, find_bad_position());
     gather_input();
     const double start = MPI_Wtime();
     {

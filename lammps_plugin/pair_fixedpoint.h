@@ -8,11 +8,14 @@
 #include "model_runner.h"
 #include "pair_settings.h"
 
+#include "comm.h"
 #include "error.h"
 
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace LAMMPS_NS {
@@ -38,8 +41,6 @@ public:
 private:
   /// Runs a part of an entry point; whatever it throws becomes an error of LAMMPS.
   template <typename Body> void guarded(const char *where, Body body);
-  /// error->all with the message of the lowest rank that has one; returns if none has. Collective.
-  void agree(const std::string &message);
 
   void load_model(const std::string &file);
   void map_elements(int narg, char **arg);
@@ -82,7 +83,9 @@ template <typename Body> void PairFixedPoint::guarded(const char *where, Body bo
   } catch (...) {
     message = "unknown exception";
   }
-  // The other ranks may wait for this one: only an error that ends them all is safe.
+  // The other ranks may wait for this one: only an error that ends them all is safe. LAMMPS prints it on rank
+  // 0 alone, and a failure of all ranks is the common case: rank 0 goes first.
+  if (comm->me != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
   error->one(FLERR, "pair fixedpoint, {}: {}", where, message);
 }
 

@@ -1,6 +1,7 @@
 /// The part of pair_style fixedpoint that runs before a simulation: keywords, model file, checks of the
 /// input.
 
+#include "agree.h"
 #include "pair_fixedpoint.h"
 
 #include "atom.h"
@@ -44,20 +45,6 @@ std::string joined(const std::vector<std::string> &words)
 
 }    // namespace
 
-void PairFixedPoint::agree(const std::string &message)
-{
-  int mine = message.empty() ? comm->nprocs : comm->me;
-  int first = mine;
-  MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, world);
-  if (first == comm->nprocs) return;
-  int length = static_cast<int>(message.size());
-  MPI_Bcast(&length, 1, MPI_INT, first, world);
-  std::vector<char> text(message.begin(), message.end());
-  text.resize(length);
-  MPI_Bcast(text.data(), length, MPI_CHAR, first, world);
-  error->all(FLERR, "pair fixedpoint: {}", std::string(text.begin(), text.end()));
-}
-
 void PairFixedPoint::settings(int narg, char **arg)
 {
   guarded("reading pair_style", [&] {
@@ -97,7 +84,7 @@ void PairFixedPoint::load_model(const std::string &file)
     failure = file_.empty() ? "no such file, here or in LAMMPS_POTENTIALS" : read_file(file_, bytes);
     if (!failure.empty()) failure = fmt::format("cannot read the model file {}: {}", file, failure);
   }
-  agree(failure);
+  fixedpoint::agree(lmp, failure);
   file_ = file;
   bigint size = static_cast<bigint>(bytes.size());
   MPI_Bcast(&size, 1, MPI_LMP_BIGINT, 0, world);
@@ -117,13 +104,13 @@ void PairFixedPoint::load_model(const std::string &file)
   } catch (const std::exception &e) {
     failure = fmt::format("cannot use the model file {}: {}", file, e.what());
   }
-  agree(failure);
+  fixedpoint::agree(lmp, failure);
   try {
     device_ = model_->set_device(settings_.device, local_rank);
   } catch (const std::exception &e) {
     failure = e.what();
   }
-  agree(failure);
+  fixedpoint::agree(lmp, failure);
 
   const auto &meta = model_->metadata();
   if (meta.comm_width > 0) comm_forward = comm_reverse = static_cast<int>(meta.comm_width);

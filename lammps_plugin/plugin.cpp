@@ -1,11 +1,16 @@
-/// Registration with LAMMPS: the function `lammpsplugin_init` that LAMMPS looks for in a plugin.
+/// The library that LAMMPS loads at the start of every run in its environment. It registers the pair style
+/// and opens what is behind it, the implementation and torch, only when a script uses the style.
 
-#include "pair_fixedpoint.h"
+#include "agree.h"
 
-#include "error.h"
 #include "lammps.h"
 
+#include <dlfcn.h>
+
 #include <cstdio>
+#include <filesystem>
+#include <string>
+#include <system_error>
 
 #if __has_include("version.h")
 #include "version.h"
@@ -30,8 +35,67 @@ struct PluginRecord {
   void *handle;
 };
 using Register = void (*)(PluginRecord *, void *);
+using Creator = void *(*)(void *);
 
-void *create_pair(void *lmp) { return new PairFixedPoint(static_cast<LAMMPS *>(lmp)); }
+// Not *plugin.so: LAMMPS must not take it for a plugin.
+constexpr const char *IMPLEMENTATION = "libfixedpoint_pair.so";
+
+/// Path of the implementation, beside this library. Called at load time: a relative path does not survive
+/// `shell cd` in a script.
+std::filesystem::path beside_plugin()
+{
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void *>(&beside_plugin), &self) == 0) return IMPLEMENTATION;
+  std::error_code ignored;
+  return std::filesystem::absolute(self.dli_fname, ignored).replace_filename(IMPLEMENTATION);
+}
+
+std::filesystem::path implementation;
+
+#ifdef RTLD_DEEPBIND
+/// Whether the process uses another definition of `symbol` than that of its library.
+bool replaced(const char *symbol, const char *library)
+{
+  void *handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+  const bool other = handle == nullptr || dlsym(handle, symbol) != dlsym(RTLD_DEFAULT, symbol);
+  if (handle != nullptr) dlclose(handle);
+  return other;
+}
+#endif
+
+/// Loads torch bound to its own BLAS. Otherwise the symbols of the process come first, and with LAMMPS'
+/// reference BLAS a step takes half as long again. Does nothing if torch is loaded already.
+void load_torch()
+{
+#ifdef RTLD_DEEPBIND
+  if (dlsym(RTLD_DEFAULT, "dgemm_") == nullptr) return;
+  // Torch would miss these replacements as well, and two allocators or sets of streams in a process crash it.
+  if (replaced("malloc", "libc.so.6") || replaced("_ZSt4cerr", "libstdc++.so.6")) return;
+  // No check: where this fails, so does the implementation, which links torch, and with the same reason.
+  dlopen("libtorch_cpu.so", RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+#endif
+}
+
+/// Finds the function that creates the pair style. Returns an empty error, or the reason why it cannot.
+std::string load_implementation(Creator &creator)
+{
+  load_torch();
+  void *library = dlopen(implementation.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library != nullptr) creator = reinterpret_cast<Creator>(dlsym(library, "fixedpoint_create_pair"));
+  if (creator != nullptr) return {};
+  const char *reason = dlerror();
+  return std::string("cannot be loaded: ") + (reason ? reason : implementation.c_str()) +
+         ". Install fp_potential again, or build its plugin again, with the torch of this environment";
+}
+
+void *create_pair(void *lmp)
+{
+  static Creator creator = nullptr;
+  std::string failure;
+  if (creator == nullptr) failure = load_implementation(creator);
+  fixedpoint::agree(static_cast<LAMMPS *>(lmp), failure);
+  return creator(lmp);
+}
 
 }    // namespace
 
@@ -53,6 +117,7 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void *l
   }
 #endif
 #endif
+  implementation = beside_plugin();
   record.style = "pair";
   record.name = "fixedpoint";
   record.info = "self-consistent machine-learned potential (fp_potential)";

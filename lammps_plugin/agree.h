@@ -1,0 +1,15 @@
+/// Errors that only some of the ranks see.
+#pragma once
+
+#include <string>
+
+namespace LAMMPS_NS {
+class LAMMPS;
+}
+
+namespace fixedpoint {
+
+/// error->all with the message of the lowest rank that has one; returns if none has. Collective.
+void agree(LAMMPS_NS::LAMMPS *lmp, const std::string &message);
+
+}    // namespace fixedpoint
