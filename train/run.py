@@ -19,6 +19,7 @@ from . import checkpoint
 from .config import TrainConfig
 from .errors import InputError
 from .frames import DataSets, fingerprint, load_data
+from .memory import keep_freed_memory
 from .potential import PotentialProblem
 from .progress import write_whole
 from .trainer import Trainer
@@ -34,6 +35,7 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
         InputError: bad data or options, or a run with other options in the folder.
     """
     console = console or Console()
+    keep_freed_memory()
     prepare_torch(config)
     run_dir = Path(config.run_dir)
     if restart:

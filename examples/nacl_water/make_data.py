@@ -2,6 +2,8 @@
 
     python make_data.py clusters             neutral, in a field, charged: xtb_water_{neutral,field,charged}
     python make_data.py ions                 Na+, Cl-, Na+Cl- in clusters of 2, 4, 6 waters: xtb_ions
+    python make_data.py extra_clusters       more neutral clusters for training: clusters_extra (--trajectories 84)
+    python make_data.py extra_ions           more ions in clusters for training: ions_extra (--trajectories 74)
     python make_data.py box16                16-water periodic boxes, one trajectory: xtb_water_box16
     python make_data.py extra                more boxes, with and without an ion pair: box_extra
     python make_data.py sample MODEL OUT     geometries from MD of such boxes with a trained model (model.pt)
@@ -14,6 +16,7 @@ on where it was stopped.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,10 @@ from classical import WaterAndIons, molecules_whole, solution_box, trajectory
 from xtb_labels import LABEL_FAILURES, Xtb, label
 
 HERE = Path(__file__).resolve().parent
+ION_SETS = ((["Na"], 1), (["Cl"], -1), (["Na", "Cl"], 0))
+# The energy of ionised water (some 12 eV) and its hole are not functions of geometry and total charge that this model
+# has; with full weight these few frames would outweigh all others in the loss.
+CHARGED_WEIGHTS = {"config_weight": 0.001, "config_energy_weight": 0.0}
 LARGEST_FORCE = 25.0  # eV/Angstrom: `label` leaves frames above it out
 
 
@@ -97,27 +104,59 @@ def make_clusters(out: Path, seed: int = 20261120) -> None:
         if len(charged) == 40:
             break
         charge = 1.0 if len(charged) % 2 == 0 else -1.0
-        charged += label_or_nothing(geometries[k], charge, **geometries[k].info, kind="cluster_charged")
+        info = geometries[k].info | CHARGED_WEIGHTS
+        charged += label_or_nothing(geometries[k], charge, **info, kind="cluster_charged")
     for name, frames in (("neutral", neutral), ("field", in_field), ("charged", charged)):
         save(out / f"xtb_water_{name}.extxyz.gz", frames)
+
+
+def ion_trajectory(ions: list[str], charge: float, n: int, rng: np.random.Generator, **info) -> list[Atoms]:
+    """Six labelled frames (fewer if a molecule comes apart) of the ions among n waters."""
+    sites = cluster(n + len(ions), rng, nearest=3.0)
+    atoms = sites[3 * len(ions) :]
+    for k, ion in enumerate(ions):
+        atoms += Atoms(ion, [sites.positions[3 * k]])
+    info |= dict(n_molecules=n, kind="ions_" + "".join(ions))
+    return [label(frame, charge, **info) for frame in xtb_trajectory(atoms, charge, 6, rng)]
 
 
 def make_ions(out: Path, seed: int = 20261121) -> None:
     """Na+, Cl- and the pair, each in 2, 4 and 6 waters, four trajectories each."""
     rng = np.random.default_rng(seed)
     frames, traj = [], 2000
-    for ions, charge in ((["Na"], 1), (["Cl"], -1), (["Na", "Cl"], 0)):
+    for ions, charge in ION_SETS:
         for n in (2, 4, 6):
             for repeat in range(4):
-                sites = cluster(n + len(ions), rng, nearest=3.0)
-                atoms = sites[3 * len(ions) :]
-                for k, ion in enumerate(ions):
-                    atoms += Atoms(ion, [sites.positions[3 * k]])
-                info = dict(n_molecules=n, traj=traj, split="test" if repeat == 3 else "train")
-                for frame in xtb_trajectory(atoms, charge, 6, rng):
-                    frames.append(label(frame, charge, **info, kind="ions_" + "".join(ions)))
+                split = "test" if repeat == 3 else "train"
+                frames += ion_trajectory(ions, charge, n, rng, traj=traj, split=split)
                 traj += 1
     save(out / "xtb_ions.extxyz.gz", frames)
+
+
+def extra_ions(index: int) -> list[Atoms]:
+    """Training frames like those of `make_ions`: Na+, Cl- and the pair in turn, in 1 to 6 waters; every other one."""
+    ions, charge = ION_SETS[index % 3]
+    n = (2, 4, 3, 6, 1, 5)[index // 3 % 6]
+    rng = np.random.default_rng([20261123, index])
+    return ion_trajectory(ions, charge, n, rng, traj=5000 + index, split="train")[::2]
+
+
+def extra_clusters(index: int) -> list[Atoms]:
+    """Training frames like the neutral ones of `make_clusters`: a trajectory of 2 to 8 waters, four frames."""
+    n = (8, 3, 6, 4, 7, 2, 5)[index % 7]
+    rng = np.random.default_rng([20261124, index])
+    info = dict(n_molecules=n, traj=6000 + index, split="train", kind="cluster")
+    return [label(frame, **info) for frame in xtb_trajectory(cluster(n, rng), 0.0, 4, rng)]
+
+
+def make_trajectories(path: Path, make: Callable[[int], list[Atoms]], n_trajectories: int) -> None:
+    """Trajectories 0, 1, ... of `make` in one file, written after each; what is there is not made again."""
+    frames = read(path, ":", format="extxyz") if path.exists() else []
+    done = {int(atoms.info["traj"]) % 1000 for atoms in frames}
+    for index in range(n_trajectories):
+        if index not in done:
+            frames += make(index)
+            save(path, frames)
 
 
 def make_box16(out: Path, n_frames: int = 30, seed: int = 7) -> None:
@@ -233,12 +272,12 @@ def label_frames(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["clusters", "ions", "box16", "extra", "sample", "label"])
+    parser.add_argument("what", choices=["clusters", "ions", "extra_clusters", "extra_ions", "box16", "extra", "sample", "label"])
     parser.add_argument(
         "files", nargs="*", type=Path, help="sample: model and output file; label: input and output file"
     )
     parser.add_argument("--out", type=Path, default=HERE / "data", help="folder for the files")
-    parser.add_argument("--trajectories", type=int, default=44, help="extra, sample: how many")
+    parser.add_argument("--trajectories", type=int, default=44, help="extra, extra_ions, extra_clusters, sample: how many")
     arguments = parser.parse_args()
     if arguments.what in ("sample", "label"):
         if len(arguments.files) != 2:
@@ -247,6 +286,10 @@ def main() -> None:
             sample_frames(*arguments.files, arguments.trajectories)
         else:
             label_frames(*arguments.files)
+    elif arguments.what == "extra_ions":
+        make_trajectories(arguments.out / "ions_extra.extxyz.gz", extra_ions, arguments.trajectories)
+    elif arguments.what == "extra_clusters":
+        make_trajectories(arguments.out / "clusters_extra.extxyz.gz", extra_clusters, arguments.trajectories)
     elif arguments.what == "extra":
         make_extra(arguments.out, arguments.trajectories)
     else:
