@@ -138,6 +138,9 @@ class FixedPointCalculator(Calculator):
             s.mixing_parameter,
             s.solver,
             constant_charge,
+            s.use_autograd_forces,
+            torch.zeros((0, 4), dtype=self.dtype, device=self.device),
+            torch.zeros(0, dtype=self.dtype, device=self.device),
         )
         self._check(out)
         density = out["density"].cpu().numpy().astype(float)

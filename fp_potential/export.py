@@ -22,7 +22,7 @@ from .model import FixedPointPotential
 from .options import SCFOptions
 
 FORMAT = "fp_potential"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_FILE = "metadata.json"
 
 #: outputs of an exported model; energies are float64, everything else has the model's dtype unless said
@@ -74,8 +74,14 @@ class ExportedModel(nn.Module):
         mixing_parameter: float,
         solver: str,
         constant_charge: bool,
+        use_autograd_forces: bool,
+        initial_density: Tensor,
+        initial_level: Tensor,
     ) -> dict[str, Tensor]:
-        """Arguments are the fields of `graph.Graph` and of `options.SCFOptions`; results are `OUTPUTS`."""
+        """Arguments are the fields of `graph.Graph` and of `options.SCFOptions`; results are `OUTPUTS`.
+
+        ``initial_density`` ``(n, 4)`` and ``initial_level`` ``(B,)`` with no rows: the local guess, mu_0.
+        """
         graph = Graph(
             positions,
             species,
@@ -89,9 +95,17 @@ class ExportedModel(nn.Module):
             external_field,
             distributed,
         )
-        start = torch.zeros([0, 4], dtype=positions.dtype, device=positions.device)
         return self.model.evaluate(
-            graph, num_scf_steps, scf_tolerance, mixing_parameter, solver, constant_charge, True, True, start
+            graph,
+            num_scf_steps,
+            scf_tolerance,
+            mixing_parameter,
+            solver,
+            constant_charge,
+            use_autograd_forces,
+            True,
+            initial_density,
+            initial_level,
         )
 
 
@@ -170,7 +184,7 @@ def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptM
     """The scripted model and its metadata.
 
     Raises ``FileNotFoundError`` if there is no such file and ``ValueError`` if it is not a model of this package or was
-    written by a newer one.
+    written by a newer or an older one.
     """
     path = Path(path)
     if not path.is_file():
@@ -192,5 +206,10 @@ def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptM
         raise ValueError(
             f"{path} has format version {metadata['format_version']}, this fp_potential {__version__} reads up to "
             f"{FORMAT_VERSION}; update fp_potential or export the model again"
+        )
+    if int(metadata["format_version"]) < FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {metadata['format_version']}, this fp_potential {__version__} reads "
+            f"{FORMAT_VERSION}; export it again from its run folder with `fixedpoint export`"
         )
     return module, metadata

@@ -31,6 +31,7 @@ class MixingState(NamedTuple):
     gram: Tensor  #: (B, m, m) float64, ΔFᵀΔF
     x: Tensor  #: (n, 4) previous iterate
     f: Tensor  #: (n, 4) its residual
+    valid: Tensor  #: (B, m) float64, 1 for the columns in use, 0 for those from before a restart
     iterations: int  #: iterations done
 
 
@@ -57,7 +58,13 @@ class Mixer(nn.Module):
         m = self.history
         empty = torch.zeros([m, x.shape[0], 4], dtype=x.dtype, device=x.device)
         gram = torch.zeros([n_graphs, m, m], dtype=torch.float64, device=x.device)
-        return MixingState(empty, torch.zeros_like(empty), gram, x, torch.zeros_like(x), 0)
+        valid = torch.zeros([n_graphs, m], dtype=torch.float64, device=x.device)
+        return MixingState(empty, torch.zeros_like(empty), gram, x, torch.zeros_like(x), valid, 0)
+
+    def restarted(self, state: MixingState, restart: Tensor, x: Tensor, f: Tensor) -> MixingState:
+        """The history of the structures with ``restart`` ``(B,)`` forgotten; ``x``, ``f`` are where all go on from."""
+        valid = torch.where(restart.unsqueeze(1), torch.zeros_like(state.valid), state.valid)
+        return MixingState(state.dx, state.df, state.gram, x, f, valid, state.iterations)
 
     def norms(
         self, state: MixingState, x: Tensor, f: Tensor, batch: Tensor, atoms: Tensor, distributed: bool
@@ -99,28 +106,35 @@ class Mixer(nn.Module):
         active: Tensor,
         solver: str,
         mixing: float,
+        damping: Tensor,
     ) -> tuple[Tensor, MixingState]:
-        """Next iterate of the structures with ``active`` ``(B,)`` true; the others stay where they are."""
+        """Next iterate of the structures with ``active`` ``(B,)`` true; the others stay where they are.
+
+        ``damping`` ``(B,)`` multiplies the fraction of the residual that is taken.
+        """
         m = self.history
+        shrink = damping.to(x.dtype)[batch].unsqueeze(1)
         if solver == "linear":
-            following = x + mixing * f
+            following = x + mixing * shrink * f
         elif state.iterations == 0:
-            following = x + self.first_step * f
+            following = x + self.first_step * shrink * f
         else:
             slot = (state.iterations - 1) % m
             used = min(state.iterations, m)
             state.gram[:, slot, :] = norms.column
             state.gram[:, :, slot] = norms.column
-            gamma = self._coefficients(state.gram[:, :used, :used], norms.projection[:, :used])
+            gamma = self._coefficients(state.gram[:, :used, :used], norms.projection[:, :used], state.valid[:, :used])
             per_atom = gamma.t().to(x.dtype)[:, batch].unsqueeze(2)
-            change = state.dx[:used] + self.first_step * state.df[:used]
-            following = x + self.first_step * f - (per_atom * change).sum(0)
+            step = self.first_step * shrink
+            following = x + step * f - (per_atom * (state.dx[:used] + step * state.df[:used])).sum(0)
         following = torch.where(active[batch].unsqueeze(1), following, x)
-        return following, MixingState(state.dx, state.df, state.gram, x, f, state.iterations + 1)
+        valid = state.valid.clone()
+        valid[:, state.iterations % m] = 1.0
+        return following, MixingState(state.dx, state.df, state.gram, x, f, valid, state.iterations + 1)
 
-    def _coefficients(self, gram: Tensor, projection: Tensor) -> Tensor:
+    def _coefficients(self, gram: Tensor, projection: Tensor, valid: Tensor) -> Tensor:
         """Least-squares coefficients γ ``(B, m)`` from the normal equations with scaled columns."""
-        length = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2))
+        length = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2)) * valid
         inverse = torch.where(length > 0, 1.0 / torch.clamp(length, min=1e-300), torch.zeros_like(length))
         scaled = gram * inverse.unsqueeze(1) * inverse.unsqueeze(2)
         scaled = torch.where(torch.isfinite(scaled), scaled, torch.zeros_like(scaled))
