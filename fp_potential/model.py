@@ -1,4 +1,4 @@
-"""FixedPointPotential: the learned model; geometry -> local energy, local density, response and read-out coefficients."""
+"""FixedPointPotential, the learned model: geometry -> local energy and density, response, read-out coefficients."""
 
 from collections.abc import Sequence
 
@@ -87,6 +87,7 @@ class FixedPointPotential(SelfConsistentModel):
             statistics.fermi_level_offset,
         )
         self.register_buffer("feature_scale", plain, persistent=False)
+        self.num_interactions, self.comm_width = o.num_interactions, c * (o.max_L + 1) ** 2
         self.backbone = Backbone(
             n_elements,
             o.r_max,

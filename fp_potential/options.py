@@ -121,6 +121,8 @@ class ModelOptions(_Options):
     def _check_lists(self) -> "ModelOptions":
         if any(w <= 0 for w in self.field_feature_widths):
             raise ValueError(f"`field_feature_widths` must be positive, got {self.field_feature_widths}")
+        if self.atom_density_scaling is not None and not self.use_linear_local_charges:
+            raise ValueError("`atom_density_scaling` belongs to `use_linear_local_charges: true`")
         norms = self.field_feature_norms
         expected = 2 * len(self.field_feature_widths)
         if isinstance(norms, list) and (len(norms) != expected or any(x <= 0 for x in norms)):

@@ -1,7 +1,7 @@
 """SelfConsistentModel: SCF -> observables -> forces, stress and responses, for any model of a density and its energy.
 
-A model says what the geometry decides (`local`) and what its non-local energy is (`nonlocal_energy`); everything else is
-written here once.  The learned potential (`model`) and the known models (`reference`) are subclasses.
+A model says what the geometry decides (`local`) and what its non-local energy is (`nonlocal_energy`); everything else
+is written here once.  The learned potential (`model`) and the known models (`reference`) are subclasses.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from .graph import Graph
 from .readout.state import ReadoutState, detach_readout
 from .response.state import ResponseState, detach_state
 from .scf.problem import DensityMap, SCFProblem, detach_problem, graph_sum, with_level
-from .scf.solve import NO_CHARGE_RESPONSE, FixedPointSolver
+from .scf.solve import NO_CHARGE_RESPONSE, FixedPointSolver, SolverResult
 
 
 class LocalState(NamedTuple):
@@ -34,6 +34,21 @@ class Observables(NamedTuple):
     coulomb: Tensor
     field: Tensor
     potential: Tensor
+
+
+class Solution(NamedTuple):
+    """A self-consistent state and what derivatives of it are taken with."""
+
+    graph: Graph  #: with positions, total charge, Fermi level and field as leaves of the gradient
+    strain: Tensor  #: (B, 3, 3), likewise
+    owned: Tensor  #: (n, 3) strained positions of owned atoms
+    local: LocalState
+    problem: SCFProblem
+    frozen: LocalState  #: without gradients, ...
+    fixed: SCFProblem  #: ... and linearised at the solution
+    result: SolverResult
+    field: Tensor  #: (n, m, 4) Coulomb field of the density, with gradients by the geometry
+    at_solution: Tensor  #: (n, m, 4) raw total field, without
 
 
 def strained(graph: Graph, positions: Tensor, strain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +76,9 @@ class SelfConsistentModel(nn.Module):
     energy at fixed p and λ.  See docs/scf.md.
 
     A subclass gives ``local(graph, vectors)`` -> `LocalState` and ``nonlocal_energy(readout, p_loc, p, u,
-    distributed)`` -> ``(n,)``, u the raw total field ``(n, m, 4)``.
+    distributed)`` -> ``(n,)``, u the raw total field ``(n, m, 4)``.  It sets ``num_interactions`` and ``comm_width``,
+    the number of layers and the values per atom in their exchange of ghosts, where it has any.  An update with
+    ``fixed_charge`` true has charges that no field moves: no Fermi level is sought, mu_0 is reported.
     """
 
     normalised_scale: Tensor
@@ -86,6 +103,8 @@ class SelfConsistentModel(nn.Module):
         self.no_charge_response = NO_CHARGE_RESPONSE
         self.fermi_level_offset = float(fermi_level_offset)
         self.atomic_energies = atomic_energies
+        self.num_interactions, self.comm_width = 0, 0
+        self.fixed_charge = bool(getattr(update, "fixed_charge", False))
 
     def external_field(self, graph: Graph, positions: Tensor) -> Tensor:
         """Raw field (F·r, F) of the external field at each atom ``(n, 4)``, components (0, y, z, x)."""
@@ -103,6 +122,8 @@ class SelfConsistentModel(nn.Module):
         ones = torch.ones([positions.shape[0]], dtype=positions.dtype, device=positions.device)
         atoms = graph_sum(ones, graph.batch, n_graphs, graph.distributed)
         target = graph.total_charge if constant_charge else graph.fermi_level - self.fermi_level_offset
+        if constant_charge and self.fixed_charge:
+            target, constant_charge = torch.zeros_like(target), False
         return self.solver.density_map.problem(
             cache, local.response, external, target, graph.batch, atoms, constant_charge, graph.distributed
         )
@@ -172,17 +193,83 @@ class SelfConsistentModel(nn.Module):
         zero rows mu_0.  Keys of the result are listed in `export.OUTPUTS`.  With ``response_forces`` false the adjoint
         is left out: derivatives at fixed density, wrong by the response of the density.
         """
-        n_owned, n_graphs = graph.batch.shape[0], graph.cell.shape[0]
-        species = graph.species[:n_owned]
-        positions = graph.positions.detach()
-        strain = torch.zeros([n_graphs, 3, 3], dtype=positions.dtype, device=positions.device)
+        settings = (num_scf_steps, scf_tolerance, mixing_parameter, solver)
+        s = self.solve(graph, settings, constant_charge, compute_forces, initial_density, initial_level)
+        result, density, status = s.result, s.result.x, s.result.status
+        adjoint = torch.zeros_like(density)
+        adjoint_residual = torch.zeros_like(result.residual)
+        if response_forces:
+            gradient = self.density_gradient(s.fixed, s.frozen, density, s.at_solution)
+            solution = self.solver.adjoint(s.fixed, gradient, num_scf_steps, scf_tolerance, solver, mixing_parameter)
+            adjoint = solution.x
+            adjoint_residual = solution.residual
+            # forces are only as good as the adjoint: its failure is a failure of the whole
+            status = torch.where(status == 0, solution.status, status)
+
+        batch = graph.batch
+        update, level = self.solver.density_map.differentiable(s.problem, s.field, result.level, s.fixed.response)
+        total = self.total_field(s.problem, s.field, level)
+        terms = self.observables(s.problem, s.local, density, total, graph.species[: batch.shape[0]])
+        correction = (adjoint * (update - density)).sum(1).to(torch.float64)
+        atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field + correction
+        absolute = level + self.fermi_level_offset
+        if not constant_charge:
+            atomic = atomic + (absolute[batch] * density[:, 0]).to(torch.float64)
+        out = self._report(graph, density, terms, atomic, s.owned)
+        out["fermi_level"] = absolute.detach()
+        out["scf_steps"] = result.steps
+        out["residual"] = result.residual
+        out["adjoint_residual"] = adjoint_residual
+        out["status"] = status
+        out["history"] = result.history
+        out["field_features"] = (total * self.normalised_scale.to(total.dtype)).detach()
         if compute_forces:
-            positions = positions.requires_grad_(True)
-            strain = strain.requires_grad_(True)
+            target = s.graph.total_charge if constant_charge else s.graph.fermi_level
+            inputs = [s.graph.positions, s.strain, target, s.graph.external_field]
+            gradients = torch.autograd.grad([atomic.sum()], inputs)
+            by_position, by_strain, by_target, by_field = gradients[0], gradients[1], gradients[2], gradients[3]
+            assert by_position is not None and by_strain is not None
+            assert by_target is not None and by_field is not None
+            out["forces"] = -by_position
+            if graph.distributed:
+                flat = torch.cat([by_strain.reshape(-1), by_target, by_field.reshape(-1)]).unsqueeze(0)
+                flat = graph_sum(flat, torch.zeros([1], dtype=torch.int64, device=flat.device), 1, True)[0]
+                by_strain, by_target, by_field = flat[:9].reshape(1, 3, 3), flat[9:10], flat[10:].reshape(1, 3)
+            out["strain_gradient"] = by_strain
+            out["energy_by_target"] = by_target
+            out["energy_by_field"] = by_field
+        return out
+
+    def solve(
+        self,
+        graph: Graph,
+        settings: tuple[int, float, float, str],
+        constant_charge: bool,
+        with_gradients: bool,
+        initial_density: Tensor,
+        initial_level: Tensor,
+    ) -> Solution:
+        """The self-consistent state; ``settings`` are num_scf_steps, scf_tolerance, mixing_parameter and solver."""
+        n_graphs = graph.cell.shape[0]
+        positions = graph.positions.detach().requires_grad_(with_gradients)
+        strain = torch.zeros([n_graphs, 3, 3], dtype=positions.dtype, device=positions.device)
+        strain = strain.requires_grad_(with_gradients)
+        graph = Graph(
+            positions,
+            graph.species,
+            graph.edge_index,
+            graph.edge_shifts,
+            graph.batch,
+            graph.cell,
+            graph.pbc,
+            graph.total_charge.detach().requires_grad_(with_gradients),
+            graph.fermi_level.detach().requires_grad_(with_gradients),
+            graph.external_field.detach().requires_grad_(with_gradients),
+            graph.distributed,
+        )
         owned, vectors, cell = strained(graph, positions, strain)
         local = self.local(graph, vectors)
         problem = self.problem(graph, local, owned, cell, constant_charge)
-
         fixed = detach_problem(problem, self.electrostatics.detached(problem.cache))
         frozen = LocalState(
             local.energy.detach(), local.density.detach(), detach_state(local.response), detach_readout(local.readout)
@@ -193,50 +280,65 @@ class SelfConsistentModel(nn.Module):
         guess = torch.zeros_like(fixed.response)
         if initial_level.shape[0] > 0:
             guess = initial_level - self.fermi_level_offset
-        result = self.solver.scf(fixed, start, num_scf_steps, scf_tolerance, solver, mixing_parameter, guess)
-        density, status = result.x, result.status
-
-        field = self.electrostatics.field(problem.cache, density, graph.distributed)
+        result = self.solver.scf(fixed, start, settings[0], settings[1], settings[3], settings[2], guess)
+        field = self.electrostatics.field(problem.cache, result.x, graph.distributed)
         at_solution = self.total_field(fixed, field.detach(), result.level)
         fixed = self.solver.density_map.linearised(fixed, at_solution)
-        if constant_charge:
-            refused = torch.full_like(status, self.no_charge_response)
-            status = torch.where(self.solver.density_map.responds(fixed), status, refused)
-        adjoint = torch.zeros_like(density)
-        adjoint_residual = torch.zeros_like(result.residual)
-        if response_forces:
-            gradient = self.density_gradient(fixed, frozen, density, at_solution)
-            solution = self.solver.adjoint(fixed, gradient, num_scf_steps, scf_tolerance, solver, mixing_parameter)
-            adjoint = solution.x
-            adjoint_residual = solution.residual
-            # forces are only as good as the adjoint: its failure is a failure of the whole
-            status = torch.where(status == 0, solution.status, status)
+        if problem.constant_charge:
+            refused = torch.full_like(result.status, self.no_charge_response)
+            status = torch.where(self.solver.density_map.responds(fixed), result.status, refused)
+            result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
+        return Solution(graph, strain, owned, local, problem, frozen, fixed, result, field, at_solution)
 
-        update, level = self.solver.density_map.differentiable(problem, field, result.level, fixed.response)
-        total = self.total_field(problem, field, level)
-        terms = self.observables(problem, local, density, total, species)
-        correction = (adjoint * (update - density)).sum(1).to(torch.float64)
-        atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field + correction
-        absolute = (level + self.fermi_level_offset).detach()
-        if not constant_charge:
-            atomic = atomic + (absolute[graph.batch] * density[:, 0]).to(torch.float64)
-        out = self._report(graph, density, terms, atomic, owned)
-        out["fermi_level"] = absolute
-        out["scf_steps"] = result.steps
-        out["residual"] = result.residual
-        out["adjoint_residual"] = adjoint_residual
-        out["status"] = status
-        out["history"] = result.history
-        out["field_features"] = (total * self.normalised_scale.to(total.dtype)).detach()
-        if compute_forces:
-            gradients = torch.autograd.grad([atomic.sum()], [positions, strain])
-            d_positions, d_strain = gradients[0], gradients[1]
-            assert d_positions is not None and d_strain is not None
-            out["forces"] = -d_positions
-            if graph.distributed:
-                d_strain = graph_sum(d_strain, torch.zeros([1], dtype=torch.int64, device=d_strain.device), 1, True)
-            out["strain_gradient"] = d_strain
-        return out
+    def responses(
+        self,
+        graph: Graph,
+        num_scf_steps: int,
+        scf_tolerance: float,
+        mixing_parameter: float,
+        solver: str,
+        constant_charge: bool,
+        initial_density: Tensor,
+        initial_level: Tensor,
+    ) -> dict[str, Tensor]:
+        """Derivatives of the density's dipole D = sum_i (q_i r_i + d_i), one adjoint solve per component.
+
+        λ_a = dD_a/dp + (dG/dp)^T λ_a,  dD_a/dx = ∂D_a/∂x + λ_a · ∂G/∂x.  Keys: ``dipole_by_field`` ``(B, 3, 3)``
+        dD_a/dF_b in e Å²/V (minus the polarizability), ``dipole_by_positions`` ``(n_total, 3, 3)`` dD_b/dr_ia in e
+        (Born charges), ``status`` and ``adjoint_residual`` ``(B,)``.  For open structures.
+        """
+        settings = (num_scf_steps, scf_tolerance, mixing_parameter, solver)
+        s = self.solve(graph, settings, constant_charge, True, initial_density, initial_level)
+        density, batch = s.result.x, graph.batch
+        density_map = self.solver.density_map
+        update = density_map.differentiable(s.problem, s.field, s.result.level, s.fixed.response)[0]
+        status, worst = s.result.status, torch.zeros_like(s.result.residual)
+        by_field: list[Tensor] = []
+        by_position: list[Tensor] = []
+        for a in range(3):
+            stored = 1 + (a + 2) % 3
+            source = torch.zeros_like(density)
+            source[:, 0] = s.owned.detach()[:, a]
+            source[:, stored] = 1.0
+            solution = self.solver.adjoint(s.fixed, source, num_scf_steps, scf_tolerance, solver, mixing_parameter)
+            status = torch.where(status == 0, solution.status, status)
+            worst = torch.maximum(worst, solution.residual)
+            value = (density[:, 0] * s.owned[:, a]).sum() + (solution.x * update).sum()
+            gradients = torch.autograd.grad([value], [s.graph.positions, s.graph.external_field], retain_graph=a < 2)
+            on_position, on_field = gradients[0], gradients[1]
+            assert on_position is not None and on_field is not None
+            by_position.append(on_position)
+            by_field.append(on_field)
+        field = torch.stack(by_field, dim=1)
+        if graph.distributed:
+            first = torch.zeros([1], dtype=torch.int64, device=batch.device)
+            field = graph_sum(field.reshape(1, 9), first, 1, True).reshape(1, 3, 3)
+        return {
+            "dipole_by_field": field,
+            "dipole_by_positions": torch.stack(by_position, dim=2),
+            "status": status,
+            "adjoint_residual": worst,
+        }
 
     def _report(
         self, graph: Graph, density: Tensor, terms: Observables, atomic: Tensor, positions: Tensor

@@ -94,7 +94,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, graph: Graph, vectors: Tensor) -> tuple[list[Tensor], Neighbours]:
-        """Edge vectors r_ij ``(n_edges, 3)`` in Å -> features of each layer ``(n_owned, (max_L+1)², C)``, neighbours."""
+        """Edge vectors r_ij ``(n_edges, 3)`` in Å -> features ``(n_owned, (max_L+1)², C)`` of each layer, tables."""
         n_owned = graph.batch.shape[0]
         n_total = graph.positions.shape[0]
         distance = vectors.norm(p=2, dim=1)

@@ -17,7 +17,7 @@ CORRELATION = 2
 
 
 class ManyBodyReadout(nn.Module):
-    """e_i = c sum_u R_{z u} h_u^0 [c sum_w T_{u w} MLP(d_i)_w],  d_i the invariants of one message pass (`FieldMessage`)
+    """e_i = c sum_u R_{z u} h_u^0 [c sum_w T_{u w} MLP(d_i)_w],  d_i invariants of one message pass (`FieldMessage`)
 
     over p + p_loc, and over the field features v too if ``with_field``; c = 1/sqrt(C).
     """

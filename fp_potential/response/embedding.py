@@ -4,8 +4,8 @@
     BiasedLinearPotentialEmbedding   the same + c sum_u B^l_{u w} h_u^l
     TanhPotentialEmbedding           the first, on tanh(v / w_k) for l = 0 and v tanh(|v| / w_k) / |v| for l = 1
 
-with five w_k from 1 to 10, logarithmically.  The method's own tanh acts on single components of l = 1 features, which is
-not equivariant; ours acts on their length.
+with five w_k from 1 to 10, logarithmically.  The method's own tanh acts on single components of l = 1 features, which
+is not equivariant; ours acts on their length.
 """
 
 import torch

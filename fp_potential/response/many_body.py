@@ -56,9 +56,7 @@ class ManyBodyUpdate(nn.Module):
             correlation,
             use_sc,
         )
-        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels] if self.curved else [1, 1])
-        if not self.curved:
-            self.nonlinearity.requires_grad_(False)
+        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else nn.Identity()
         self.output = DensityOutput(channels, n_elements, scale)
         self.scalars = ScalarResponse(
             channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale
@@ -89,6 +87,4 @@ class ManyBodyUpdate(nn.Module):
 
     def _induced(self, s: ResponseState, v: Tensor, distributed: bool) -> Tensor:
         d = self.message(self.expansion(v), s.features, s.species, s.neighbours, s.edges, distributed)
-        if self.curved:
-            d = self.nonlinearity(d)
-        return torch.matmul(s.outer, d.unsqueeze(2)).squeeze(2)
+        return torch.matmul(s.outer, self.nonlinearity(d).unsqueeze(2)).squeeze(2)

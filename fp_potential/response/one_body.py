@@ -40,6 +40,9 @@ NONLINEARITY_HIDDEN = [64, 64]
 class ScalarResponse(nn.Module):
     """The response by environment-dependent scalars: the skip path and the monotone charge."""
 
+    softness_weight: Tensor
+    softness_bias: Tensor
+
     def __init__(
         self, channels: int, n_widths: int, n_elements: int, skip: bool, monotone: bool, feature_scale: Tensor
     ) -> None:
@@ -55,9 +58,13 @@ class ScalarResponse(nn.Module):
         if not skip:
             self.skip_weight.requires_grad_(False)
             self.skip_bias.requires_grad_(False)
-        inverse = torch.log(torch.expm1(per_feature[0])).repeat(n_elements, 1)
-        self.softness_weight = nn.Parameter(torch.zeros(n_widths, channels), requires_grad=monotone)
-        self.softness_bias = nn.Parameter(inverse.to(torch.get_default_dtype()), requires_grad=monotone)
+        softness_weight = torch.zeros(n_widths, channels)
+        softness_bias = torch.log(torch.expm1(per_feature[0])).repeat(n_elements, 1).to(softness_weight.dtype)
+        if monotone:
+            self.softness_weight, self.softness_bias = nn.Parameter(softness_weight), nn.Parameter(softness_bias)
+        else:
+            self.register_buffer("softness_weight", softness_weight, persistent=False)
+            self.register_buffer("softness_bias", softness_bias, persistent=False)
 
     def forward(self, h: Tensor, species: Tensor) -> Tensor:
         """Features ``(n, 4, C)`` -> diagonal response to normalised features ``(n, m, 4)``."""
@@ -127,9 +134,7 @@ class OneBodyUpdate(nn.Module):
         self.field_weight = nn.Parameter(torch.randn(2, n_elements, size, channels) / math.sqrt(size / n_widths))
         self.feature_weight = nn.Parameter(torch.randn(2, channels, channels), requires_grad=self.biased)
         self.invariant_weight = nn.Parameter(torch.randn(2, channels, channels))
-        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels] if self.curved else [1, 1])
-        if not self.curved:
-            self.nonlinearity.requires_grad_(False)
+        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else nn.Identity()
         self.output = DensityOutput(channels, n_elements, scale)
         self.scalars = ScalarResponse(
             channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale
@@ -187,6 +192,4 @@ class OneBodyUpdate(nn.Module):
     def _induced(self, s: ResponseState, v: Tensor) -> Tensor:
         expanded = self.expansion(v).reshape(v.shape[0], -1, 1)
         d = s.bias + torch.matmul(s.inner, expanded).squeeze(2)
-        if self.curved:
-            d = self.nonlinearity(d)
-        return torch.matmul(s.outer, d.unsqueeze(2)).squeeze(2)
+        return torch.matmul(s.outer, self.nonlinearity(d).unsqueeze(2)).squeeze(2)

@@ -171,7 +171,9 @@ class DensityMap(nn.Module):
         level = self.find_level(problem, u.detach(), guess)
         return self.at_level(problem, u, level), level
 
-    def differentiable(self, problem: SCFProblem, field: Tensor, level: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    def differentiable(
+        self, problem: SCFProblem, field: Tensor, level: Tensor, response: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """`update` with all derivatives up to the second, at the known level and response dQ/dmu of the field.
 
         Two chord steps from the exact root leave it where it is and give mu the derivatives of the implicit function.
@@ -183,9 +185,10 @@ class DensityMap(nn.Module):
         n_graphs = level.shape[0]
         for _ in range(2):
             charge = self.at_level(problem, u, level)[:, 0]
-            level = level + (
-                problem.target - graph_sum(charge, problem.batch, n_graphs, problem.distributed)
-            ) / response.detach()
+            level = (
+                level
+                + (problem.target - graph_sum(charge, problem.batch, n_graphs, problem.distributed)) / response.detach()
+            )
         return self.at_level(problem, u, level), level
 
     def at_level(self, problem: SCFProblem, u: Tensor, level: Tensor) -> Tensor:
@@ -262,7 +265,10 @@ class DensityMap(nn.Module):
         return on_field - problem.charge_row * share[:, None, None]
 
     def transposed(self, problem: SCFProblem, adjoint: Tensor) -> Tensor:
-        """(dG/dp)^T λ = A^T [w - (dQ/du) (sum of w on the level) / R], w = (dF/du)^T λ; the last term at constant charge."""
+        """(dG/dp)^T λ = A^T [w - (dQ/du) (sum of w on the level) / R], w = (dF/du)^T λ.
+
+        The last term at constant charge only.
+        """
         on_field = self.constrained(problem, self.pull_back(problem, adjoint))
         return self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
 

@@ -64,11 +64,25 @@ class FixedPointSolver(nn.Module):
         ``guess`` ``(B,)`` of mu - mu_0 decides between several levels of the same charge, where a non-affine update has
         them; the problem has no gradients.
         """
+        return self.trace(problem, start, max_steps, tolerance, solver, mixing, guess, False)[0]
+
+    def trace(
+        self,
+        problem: SCFProblem,
+        start: Tensor,
+        max_steps: int,
+        tolerance: float,
+        solver: str,
+        mixing: float,
+        guess: Tensor,
+        keep: bool,
+    ) -> tuple[SolverResult, Tensor, Tensor]:
+        """`scf`, and density ``(applications, n, 4)`` and level ``(applications, B)`` of every residual if ``keep``."""
         scale = torch.ones_like(problem.response, dtype=torch.float64)
         nothing = torch.zeros_like(start)
         problem = self.density_map.started(problem, start, guess)
         first = self.density_map.project(problem, start)
-        return self._solve(problem, first, nothing, scale, guess, False, max_steps, tolerance, solver, mixing)
+        return self._solve(problem, first, nothing, scale, guess, False, max_steps, tolerance, solver, mixing, keep)
 
     def adjoint(
         self, problem: SCFProblem, source: Tensor, max_steps: int, tolerance: float, solver: str, mixing: float
@@ -83,8 +97,8 @@ class FixedPointSolver(nn.Module):
             problem.distributed,
         ).mean
         scale = torch.clamp(scale, min=1e-12)
-        nothing = torch.zeros_like(problem.response)
-        return self._solve(problem, source, source, scale, nothing, True, max_steps, tolerance, solver, mixing)
+        level = torch.zeros_like(problem.response)
+        return self._solve(problem, source, source, scale, level, True, max_steps, tolerance, solver, mixing, False)[0]
 
     def _solve(
         self,
@@ -98,7 +112,8 @@ class FixedPointSolver(nn.Module):
         tolerance: float,
         solver: str,
         mixing: float,
-    ) -> SolverResult:
+        keep: bool,
+    ) -> tuple[SolverResult, Tensor, Tensor]:
         n_graphs, batch = problem.response.shape[0], problem.batch
         state = self.mixer.start(x, n_graphs)
         steps = torch.zeros([n_graphs], dtype=torch.int64, device=x.device)
@@ -109,6 +124,8 @@ class FixedPointSolver(nn.Module):
         damping = torch.ones([n_graphs], dtype=torch.float64, device=x.device)
         restarts = torch.zeros([n_graphs], dtype=torch.int64, device=x.device)
         history: list[Tensor] = []
+        iterates: list[Tensor] = []
+        levels: list[Tensor] = []
         iteration = 0
         going = True
         while going:
@@ -118,6 +135,9 @@ class FixedPointSolver(nn.Module):
                 update, found, _ = self.density_map(problem, x, level)
                 f = (update - x).detach()
                 level = torch.where(active, found.detach(), level)
+            if keep:
+                iterates.append(x)
+                levels.append(level)
             norms = self.mixer.norms(state, x, f, batch, problem.atoms, problem.distributed)
             iteration += 1
             mean = norms.mean / scale
@@ -151,4 +171,6 @@ class FixedPointSolver(nn.Module):
                 x, state = self.mixer.step(state, norms, x, f, batch, active, solver, mixing, damping)
         # never better than the start: nothing finite was found
         best = torch.where(torch.isfinite(best), best, history[len(history) - 1])
-        return SolverResult(best_x, best_level, steps, best, status, torch.stack(history))
+        kept = torch.stack(iterates) if keep else x.new_zeros([0, 1, 4])
+        kept_levels = torch.stack(levels) if keep else level.new_zeros([0, 1])
+        return SolverResult(best_x, best_level, steps, best, status, torch.stack(history)), kept, kept_levels
