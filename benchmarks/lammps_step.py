@@ -111,11 +111,11 @@ def parts(module: torch.jit.ScriptModule, atoms: Atoms, numbers: list[int], cuto
     """Seconds of backbone (forward), SCF, adjoint and derivatives in the scripted model, one thread."""
     graph = graph_from_atoms(atoms, numbers, cutoff, dtype)
     model = module.model
-    none = torch.zeros(0, 4, dtype=dtype)
+    start = (torch.zeros(0, 4, dtype=dtype), torch.zeros(0, dtype=dtype))
     settings = (1e-6, 0.25, "anderson", True)
 
     def evaluate(steps: int, response: bool, forces: bool):  # type: ignore[no-untyped-def]
-        return model.evaluate(tuple(graph), steps, *settings, response, forces, none)
+        return model.evaluate(tuple(graph), steps, *settings, response, forces, *start)
 
     one = seconds(lambda: evaluate(1, False, False))
     scf = seconds(lambda: evaluate(100, False, False))

@@ -3,11 +3,13 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator, all_changes
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from .export import load_model, run_model
@@ -21,6 +23,8 @@ STATUS = {
     3: "the solution is unstable: the model's charges are too soft here; retrain it",
     4: "the charge does not respond to the Fermi level: this model cannot hold a charge here; retrain it",
 }
+#: step of the field in responses from the energy, V/Å
+FIELD_STEP = 1e-3
 
 
 class SCFNotConverged(RuntimeError):
@@ -28,18 +32,28 @@ class SCFNotConverged(RuntimeError):
 
 
 class FixedPointCalculator(Calculator):
-    """Energies, forces, stress, charges and dipoles of a `FixedPointPotential` from `fixedpoint export`.
+    """Energies, forces, stress, charges, dipoles and responses of a model from `fixedpoint export`.
 
     Results besides ASE's own: ``fermi_level`` (eV), ``convergence_history`` (mean residual of every application),
-    ``num_scf_steps``, ``density_coefficients`` ``(N, 4)`` [q, d_y, d_z, d_x], ``atomic_dipoles`` ``(N, 3)`` Cartesian,
-    ``electrostatic_energy``, ``electron_energy``, ``grand_potential`` (at constant Fermi level, where it is the
-    energy reported) and ``total_charge``.
+    ``num_scf_steps``, ``residual``, ``adjoint_residual``, ``density_coefficients`` ``(N, 4)`` [q, d_y, d_z, d_x],
+    ``atomic_dipoles`` ``(N, 3)`` Cartesian, ``electrostatic_energy``, ``electron_energy``, ``field_features``
+    ``(N, m, 4)``, ``electrostatic_potentials`` ``(N,)`` V, ``total_charge``, ``legendre_defect`` (mu + dE/dQ, or
+    dΩ/dmu - Q; zero for a variational model), ``dipole_defect`` (dE/dF - D), ``polarizability`` and ``born_charges``
+    (`responses`), and at constant Fermi level ``grand_potential``, which is the energy reported.
 
-    The total charge comes from the argument ``total_charge``, else from ``atoms.info['total_charge']``, else it is 0
-    with a warning.  ``fermi_level`` (argument or ``atoms.info``) fixes the Fermi level instead of the charge.
-    ``electric_field`` (V/Å, physical field; argument or ``atoms.info``) acts along non-periodic axes.
-
-    Raises `SCFNotConverged` unless ``ignore_nonconverged``.
+    Args:
+        model: archive of `fixedpoint export`.
+        total_charge: in e; else ``atoms.info['total_charge']``, else 0 with a warning.
+        fermi_level: in eV; fixes the Fermi level instead of the charge. Also ``atoms.info['fermi_level']``.
+        electric_field: physical field E in V/Å along open axes. Also ``atoms.info['electric_field']``, or its negative
+            ``atoms.info['external_field']``, the gradient of the potential.
+        scf_options: fields of `SCFOptions` that differ from those of the archive. ``initial_density: from_data`` starts
+            at ``atoms.arrays[density_key]``, ``restart`` at the last converged density of this calculator (both make
+            results depend on the start where a model has several solutions);
+            ``initial_fermi_level: from_data`` at ``atoms.info['initial_fermi_level']``.
+        device: cpu or cuda.
+        ignore_nonconverged: warn instead of raising `SCFNotConverged`.
+        density_key: array ``(N, 4)`` of reference multipoles.
     """
 
     implemented_properties = [  # noqa: RUF012  declared so by ASE
@@ -53,6 +67,10 @@ class FixedPointCalculator(Calculator):
         "fermi_level",
         "convergence_history",
         "num_scf_steps",
+        "field_features",
+        "electrostatic_potentials",
+        "polarizability",
+        "born_charges",
     ]
 
     def __init__(
@@ -64,6 +82,7 @@ class FixedPointCalculator(Calculator):
         scf_options: dict[str, Any] | None = None,
         device: str = "cpu",
         ignore_nonconverged: bool = False,
+        density_key: str = "REF_atomic_multipoles",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,37 +91,98 @@ class FixedPointCalculator(Calculator):
         self.module, self.metadata = load_model(model, device)
         self.device = torch.device(device)
         self.dtype = getattr(torch, self.metadata["dtype"])
-        from ase.data import atomic_numbers
-
         self.elements = [atomic_numbers[s] for s in self.metadata["elements"]]
         self.scf = SCFOptions(**{**self.metadata["scf"], **(scf_options or {})})
-        fixed = {
-            "history": self.metadata["scf"]["history"],
-            "use_autograd_forces": True,
-            "initial_density": "local_guess",
-        }
-        for name, value in fixed.items():
-            if getattr(self.scf, name) != value:
-                raise ValueError(f"`scf_options.{name}` is {value!r} in an exported model and cannot be changed here")
+        if self.scf.history != self.metadata["scf"]["history"]:
+            raise ValueError(
+                f"`scf_options.history` is {self.metadata['scf']['history']} in this archive and cannot be changed "
+                "here; export the model with another one"
+            )
         self.total_charge, self.fermi_level, self.electric_field = total_charge, fermi_level, electric_field
         self.ignore_nonconverged = ignore_nonconverged
+        self.density_key = density_key
+        self._last: tuple[np.ndarray, torch.Tensor] | None = None
 
-    def check_state(self, atoms, tol=1e-15):  # type: ignore[no-untyped-def]
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """ASE's changes, and changes of the inputs in ``atoms.info``."""
-        changes = super().check_state(atoms, tol)
-        if self.atoms is not None and self._inputs(self.atoms) != self._inputs(atoms):
-            changes = [*changes, "info"]
+        changes = list(super().check_state(atoms, tol))
+        if self.atoms is not None and repr(self._inputs(self.atoms)) != repr(self._inputs(atoms)):
+            changes.append("info")
         return changes
 
-    @staticmethod
-    def _inputs(atoms) -> tuple:  # type: ignore[no-untyped-def]
-        field = atoms.info.get("electric_field")
-        vector = None if field is None else tuple(np.asarray(field, dtype=float).tolist())
-        return atoms.info.get("total_charge"), atoms.info.get("fermi_level"), vector
-
-    def calculate(self, atoms=None, properties=None, system_changes=all_changes):  # type: ignore[no-untyped-def]
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
         """Run the model on ``atoms`` and fill ``results``."""
         super().calculate(atoms, properties, system_changes)
+        wanted = set(properties or ())
+        charge, level, field = self._state()
+        out = self._run(charge, level, field)
+        self._check(out)
+        self._last = (self.atoms.numbers.copy(), out["density"])
+        self.results = self._collect(out, level is None)
+        if self.atoms.pbc.all():
+            stress = out["strain_gradient"][0].cpu().numpy().astype(float) / self.atoms.get_volume()
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        elif "stress" in wanted:
+            raise PropertyNotImplementedError(f"no stress without a volume: pbc = {self.atoms.pbc.tolist()}")
+        if wanted & {"polarizability", "born_charges"}:
+            self.results |= self.responses()
+
+    def responses(
+        self, atoms: Atoms | None = None, definition: Literal["density", "energy"] = "density"
+    ) -> dict[str, np.ndarray]:
+        """``polarizability`` ``(3, 3)`` in e Å²/V and ``born_charges`` ``(N, 3, 3)`` [atom, position, dipole] in e.
+
+        ``density``: derivatives of the density's dipole, dD/dE and dD/dr. ``energy``: second derivatives of the energy,
+        -d²E/dE² and dF/dE, by central differences in the field. They agree for a variational model only.
+        Open structures only.
+
+        Raises:
+            PropertyNotImplementedError: a periodic structure, whose dipole is not defined.
+        """
+        if atoms is not None:
+            self.atoms = atoms.copy()
+        if self.atoms.pbc.any():
+            raise PropertyNotImplementedError(
+                f"the dipole of a periodic structure is not defined: pbc = {self.atoms.pbc.tolist()}"
+            )
+        charge, level, field = self._state()
+        if definition == "density":
+            out = self._run(charge, level, field, responses=True)
+            self._check(out)
+            by_field = out["dipole_by_field"][0].cpu().numpy().astype(float)
+            by_position = out["dipole_by_positions"].cpu().numpy().astype(float)
+            return {"polarizability": -by_field, "born_charges": by_position}
+        if definition != "energy":
+            raise ValueError(f"`definition` is 'density' or 'energy', got {definition!r}")
+        rows, forces = [], []
+        for axis in range(3):
+            step = FIELD_STEP * np.eye(3)[axis]
+            plus, minus = self._run(charge, level, field + step), self._run(charge, level, field - step)
+            self._check(plus)
+            self._check(minus)
+            change = {key: (plus[key] - minus[key]).cpu().numpy() for key in ("energy_by_field", "forces")}
+            rows.append(-change["energy_by_field"][0] / (2 * FIELD_STEP))
+            forces.append(-change["forces"] / (2 * FIELD_STEP))
+        return {"polarizability": np.stack(rows), "born_charges": np.stack(forces, axis=2)}
+
+    def _inputs(self, atoms: Atoms) -> tuple[Any, ...]:
+        """What is read from ``atoms.info``: charge, Fermi level, physical field."""
+        info = atoms.info
+        if info.get("electric_field") is not None and info.get("external_field") is not None:
+            raise ValueError("give atoms.info['electric_field'] (E) or ['external_field'] (F = -E), not both")
+        field = info.get("electric_field")
+        if info.get("external_field") is not None:
+            field = -np.asarray(info["external_field"], dtype=float)
+        vector = None if field is None else tuple(np.asarray(field, dtype=float).tolist())
+        return info.get("total_charge"), info.get("fermi_level"), vector
+
+    def _state(self) -> tuple[float, float | None, np.ndarray]:
+        """Total charge, Fermi level (None: constant charge) and gradient F of the external potential."""
         info_charge, info_level, info_field = self._inputs(self.atoms)
         level = self.fermi_level if self.fermi_level is not None else info_level
         charge = self.total_charge if self.total_charge is not None else info_charge
@@ -111,10 +191,15 @@ class FixedPointCalculator(Calculator):
         if level is None and charge is None:
             warnings.warn(
                 "no total charge given: using 0; set atoms.info['total_charge'] or the argument `total_charge`",
-                stacklevel=2,
+                stacklevel=3,
             )
-        constant_charge = level is None
         field = self.electric_field if self.electric_field is not None else info_field
+        gradient = -np.asarray(field if field is not None else (0.0, 0.0, 0.0), dtype=float)
+        return float(charge or 0.0), None if level is None else float(level), gradient
+
+    def _run(
+        self, charge: float, level: float | None, gradient: np.ndarray, responses: bool = False
+    ) -> dict[str, torch.Tensor]:
         graph = graph_from_arrays(
             self.atoms.get_positions(),
             self.atoms.get_atomic_numbers(),
@@ -123,64 +208,83 @@ class FixedPointCalculator(Calculator):
             self.elements,
             float(self.metadata["cutoff"]),
             self.dtype,
-            total_charge=float(charge or 0.0),
-            fermi_level=float(level or 0.0),
-            external_field=-np.asarray(field if field is not None else (0.0, 0.0, 0.0), dtype=float),
+            total_charge=charge,
+            fermi_level=level or 0.0,
+            external_field=gradient,
         )
         s = self.scf
+        loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, level is None)
         tensors = [t.to(self.device) for t in graph[:-1]]
-        out = run_model(
-            self.module,
-            *tensors,
-            False,
-            s.num_scf_steps,
-            s.scf_tolerance,
-            s.mixing_parameter,
-            s.solver,
-            constant_charge,
-        )
-        self._check(out)
-        density = out["density"].cpu().numpy().astype(float)
-        energy = float(out["energy"][0])
-        self.results = {
+        start = (self._initial_density(), self._initial_level())
+        if responses:
+            return run_model(self.module.responses, *tensors, False, *loop, *start)
+        return run_model(self.module, *tensors, False, *loop, s.use_autograd_forces, *start)
+
+    def _initial_density(self) -> torch.Tensor:
+        start = torch.zeros((0, 4), dtype=self.dtype, device=self.device)
+        if self.scf.initial_density == "restart" and self._last is not None:
+            numbers, density = self._last
+            return density if np.array_equal(numbers, self.atoms.numbers) else start
+        if self.scf.initial_density == "from_data":
+            given = self.atoms.arrays.get(self.density_key)
+            if given is None or given.shape != (len(self.atoms), 4):
+                raise ValueError(
+                    f"initial_density 'from_data' needs atoms.arrays['{self.density_key}'] with 4 columns "
+                    f"[q, d_y, d_z, d_x], got {None if given is None else given.shape}"
+                )
+            return torch.tensor(given, dtype=self.dtype, device=self.device)
+        return start
+
+    def _initial_level(self) -> torch.Tensor:
+        if self.scf.initial_fermi_level == "zero":
+            return torch.zeros(0, dtype=self.dtype, device=self.device)
+        level = self.atoms.info.get("initial_fermi_level")
+        if level is None:
+            raise ValueError("initial_fermi_level 'from_data' needs atoms.info['initial_fermi_level'] in eV")
+        return torch.tensor([float(level)], dtype=self.dtype, device=self.device)
+
+    def _collect(self, out: dict[str, torch.Tensor], constant_charge: bool) -> dict[str, Any]:
+        values = {key: value.cpu().numpy() for key, value in out.items()}
+        density = values["density"].astype(float)
+        energy, level = float(values["energy"][0]), float(values["fermi_level"][0])
+        charge, dipole = float(values["total_charge"][0]), values["dipole"][0].astype(float)
+        by_target = float(values["energy_by_target"][0])
+        results = {
             "energy": energy,
             "free_energy": energy,
-            "energies": out["atomic_energies"].cpu().numpy().astype(float),
-            "forces": out["forces"].cpu().numpy().astype(float),
+            "energies": values["atomic_energies"].astype(float),
+            "forces": values["forces"].astype(float),
             "charges": density[:, 0],
-            "dipole": out["dipole"][0].cpu().numpy().astype(float),
-            "fermi_level": float(out["fermi_level"][0]),
-            "convergence_history": out["history"][:, 0].cpu().numpy(),
-            "num_scf_steps": int(out["scf_steps"][0]),
+            "dipole": dipole,
+            "fermi_level": level,
+            "convergence_history": values["history"][:, 0],
+            "num_scf_steps": int(values["scf_steps"][0]),
+            "residual": float(values["residual"][0]),
+            "adjoint_residual": float(values["adjoint_residual"][0]),
             "density_coefficients": density,
             "atomic_dipoles": density[:, 1:][:, list(CARTESIAN_FROM_STORED)],
-            "electrostatic_energy": float(out["energy_coulomb"][0]),
-            "electron_energy": float(out["energy_nonlocal"][0]),
-            "total_charge": float(out["total_charge"][0]),
-            "residual": float(out["residual"][0]),
-            "adjoint_residual": float(out["adjoint_residual"][0]),
+            "electrostatic_energy": float(values["energy_coulomb"][0]),
+            "electron_energy": float(values["energy_nonlocal"][0]),
+            "field_features": values["field_features"].astype(float),
+            "electrostatic_potentials": values["potentials"].astype(float),
+            "total_charge": charge,
+            "legendre_defect": by_target + level if constant_charge else by_target - charge,
+            "dipole_defect": values["energy_by_field"][0].astype(float) - dipole,
         }
         if not constant_charge:
-            self.results["grand_potential"] = energy
-        if self.atoms.pbc.all():
-            stress = out["strain_gradient"][0].cpu().numpy().astype(float) / self.atoms.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
-        elif properties is not None and "stress" in properties:
-            from ase.calculators.calculator import PropertyNotImplementedError
-
-            raise PropertyNotImplementedError(f"no stress without a volume: pbc = {self.atoms.pbc.tolist()}")
+            results["grand_potential"] = energy
+        return results
 
     def _check(self, out: dict[str, torch.Tensor]) -> None:
         status = int(out["status"][0])
         if status == 0:
             return
-        residuals = (
-            f"residual {float(out['residual'][0]):.2e}, adjoint residual {float(out['adjoint_residual'][0]):.2e}"
-        )
-        message = (
-            f"SCF not converged after {int(out['scf_steps'][0])} applications: {residuals}, "
-            f"scf_tolerance {self.scf.scf_tolerance:.1e}; {STATUS[status]}"
-        )
+        residuals = f"adjoint residual {float(out['adjoint_residual'][0]):.2e}"
+        if "residual" in out:
+            residuals = (
+                f"residual {float(out['residual'][0]):.2e}, {residuals} after {int(out['scf_steps'][0])} applications"
+            )
+        message = f"SCF not converged: {residuals}, scf_tolerance {self.scf.scf_tolerance:.1e}; {STATUS[status]}"
         if not self.ignore_nonconverged:
             raise SCFNotConverged(message)
         warnings.warn(message, stacklevel=3)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from . import __version__
 from .communication import load_operators
 from .graph import Graph
-from .model import FixedPointPotential
 from .options import SCFOptions
+from .self_consistent import SelfConsistentModel
 
 FORMAT = "fp_potential"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_FILE = "metadata.json"
 
 #: outputs of an exported model; energies are float64, everything else has the model's dtype unless said
@@ -34,6 +34,9 @@ OUTPUTS = {
     "density": "(n, 4) charges and dipoles [q, d_y, d_z, d_x], e and e Å",
     "potentials": "(n,) potential of the density at the atoms, averaged over their Gaussian, V",
     "field_features": "(n, m, 4) normalised field features",
+    "energy_by_target": "(B,) total derivative of the energy: dE/dQ (V) at constant charge, dOmega/dmu (e) at constant "
+    "Fermi level",
+    "energy_by_field": "(B, 3) total derivative dE/dF by the gradient of the external potential, e Å",
     "energy_local": "(B,) local energy with E0, eV",
     "energy_nonlocal": "(B,) non-local read-out, eV",
     "energy_coulomb": "(B,) Coulomb energy, eV",
@@ -50,9 +53,9 @@ OUTPUTS = {
 
 
 class ExportedModel(nn.Module):
-    """Plain-tensor interface of a `FixedPointPotential`, as the calculator and the LAMMPS plugin call it."""
+    """Plain-tensor interface of a `SelfConsistentModel`, as the calculator and the LAMMPS plugin call it."""
 
-    def __init__(self, model: FixedPointPotential) -> None:
+    def __init__(self, model: SelfConsistentModel) -> None:
         super().__init__()
         self.model = model
 
@@ -74,8 +77,14 @@ class ExportedModel(nn.Module):
         mixing_parameter: float,
         solver: str,
         constant_charge: bool,
+        use_autograd_forces: bool,
+        initial_density: Tensor,
+        initial_level: Tensor,
     ) -> dict[str, Tensor]:
-        """Arguments are the fields of `graph.Graph` and of `options.SCFOptions`; results are `OUTPUTS`."""
+        """Arguments are the fields of `graph.Graph` and of `options.SCFOptions`; results are `OUTPUTS`.
+
+        ``initial_density`` ``(n, 4)`` and ``initial_level`` ``(B,)`` with no rows: the local guess, mu_0.
+        """
         graph = Graph(
             positions,
             species,
@@ -89,25 +98,79 @@ class ExportedModel(nn.Module):
             external_field,
             distributed,
         )
-        start = torch.zeros([0, 4], dtype=positions.dtype, device=positions.device)
         return self.model.evaluate(
-            graph, num_scf_steps, scf_tolerance, mixing_parameter, solver, constant_charge, True, True, start
+            graph,
+            num_scf_steps,
+            scf_tolerance,
+            mixing_parameter,
+            solver,
+            constant_charge,
+            use_autograd_forces,
+            True,
+            initial_density,
+            initial_level,
+        )
+
+    @torch.jit.export
+    def responses(
+        self,
+        positions: Tensor,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_shifts: Tensor,
+        batch: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        total_charge: Tensor,
+        fermi_level: Tensor,
+        external_field: Tensor,
+        distributed: bool,
+        num_scf_steps: int,
+        scf_tolerance: float,
+        mixing_parameter: float,
+        solver: str,
+        constant_charge: bool,
+        initial_density: Tensor,
+        initial_level: Tensor,
+    ) -> dict[str, Tensor]:
+        """`SelfConsistentModel.responses` for the arguments of `forward`."""
+        graph = Graph(
+            positions,
+            species,
+            edge_index,
+            edge_shifts,
+            batch,
+            cell,
+            pbc,
+            total_charge,
+            fermi_level,
+            external_field,
+            distributed,
+        )
+        return self.model.responses(
+            graph,
+            num_scf_steps,
+            scf_tolerance,
+            mixing_parameter,
+            solver,
+            constant_charge,
+            initial_density,
+            initial_level,
         )
 
 
-def metadata_of(model: FixedPointPotential, scf: SCFOptions, training: Mapping[str, Any] | None = None) -> dict:
+def metadata_of(model: SelfConsistentModel, scf: SCFOptions, training: Mapping[str, Any] | None = None) -> dict:
     """The metadata of a model as written to its archive."""
     from ase.data import chemical_symbols
 
     dtype = next(model.parameters()).dtype
-    hidden = model.backbone
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "elements": [chemical_symbols[z] for z in model.elements],
         "cutoff": model.cutoff,
-        "num_interactions": len(hidden.layers),
-        "comm_width": hidden.channels * (hidden.max_L + 1) ** 2,
+        "num_interactions": model.num_interactions,
+        "comm_width": model.comm_width,
         "units": {"energy": "eV", "length": "Angstrom", "charge": "e"},
         "dtype": str(dtype).removeprefix("torch."),
         "scf": scf.model_dump(exclude={"initial_density", "initial_fermi_level", "use_autograd_forces"}),
@@ -118,7 +181,7 @@ def metadata_of(model: FixedPointPotential, scf: SCFOptions, training: Mapping[s
 
 
 def export_model(
-    model: FixedPointPotential,
+    model: SelfConsistentModel,
     path: str | Path,
     scf: SCFOptions | None = None,
     training: Mapping[str, Any] | None = None,
@@ -170,7 +233,7 @@ def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptM
     """The scripted model and its metadata.
 
     Raises ``FileNotFoundError`` if there is no such file and ``ValueError`` if it is not a model of this package or was
-    written by a newer one.
+    written by a newer or an older one.
     """
     path = Path(path)
     if not path.is_file():
@@ -192,5 +255,10 @@ def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptM
         raise ValueError(
             f"{path} has format version {metadata['format_version']}, this fp_potential {__version__} reads up to "
             f"{FORMAT_VERSION}; update fp_potential or export the model again"
+        )
+    if int(metadata["format_version"]) < FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {metadata['format_version']}, this fp_potential {__version__} reads "
+            f"{FORMAT_VERSION}; export it again from its run folder with `fixedpoint export`"
         )
     return module, metadata

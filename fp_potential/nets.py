@@ -55,6 +55,25 @@ class ScalarReadout(nn.Module):
         return x.squeeze(1)
 
 
+class MLP(nn.Module):
+    """Bias-free MLP with second-moment-normalised silu and weights N(0, 1) / sqrt(fan-in): bounded, zero at zero."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in pairwise(sizes)])
+        self.scales = [1.0 / math.sqrt(a) for a in sizes[:-1]]
+        self.activation_scale = silu_norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(n, sizes[0])`` -> ``(n, sizes[-1])``."""
+        last = len(self.scales) - 1
+        for i, weight in enumerate(self.weights):
+            x = torch.matmul(x, weight * self.scales[i])
+            if i < last:
+                x = torch.nn.functional.silu(x) * self.activation_scale
+        return x
+
+
 class GatedReadout(nn.Module):
     """Equivariant read-out to one channel of l = 0, 1: (linear, gate) twice, then linear.
 
@@ -79,3 +98,20 @@ class GatedReadout(nn.Module):
             y = linear(x, species)
             x = torch.cat([torch.nn.functional.silu(y[:, :1]) * self.activation_scale, y[:, 1:] * scalars], dim=1)
         return self.last(x, species).squeeze(2)
+
+
+class LinearDensityReadout(nn.Module):
+    """One linear map of the features to charges and dipoles, times a scale per element (`atom_density_scaling`)."""
+
+    scaling: Tensor
+
+    def __init__(self, n_in: int, scaling: Tensor, output_scale: float) -> None:
+        super().__init__()
+        self.linear = EquivariantLinear(1, n_in, 1)
+        self.register_buffer("scaling", scaling, persistent=False)
+        with torch.no_grad():
+            self.linear.weight.mul_(output_scale)
+
+    def forward(self, h: Tensor, species: Tensor) -> Tensor:
+        """Features ``(n, >= 4, C)`` -> ``(n, 4)`` as [q, d_y, d_z, d_x]."""
+        return self.linear(h[:, :4], species).squeeze(2) * self.scaling.to(h.dtype)[species].unsqueeze(1)

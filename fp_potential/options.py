@@ -24,8 +24,12 @@ class SCFOptions(_Options):
     use_autograd_forces: bool = Field(
         True, description="forces include the response of the density; false: derivative at fixed density"
     )
-    initial_density: Literal["local_guess", "from_data"] = "local_guess"
-    initial_fermi_level: Literal["zero", "from_data"] = "zero"
+    initial_density: Literal["local_guess", "from_data", "restart"] = Field(
+        "local_guess", description="the model's own guess, the reference multipoles, or the last converged density"
+    )
+    initial_fermi_level: Literal["zero", "from_data"] = Field(
+        "zero", description="mu_0, or the reference level: where the search of a non-affine update begins"
+    )
     solver: Literal["anderson", "linear"] = "anderson"
     history: int = Field(20, ge=2, le=64, description="steps remembered by `anderson`; fixed at export")
 
@@ -33,18 +37,44 @@ class SCFOptions(_Options):
 class UpdateOptions(_Options):
     """`fixedpoint_update_config`: how the density responds to the field."""
 
-    type: Literal["OneBodyVariableUpdate"] = "OneBodyVariableUpdate"
-    potential_embedding_cls: Literal["BiasedLinearPotentialEmbedding"] = "BiasedLinearPotentialEmbedding"
-    nonlinearity_cls: Literal["NoNonLinearity"] = "NoNonLinearity"
+    type: Literal["OneBodyVariableUpdate", "ManyBodyUpdate"] = Field(
+        "OneBodyVariableUpdate", description="response to the field at the atom, or through a message pass over fields"
+    )
+    potential_embedding_cls: (
+        Literal["BiasedLinearPotentialEmbedding", "LinearPotentialEmbedding", "TanhPotentialEmbedding"] | None
+    ) = Field(None, description="None: biased linear for the one-body update, linear for the many-body one")
+    nonlinearity_cls: Literal["NoNonLinearity", "MLPNonLinearity"] = "NoNonLinearity"
     polarize_symmetric_sites: bool = Field(
         True, description="scalar response of charge and dipole that does not vanish on symmetric sites"
     )
+    monotone_charge: bool = Field(False, description="dq/dmu <= 0 on every atom by construction")
+    correlation: int = Field(1, ge=1, le=3, description="body order of the product basis (ManyBodyUpdate)")
+    use_sc: bool = Field(True, description="self-connection around the product basis (ManyBodyUpdate)")
+
+    @property
+    def embedding(self) -> str:
+        """The embedding, with the default of the type."""
+        one_body = self.type == "OneBodyVariableUpdate"
+        default = "BiasedLinearPotentialEmbedding" if one_body else "LinearPotentialEmbedding"
+        return self.potential_embedding_cls or default
+
+    @model_validator(mode="after")
+    def _many_body_only(self) -> "UpdateOptions":
+        if self.type == "OneBodyVariableUpdate" and (self.correlation != 1 or not self.use_sc):
+            raise ValueError("`correlation` and `use_sc` belong to type: ManyBodyUpdate")
+        return self
 
 
 class ReadoutOptions(_Options):
     """`field_readout_config`: the non-local energy."""
 
-    type: Literal["StrictQuadraticFieldEnergyReadout"] = "StrictQuadraticFieldEnergyReadout"
+    type: Literal[
+        "NullFieldReadout",
+        "StrictQuadraticFieldEnergyReadout",
+        "OneBodyMLPFieldReadout",
+        "ManyBodyChargesReadout",
+        "ManyBodyChargesFieldReadout",
+    ] = "StrictQuadraticFieldEnergyReadout"
 
 
 class ModelOptions(_Options):
@@ -79,12 +109,20 @@ class ModelOptions(_Options):
     include_local_electron_energy: bool = True
     fixedpoint_update_config: UpdateOptions = Field(default_factory=UpdateOptions)
     field_readout_config: ReadoutOptions = Field(default_factory=ReadoutOptions)
+    use_linear_local_charges: bool = Field(
+        False, description="one linear map to the local density instead of the gated network"
+    )
+    atom_density_scaling: Literal["average"] | dict[str, float] | None = Field(
+        None, description="scale per element of that map (symbol: e); average: RMS of the reference multipoles"
+    )
     fixedpoint_initial_charge_head_scale: float = Field(0.01, gt=0, description="initial scale of the density heads")
 
     @model_validator(mode="after")
     def _check_lists(self) -> "ModelOptions":
         if any(w <= 0 for w in self.field_feature_widths):
             raise ValueError(f"`field_feature_widths` must be positive, got {self.field_feature_widths}")
+        if self.atom_density_scaling is not None and not self.use_linear_local_charges:
+            raise ValueError("`atom_density_scaling` belongs to `use_linear_local_charges: true`")
         norms = self.field_feature_norms
         expected = 2 * len(self.field_feature_widths)
         if isinstance(norms, list) and (len(norms) != expected or any(x <= 0 for x in norms)):
@@ -102,3 +140,6 @@ class ModelStatistics(_Options):
     avg_num_neighbors: float = Field(gt=0)
     field_feature_norms: list[float] = Field(description="l-major, one per (l, width)")
     fermi_level_offset: float = 0.0
+    density_scaling: dict[int, float] = Field(
+        default_factory=dict, description="scale of the linear local density per atomic number, e"
+    )

@@ -42,6 +42,10 @@ Metadata parse_metadata(const std::string &source)
     throw std::runtime_error("it has format version " + std::to_string(version) +
                              " and this plugin reads up to " + std::to_string(FORMAT_VERSION) +
                              ": update fp-potential, or export the model with the older one");
+  if (version < FORMAT_VERSION)
+    throw std::runtime_error("it has format version " + std::to_string(version) + " and this plugin reads " +
+                             std::to_string(FORMAT_VERSION) +
+                             ": export it again from its run folder with `fixedpoint export`");
 
   Metadata out;
   const auto &elements = required(root, "elements");

@@ -7,8 +7,8 @@
 
 namespace fixedpoint {
 
-/// Largest `format_version` this plugin reads.
-constexpr int64_t FORMAT_VERSION = 1;
+/// The `format_version` this plugin reads.
+constexpr int64_t FORMAT_VERSION = 2;
 
 struct Metadata {
   std::vector<std::string> elements;    ///< chemical symbols, in the order of the model's species

@@ -79,5 +79,6 @@ def evaluate(model: FixedPointPotential, graph: Graph, **changes) -> dict[str, t
         "response_forces": True,
         "compute_forces": True,
         "initial_density": torch.zeros(0, 4, dtype=dtype),
+        "initial_level": torch.zeros(0, dtype=dtype),
     }
     return model.evaluate(graph, **(settings | changes))

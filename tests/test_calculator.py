@@ -92,3 +92,92 @@ def test_bad_input(archive) -> None:
         FixedPointCalculator(archive, scf_options={"history": 5})
     with pytest.raises(ValueError, match="num_scf_steps"):
         FixedPointCalculator(archive, scf_options={"num_scf_steps": 0})
+
+
+def test_responses_of_the_dipole_and_of_the_energy(archive) -> None:
+    """Both definitions against differences of the calculator's own dipole, and of its own energy, in a field."""
+    atoms = water_cluster(2)
+    calculator = FixedPointCalculator(archive, total_charge=0.2, scf_options={"scf_tolerance": 1e-11})
+    atoms.calc = calculator
+    density, energy = calculator.responses(atoms), calculator.responses(atoms, "energy")
+    assert np.allclose(calculator.get_property("polarizability", atoms), density["polarizability"], atol=1e-12)
+    step = 1e-3
+
+    def in_field(field: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        atoms.info["electric_field"] = field
+        return atoms.get_dipole_moment(), atoms.get_potential_energy(), atoms.get_forces()
+
+    for axis in range(3):
+        field = step * np.eye(3)[axis]
+        (up, e_up, f_up), (down, e_down, f_down), (_, e, _) = in_field(field), in_field(-field), in_field(0 * field)
+        assert np.allclose(density["polarizability"][:, axis], (up - down) / (2 * step), atol=1e-6)
+        assert energy["polarizability"][axis, axis] == pytest.approx(-(e_up - 2 * e + e_down) / step**2, abs=2e-5)
+        assert np.allclose(energy["born_charges"][:, :, axis], (f_up - f_down) / (2 * step), atol=1e-6)
+    del atoms.info["electric_field"]
+    moved = atoms.copy()
+    dipoles = []
+    for sign in (1, -1):
+        moved.positions[2, 1] = atoms.positions[2, 1] + sign * 1e-4
+        moved.calc = calculator
+        dipoles.append(moved.get_dipole_moment())
+    assert np.allclose(density["born_charges"][2, 1], (dipoles[0] - dipoles[1]) / 2e-4, atol=1e-6)
+    # acoustic sum rule: moving everything moves the total charge
+    assert np.allclose(density["born_charges"].sum(0), 0.2 * np.eye(3), atol=1e-8)
+    periodic = salt_water_box()
+    with pytest.raises(Exception, match="dipole of a periodic structure"):
+        calculator.responses(periodic)
+
+
+def test_defects_are_the_derivatives_that_a_variational_model_would_have(archive) -> None:
+    atoms = water_cluster(2)
+    options = {"scf_tolerance": 1e-11}
+    energies = []
+    for charge in (0.1 + 1e-4, 0.1 - 1e-4, 0.1):
+        atoms.calc = FixedPointCalculator(archive, total_charge=charge, scf_options=options)
+        energies.append(atoms.get_potential_energy())
+    by_charge = (energies[0] - energies[1]) / 2e-4
+    results = atoms.calc.results
+    assert results["legendre_defect"] == pytest.approx(by_charge + results["fermi_level"], abs=1e-6)
+    assert results["dipole_defect"].shape == (3,)
+    level = results["fermi_level"]
+    energies = []
+    for shift in (1e-4, -1e-4, 0.0):
+        atoms.calc = FixedPointCalculator(archive, fermi_level=level + shift, scf_options=options)
+        energies.append(atoms.get_potential_energy())
+    by_level = (energies[0] - energies[1]) / 2e-4
+    assert atoms.calc.results["legendre_defect"] == pytest.approx(by_level - atoms.get_charges().sum(), abs=1e-6)
+
+
+def test_starts(archive) -> None:
+    """Any start, the same state; a good one needs fewer applications."""
+    atoms = water_cluster(3)
+    guess = FixedPointCalculator(archive, total_charge=0.0, scf_options=TIGHT)
+    atoms.calc = guess
+    energy, steps = atoms.get_potential_energy(), guess.results["num_scf_steps"]
+    atoms.arrays["REF_atomic_multipoles"] = guess.results["density_coefficients"]
+    atoms.info["initial_fermi_level"] = guess.results["fermi_level"]
+    options = {"initial_density": "from_data", "initial_fermi_level": "from_data"}
+    atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=TIGHT | options)
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-10)
+    assert atoms.calc.results["num_scf_steps"] < steps
+    atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=TIGHT | {"initial_density": "restart"})
+    atoms.get_potential_energy()
+    assert atoms.calc.results["num_scf_steps"] == steps
+    atoms.rattle(1e-4)
+    atoms.get_potential_energy()
+    assert atoms.calc.results["num_scf_steps"] < steps
+    atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options={"initial_density": "from_data"})
+    del atoms.arrays["REF_atomic_multipoles"]
+    with pytest.raises(ValueError, match="REF_atomic_multipoles"):
+        atoms.get_potential_energy()
+
+
+def test_forces_at_fixed_density_differ(archive) -> None:
+    """use_autograd_forces: false leaves the response out: the same energy, other forces."""
+    atoms = water_cluster(3)
+    atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=TIGHT)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    options = TIGHT | {"use_autograd_forces": False}
+    atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=options)
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-9)
+    assert np.abs(atoms.get_forces() - forces).max() > 1e-4

@@ -14,6 +14,10 @@ from fp_potential.options import SCFOptions
 from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 
+#: no initial density and no initial level
+FROM_LOCAL_GUESS = (torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("export") / "model.pt"
@@ -29,7 +33,7 @@ def test_scripted_saved_and_loaded_equals_eager(archive, model, constant_charge:
         [to_graph(a, model, total_charge=0.2, fermi_level=-2.2) for a in (salt_water_box(), water_cluster())]
     )
     settings = {"num_scf_steps": 60, "scf_tolerance": 1e-9, "mixing_parameter": 0.3, "solver": solver}
-    out = module(*graph, *settings.values(), constant_charge)
+    out = module(*graph, *settings.values(), constant_charge, True, *FROM_LOCAL_GUESS)
     eager = evaluate(model, graph, **settings, constant_charge=constant_charge)
     assert set(out) == set(eager) == set(OUTPUTS)
     for key, value in eager.items():
@@ -40,7 +44,7 @@ def test_ranks_of_a_single_process_change_nothing(archive, model) -> None:
     """`distributed` calls the communication operators, which are trivial here."""
     module, _ = load_model(archive)
     graph = to_graph(salt_water_box(), model)
-    arguments = (60, 1e-10, 0.3, "anderson", True)
+    arguments = (60, 1e-10, 0.3, "anderson", True, True, *FROM_LOCAL_GUESS)
     a, b = module(*graph, *arguments), module(*graph._replace(distributed=True), *arguments)
     for key in a:
         assert torch.allclose(a[key].double(), b[key].double(), rtol=1e-12, atol=1e-12), key

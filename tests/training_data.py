@@ -30,7 +30,8 @@ def labelled(atoms: Atoms, teacher, kind: str, split: str, field: tuple[float, f
     graph = graph_from_atoms(
         atoms, ELEMENTS, teacher.cutoff, torch.float64, external_field=[-component for component in field]
     )
-    out = teacher.evaluate(graph, 100, 1e-9, 0.3, "anderson", True, True, True, torch.zeros(0, 4, dtype=torch.float64))
+    start = (torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+    out = teacher.evaluate(graph, 100, 1e-9, 0.3, "anderson", True, True, True, *start)
     atoms.info |= {
         "REF_energy": float(out["energy"][0]),
         "REF_fermi_level": float(out["fermi_level"][0]),

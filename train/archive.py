@@ -103,6 +103,7 @@ def solve(model: FixedPointPotential, graph: Graph, scf: SCFOptions) -> dict[str
         scf.use_autograd_forces,
         True,
         nothing,
+        nothing[:, 0],
     )
     return with_stress(output, graph)
 

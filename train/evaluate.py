@@ -134,9 +134,9 @@ def evaluate(
 def run_archive(module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
     """Results of the archive for a batch, with ``stress``."""
     tensors = batch.graph[:-1]
-    output = module(
-        *tensors, False, scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge
-    )
+    loop = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge)
+    nothing = batch.graph.positions.new_zeros((0, 4))
+    output = module(*tensors, False, *loop, scf.use_autograd_forces, nothing, nothing[:, 0])
     return with_stress(output, batch.graph)
 
 

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ..electrostatics.dense import dense_operators
 from ..graph import Graph
-from ..model import FixedPointPotential, LocalState, strained
+from ..model import FixedPointPotential
 from ..options import SCFOptions
-from ..scf.problem import SCFProblem, graph_sum
+from ..scf.problem import SCFProblem, graph_sum, with_level
+from ..self_consistent import LocalState, strained
 
 #: modes of the schedule that this version can train in
 MODES = ("direct", "unroll_scf", "linearize_solve")
@@ -70,7 +71,6 @@ def predict(
     local = model.local(graph, vectors)
     constant_charge = scf.constant_charge if scf is not None else True
     problem = model.problem(graph, local, owned, cell, constant_charge)
-    external = model.external_field(graph, owned)
     if mode == "direct":
         if reference_density is None:
             raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
@@ -78,19 +78,19 @@ def predict(
         residual = (density - reference_density).detach().abs().mean(1)
         steps = 1
     elif mode == "linearize_solve":
-        density = _solve(problem, n_graphs)
-        update, level, field = model.density_map(problem, density)
+        density = _solve(model, problem, n_graphs)
+        update, level, field = _apply(model, problem, density)
         residual = (update - density).detach().abs().mean(1)
         steps = 1
     else:
         assert scf is not None
         start = _start(local, scf, reference_density)
         density, residual = _unroll(model, problem, start, scf)
-        _, level, field = model.density_map(problem, density)
+        _, level, field = _apply(model, problem, density)
         steps = scf.num_scf_steps
-    total = model.total_field(problem, field, level, external)
+    total = model.total_field(problem, field, level)
     species = graph.species[: graph.batch.shape[0]]
-    terms = model.observables(problem, local, density, total, external, species)
+    terms = model.observables(problem, local, density, total, species)
     absolute = level + model.fermi_level_offset
     atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field
     if not constant_charge:
@@ -123,16 +123,31 @@ def predict(
     return out
 
 
+def _apply(model: FixedPointPotential, problem: SCFProblem, density: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """G(p), level and Coulomb field, differentiable twice whatever the update."""
+    density_map = model.solver.density_map
+    field = model.electrostatics.field(problem.cache, density, False)
+    if density_map.affine or not problem.constant_charge:
+        update, level = density_map.update(problem, field, torch.zeros_like(problem.target))
+        return update, level, field
+    u = (field + problem.external.unsqueeze(1)).detach()
+    level = density_map.find_level(problem, u, torch.zeros_like(problem.target))
+    response = density_map.linearised(problem, with_level(u, level, problem.batch)).response
+    update, level = density_map.differentiable(problem, field, level, response)
+    return update, level, field
+
+
 def _direct(
     model: FixedPointPotential, problem: SCFProblem, reference: Tensor, fermi_level: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """G(p*) at the reference Fermi level, or at the level of the requested charge where that is unknown."""
-    update, level, field = model.density_map(problem, reference)
+    update, level, field = _apply(model, problem, reference)
     if fermi_level is None:
         return update, level, field
     given = fermi_level - model.fermi_level_offset
-    change = torch.where(torch.isnan(given), torch.zeros_like(given), given - level)
-    return update + problem.fermi * change[problem.batch].unsqueeze(1), level + change, field
+    level = torch.where(torch.isnan(given), level, given)
+    u = field + problem.external.unsqueeze(1)
+    return model.solver.density_map.at_level(problem, u, level), level, field
 
 
 def _start(local: LocalState, scf: SCFOptions, reference: Tensor | None) -> Tensor:
@@ -145,29 +160,42 @@ def _start(local: LocalState, scf: SCFOptions, reference: Tensor | None) -> Tens
 
 def _unroll(model: FixedPointPotential, problem: SCFProblem, start: Tensor, scf: SCFOptions) -> tuple[Tensor, Tensor]:
     """Density after ``num_scf_steps`` mixed iterations, and the per-atom residual of the last one (detached)."""
-    density = model.density_map.project(problem, start)
+    density = model.solver.density_map.project(_linearised_at(model, problem, start), start)
     residual = density.new_zeros(density.shape[0])
     for _ in range(scf.num_scf_steps):
-        step = model.density_map(problem, density)[0] - density
+        step = _apply(model, problem, density)[0] - density
         residual = step.detach().abs().mean(1)
         density = density + scf.mixing_parameter * step
     return density, residual
 
 
-def _solve(problem: SCFProblem, n_graphs: int) -> Tensor:
+def _linearised_at(model: FixedPointPotential, problem: SCFProblem, density: Tensor) -> SCFProblem:
+    """For the charge projection of a start; updates with one matrix per atom need nothing and keep their gradients."""
+    return model.solver.density_map.started(problem, density, torch.zeros_like(problem.target))
+
+
+def _solve(model: FixedPointPotential, problem: SCFProblem, n_graphs: int) -> Tensor:
     """Self-consistent density of an affine map: one bordered linear system per structure."""
-    n_widths = problem.matrix.shape[2]
+    if not model.solver.density_map.local:
+        raise ValueError(
+            "mode 'linearize_solve' needs an update that is one matrix per atom (OneBodyVariableUpdate with "
+            "NoNonLinearity and a linear embedding); use mode 'unroll_scf'"
+        )
+    n_widths = problem.state.matrix.shape[2]
+    constant = model.solver.density_map.at_level(
+        problem, problem.external.unsqueeze(1).repeat(1, n_widths, 1), torch.zeros_like(problem.target)
+    )
     densities = []
     begin = 0
     for g, operator in enumerate(dense_operators(problem.cache, problem.batch, n_graphs, n_widths)):
         n = operator.shape[0]
         rows = slice(begin, begin + n)
         begin += n
-        response = problem.matrix[rows].reshape(n, 4, n_widths * 4)
+        response = problem.state.matrix[rows].reshape(n, 4, n_widths * 4)
         jacobian = torch.bmm(response, operator.reshape(n, n_widths * 4, n * 4)).reshape(n * 4, n * 4)
         system = torch.eye(n * 4, dtype=jacobian.dtype, device=jacobian.device) - jacobian
-        fermi = problem.fermi[rows].reshape(n * 4)
-        right = problem.base[rows].reshape(n * 4)
+        fermi = problem.shift[rows].reshape(n * 4)
+        right = constant[rows].reshape(n * 4)
         if problem.constant_charge:
             charge = torch.zeros_like(fermi)
             charge[::4] = 1.0

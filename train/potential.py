@@ -19,7 +19,14 @@ from .losses import needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .problem import LossResult
-from .statistics import atomic_energies, average_neighbours, elements_of, field_feature_norms, mean_fermi_level
+from .statistics import (
+    atomic_energies,
+    average_neighbours,
+    density_scaling,
+    elements_of,
+    field_feature_norms,
+    mean_fermi_level,
+)
 
 #: the SCF of validation through the converged loop, and of the final table
 VALIDATION_SCF = SCFOptions(num_scf_steps=100, scf_tolerance=1e-6)
@@ -220,7 +227,11 @@ class PotentialProblem:
         if isinstance(options.field_feature_norms, list):
             norms = options.field_feature_norms
         constants = ModelStatistics(
-            atomic_energies=energies, avg_num_neighbors=neighbours, field_feature_norms=norms, fermi_level_offset=offset
+            atomic_energies=energies,
+            avg_num_neighbors=neighbours,
+            field_feature_norms=norms,
+            fermi_level_offset=offset,
+            density_scaling=density_scaling(options.atom_density_scaling, self.batches("train"), self.elements),
         )
         if options.field_feature_norms == "average":
             model = build_model(options, self.elements, constants, self.dtype).to(self.device)

@@ -59,12 +59,7 @@ def atomic_energies(frames: Sequence[Frame], elements: Sequence[int], options: S
 
 
 def _given_energies(given: dict[str, float], elements: Sequence[int]) -> dict[int, float]:
-    energies: dict[int, float] = {}
-    for name, energy in given.items():
-        number = int(name) if name.isdigit() else atomic_numbers.get(name)
-        if number is None:
-            raise InputError(f"statistics.E0s: '{name}' is not an element; give symbols or atomic numbers")
-        energies[number] = energy
+    energies = _by_number(given, "statistics.E0s")
     missing = [chemical_symbols[element] for element in elements if element not in energies]
     if missing:
         raise InputError(f"statistics.E0s: no energy for {', '.join(missing)}, which the training set contains")
@@ -122,3 +117,47 @@ def field_feature_norms(
             "or give the norms as a list"
         )
     return [max(norm, NORM_FLOOR) for norm in (squares / atoms).sqrt().tolist()]
+
+
+def density_scaling(
+    scaling: str | dict[str, float] | None, data: Iterable[Batch], elements: Sequence[int]
+) -> dict[int, float]:
+    """Scale of the linear local density per element, e (``model.atom_density_scaling``).
+
+    ``average``: RMS over the atoms of the element and all multipole components of the training set; structures
+    without multipoles are left out.
+
+    Raises:
+        InputError: an element without a given scale, or without any reference multipoles.
+    """
+    if scaling is None:
+        return {}
+    if isinstance(scaling, dict):
+        given = _by_number(scaling, "model.atom_density_scaling")
+        missing = [chemical_symbols[element] for element in elements if element not in given]
+        if missing:
+            raise InputError(f"model.atom_density_scaling: no scale for {', '.join(missing)}; give one per element")
+        return given
+    squares, numbers = np.zeros(len(elements)), np.zeros(len(elements))
+    for batch in data:
+        known = (batch.labels.multipoles_weight > 0).double()
+        rows = (known * batch.labels.multipoles.double().square()).sum(1)
+        species = batch.graph.species.cpu().numpy()
+        np.add.at(squares, species, rows.cpu().numpy())
+        np.add.at(numbers, species, 4.0 * known[:, 0].cpu().numpy())
+    missing = [chemical_symbols[element] for element, number in zip(elements, numbers, strict=True) if number == 0]
+    if missing:
+        raise InputError(f"model.atom_density_scaling: average found no atomic multipoles of {', '.join(missing)}")
+    means = np.sqrt(squares / numbers)
+    return {element: max(float(mean), NORM_FLOOR) for element, mean in zip(elements, means, strict=True)}
+
+
+def _by_number(given: dict[str, float], where: str) -> dict[int, float]:
+    """Values by symbol or atomic number -> by atomic number."""
+    values: dict[int, float] = {}
+    for name, value in given.items():
+        number = int(name) if name.isdigit() else atomic_numbers.get(name)
+        if number is None:
+            raise InputError(f"{where}: '{name}' is not an element; give symbols or atomic numbers")
+        values[number] = value
+    return values

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..coupling import clebsch_gordan
-from ..nets import EquivariantLinear
+from ..nets import MLP, EquivariantLinear
 from .neighbours import Neighbours
-from .radial import RadialNetwork
 
 
 class Interaction(nn.Module):
@@ -65,17 +64,25 @@ class Interaction(nn.Module):
             column += d2 * n3 * d1
         self.register_buffer("coupling", coupling, persistent=False)
         self.linear_up = EquivariantLinear(l_in, channels, channels)
-        self.radial = RadialNetwork([*radial_sizes, n_paths * channels])
+        self.radial = MLP([*radial_sizes, n_paths * channels])
         self.weights = nn.ParameterList([nn.Parameter(torch.randn(n * channels, channels)) for n in into])
         self.scales = [1.0 / math.sqrt(n * channels) for n in into]
 
     def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> Tensor:
         """Features of all atoms ``(n_total, (l_in+1)², C)`` -> messages of owned ones ``(n, (max_ell+1)², C)``."""
-        c = self.channels
+        return self.convolve(h, species, neighbours, self.radial_weights(neighbours))
+
+    def radial_weights(self, neighbours: Neighbours) -> Tensor:
+        """R_path of every place of the neighbour table ``(n · width, paths · C)``, zero in empty places."""
         n, width = neighbours.sender.shape[0], neighbours.sender.shape[1]
         radial = self.radial(neighbours.radial)
         padded = torch.zeros([n * width, radial.shape[1]], dtype=radial.dtype, device=radial.device)
-        padded = padded.index_copy(0, neighbours.slot, radial)
+        return padded.index_copy(0, neighbours.slot, radial)
+
+    def convolve(self, h: Tensor, species: Tensor, neighbours: Neighbours, padded: Tensor) -> Tensor:
+        """`forward` with given radial weights."""
+        c = self.channels
+        n, width = neighbours.sender.shape[0], neighbours.sender.shape[1]
         # split, not slices: the derivative of a split is one concatenation
         weights = padded.split(self.radial_split, dim=1)
         sent = (

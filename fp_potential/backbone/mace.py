@@ -93,8 +93,8 @@ class Backbone(nn.Module):
             for t in range(num_interactions)
         )
 
-    def forward(self, graph: Graph, vectors: Tensor) -> list[Tensor]:
-        """Edge vectors r_ij ``(n_edges, 3)`` in Å -> features of each layer ``(n_owned, (max_L+1)², C)``."""
+    def forward(self, graph: Graph, vectors: Tensor) -> tuple[list[Tensor], Neighbours]:
+        """Edge vectors r_ij ``(n_edges, 3)`` in Å -> features ``(n_owned, (max_L+1)², C)`` of each layer, tables."""
         n_owned = graph.batch.shape[0]
         n_total = graph.positions.shape[0]
         distance = vectors.norm(p=2, dim=1)
@@ -109,4 +109,4 @@ class Backbone(nn.Module):
                 h = flat.reshape(n_total, h.shape[1], self.channels)
             h = layer(h, n_owned, graph.species, neighbours)
             features.append(h)
-        return features
+        return features, neighbours

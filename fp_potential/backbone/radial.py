@@ -1,12 +1,9 @@
-"""Radial basis and radial network of the message passing."""
+"""Radial basis of the message passing."""
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-
-from ..coupling import silu_norm
 
 
 class BesselBasis(nn.Module):
@@ -34,22 +31,3 @@ class BesselBasis(nn.Module):
         cutoff = cutoff * (u < 1.0).to(distance.dtype)
         scale = math.sqrt(2.0 / self.r_max) * cutoff / distance
         return scale.unsqueeze(1) * torch.sin(distance.unsqueeze(1) * self.frequencies.to(distance.dtype))
-
-
-class RadialNetwork(nn.Module):
-    """Bias-free MLP with second-moment-normalised silu and weights N(0, 1) / sqrt(fan-in): bounded, zero at zero."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        super().__init__()
-        self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b)) for a, b in pairwise(sizes)])
-        self.scales = [1.0 / math.sqrt(a) for a in sizes[:-1]]
-        self.activation_scale = silu_norm()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(n, sizes[0])`` -> ``(n, sizes[-1])``."""
-        last = len(self.scales) - 1
-        for i, weight in enumerate(self.weights):
-            x = torch.matmul(x, weight * self.scales[i])
-            if i < last:
-                x = torch.nn.functional.silu(x) * self.activation_scale
-        return x

@@ -60,9 +60,7 @@ class Electrostatics(nn.Module):
         own = COULOMB * torch.stack([b0, b1, b1, b1], dim=1)
         self.register_buffer("own_kernel", own, persistent=False)
 
-    def prepare(
-        self, positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor, distributed: bool
-    ) -> ElectrostaticCache:
+    def prepare(self, positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor) -> ElectrostaticCache:
         """Tables for owned atoms at ``positions`` ``(n, 3)`` (strained, with gradient if wanted)."""
         dtype = positions.dtype
         periodic = pbc.all(dim=1)

@@ -1,5 +1,15 @@
 """Non-local energy read-outs: functions of features, field and density."""
 
-from .strict_quadratic import StrictQuadraticReadout
+from .many_body import ManyBodyReadout
+from .one_body_mlp import OneBodyMLPReadout
+from .state import ReadoutState, detach_readout
+from .strict_quadratic import NullReadout, StrictQuadraticReadout
 
-__all__ = ["StrictQuadraticReadout"]
+__all__ = [
+    "ManyBodyReadout",
+    "NullReadout",
+    "OneBodyMLPReadout",
+    "ReadoutState",
+    "StrictQuadraticReadout",
+    "detach_readout",
+]

@@ -1,9 +1,13 @@
-"""`StrictQuadraticFieldEnergyReadout`: bilinear in the induced density and the field."""
+"""`StrictQuadraticFieldEnergyReadout`: bilinear in the induced density and the field; and the read-out that is zero."""
 
 import math
 
 import torch
 from torch import Tensor, nn
+
+from ..backbone.neighbours import Neighbours
+from ..response.state import no_rows
+from .state import ReadoutState
 
 #: the method multiplies the field by this before its linear map
 FIELD_SCALE = 0.01
@@ -23,9 +27,28 @@ class StrictQuadraticReadout(nn.Module):
         self.weight = nn.Parameter(torch.randn(2, n_widths, channels))
         self.scale = FIELD_SCALE * INTERMEDIATE / math.sqrt(channels)
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Last-layer features ``(n, comps, C)`` -> κ per field feature ``(n, m, 4)``, components (0, y, z, x)."""
+    def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> ReadoutState:
+        """Last-layer features ``(n, >= 4, C)``, species of all atoms -> coefficients of this geometry."""
         weight = self.weight * self.scale
         scalar = torch.matmul(h[:, 0], weight[0].t())
         vector = torch.matmul(h[:, 0], weight[1].t())
-        return torch.stack([scalar, vector, vector, vector], dim=2)
+        kappa = torch.stack([scalar, vector, vector, vector], dim=2)
+        nothing = no_rows(h, [0, 4, 0])
+        return ReadoutState(kappa, nothing, nothing, neighbours, species)
+
+    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        return (s.coefficients * (density - local_density).unsqueeze(1) * v).sum(dim=[1, 2])
+
+
+class NullReadout(nn.Module):
+    """`NullFieldReadout`: no non-local energy."""
+
+    def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> ReadoutState:
+        """An empty state."""
+        nothing = no_rows(h, [0, 4, 0])
+        return ReadoutState(nothing, nothing, nothing, neighbours, species)
+
+    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+        """Zero."""
+        return 0.0 * density.sum(1)

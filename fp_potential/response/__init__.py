@@ -1,5 +1,7 @@
 """The update F: field features -> density."""
 
-from .one_body import DensityResponse, OneBodyUpdate
+from .many_body import ManyBodyUpdate
+from .one_body import OneBodyUpdate
+from .state import ResponseState, detach_state
 
-__all__ = ["DensityResponse", "OneBodyUpdate"]
+__all__ = ["ManyBodyUpdate", "OneBodyUpdate", "ResponseState", "detach_state"]

@@ -1,88 +1,195 @@
-"""One-body update with a linear field embedding, reduced to one small matrix per atom.
+"""Updates in which an atom's density follows the field at that atom.
 
-With h the mixed features, v_n^l the field features of width n, z the element and c = 1/sqrt(C):
+With h the mixed features, v_n^l the normalised field features of width n, phi their expansion (`embedding`), z the
+element and c = 1/sqrt(C):
 
-    m_w^l = sum_n A^l_{z n w} v_n^l + c sum_u B^l_{u w} h_u^l              (BiasedLinearPotentialEmbedding)
-    d_u   = c sum_l sum_w W^l_{u w} <h_u^l, m_w^l> / sqrt(2l + 1)           (invariants; NoNonLinearity)
-    Δp^l  = c sum_u R^l_{z u} h_u^l [c sum_w T^l_{u w} d_w].
+    m_w^l = sum_n A^l_{z n w} phi_n^l + c sum_u B^l_{u w} h_u^l             (potential embedding; B = 0 if not biased)
+    d_u   = c sum_l sum_w W^l_{u w} <h_u^l, m_w^l> / sqrt(2l + 1)           (invariants)
+    Δp^l  = c sum_u R^l_{z u} h_u^l [c sum_w T^l_{u w} f(d)_w]              (f: NoNonLinearity or MLPNonLinearity)
 
-d is affine in v, so Δp = a + X v with a ``(n, 4)`` and X ``(n, 4, m, 4)`` that depend on the geometry only.  They are
-built once per geometry; an SCF iteration never touches the features again.
+d is affine in phi, so Δp = U f(b + W phi) with U, W, b that depend on the geometry only: they are built once per
+geometry, and an SCF iteration never touches the features again.  With f and phi the identity the product U W is formed
+once and the update is one matrix per atom.
 
 ``polarize_symmetric_sites`` adds Δp^l += sum_n α^l_n v_n^l with environment-dependent scalars α^l_n = β^l_{z n} +
 c sum_u w^l_{n u} h_u^0: without it the induced dipole is a scalar times h^1 and vanishes on symmetric sites.
+
+``monotone_charge`` makes the charge fall with the Fermi level on every atom: its response to l = 0 features is
+q -= sum_n S_n v_n^0 with S_n = softplus(b_{z n} + c sum_u w_{n u} h_u^0) >= 0 and nothing else.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from ..backbone.neighbours import Neighbours
+from ..nets import MLP
+from .embedding import FieldExpansion
+from .state import ResponseState, no_rows
 
 #: start of the scalar response β: charge per volt (e/V) and dipole per field (e Å²/V)
 INITIAL_SOFTNESS = 0.02
 INITIAL_POLARIZABILITY = 0.02
 #: the scalar response is stored divided by this, so that an optimiser's steps do not make charges soft at once
 SKIP_SCALE = 0.1
+#: hidden layers of MLPNonLinearity
+NONLINEARITY_HIDDEN = [64, 64]
 
 
-class DensityResponse(NamedTuple):
-    """Density as an affine function of the raw field u = (<v>, <grad v>): p = base + matrix · u."""
+class ScalarResponse(nn.Module):
+    """The response by environment-dependent scalars: the skip path and the monotone charge."""
 
-    base: Tensor  #: (n, 4)
-    matrix: Tensor  #: (n, 4, m, 4), e per V and so on; norms and feature scales folded in
-    fermi: Tensor  #: (n, 4) change of the density per volt of Fermi level
-
-
-class OneBodyUpdate(nn.Module):
-    """`OneBodyVariableUpdate` with `NoNonLinearity` and `BiasedLinearPotentialEmbedding`."""
+    softness_weight: Tensor
+    softness_bias: Tensor
 
     def __init__(
-        self, channels: int, n_widths: int, n_elements: int, scale: float, skip: bool, feature_scale: Tensor
+        self, channels: int, n_widths: int, n_elements: int, skip: bool, monotone: bool, feature_scale: Tensor
     ) -> None:
         super().__init__()
         self.c = 1.0 / math.sqrt(channels)
-        self.skip = skip
-        self.n_widths = n_widths
-        self.field_weight = nn.Parameter(torch.randn(2, n_elements, n_widths, channels))
-        self.feature_weight = nn.Parameter(torch.randn(2, channels, channels))
-        self.invariant_weight = nn.Parameter(torch.randn(2, channels, channels))
-        self.mixing_weight = nn.Parameter(torch.randn(2, channels, channels))
-        self.element_readout = nn.Parameter(scale * torch.randn(2, n_elements, channels))
-        self.skip_weight = nn.Parameter(torch.zeros(2, n_widths, channels))
-        start = -torch.tensor([INITIAL_SOFTNESS, INITIAL_POLARIZABILITY], dtype=torch.float64)
+        self.skip, self.monotone = skip, monotone
         self.skip_scale = SKIP_SCALE
-        per_feature = start[:, None] / (SKIP_SCALE * n_widths * feature_scale.t()[:2])
-        self.skip_bias = nn.Parameter(per_feature.unsqueeze(1).repeat(1, n_elements, 1).to(torch.get_default_dtype()))
+        start = torch.tensor([INITIAL_SOFTNESS, INITIAL_POLARIZABILITY], dtype=torch.float64)
+        per_feature = start[:, None] / (n_widths * feature_scale.t()[:2])
+        self.skip_weight = nn.Parameter(torch.zeros(2, n_widths, channels))
+        bias = (-per_feature / SKIP_SCALE).unsqueeze(1).repeat(1, n_elements, 1)
+        self.skip_bias = nn.Parameter(bias.to(torch.get_default_dtype()))
         if not skip:
             self.skip_weight.requires_grad_(False)
             self.skip_bias.requires_grad_(False)
+        softness_weight = torch.zeros(n_widths, channels)
+        softness_bias = torch.log(torch.expm1(per_feature[0])).repeat(n_elements, 1).to(softness_weight.dtype)
+        if monotone:
+            self.softness_weight, self.softness_bias = nn.Parameter(softness_weight), nn.Parameter(softness_bias)
+        else:
+            self.register_buffer("softness_weight", softness_weight, persistent=False)
+            self.register_buffer("softness_bias", softness_bias, persistent=False)
 
-    def forward(self, h: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
-        """Features ``(n, >= 4, C)`` -> a ``(n, 4)`` and X ``(n, 4, m, 4)`` with respect to field features v."""
-        n, m = h.shape[0], self.n_widths
-        constant = torch.zeros([n, h.shape[2]], dtype=h.dtype, device=h.device)
-        columns: list[Tensor] = []
-        outputs: list[Tensor] = []
-        for ell in range(2):
-            hl = h[:, ell * ell : (ell + 1) * (ell + 1)]
-            norm = self.c / math.sqrt(2.0 * ell + 1.0)
-            biased = torch.matmul(hl, self.feature_weight[ell] * self.c)
-            weighted = torch.matmul(biased, self.invariant_weight[ell].t() * norm)
-            constant = constant + (hl * weighted).sum(1)
-            embedded = torch.matmul(self.field_weight[ell], self.invariant_weight[ell].t() * norm)[species]
-            columns.append(hl.unsqueeze(1) * embedded.unsqueeze(2))
-            selected = hl * (self.element_readout[ell] * self.c)[species].unsqueeze(1)
-            outputs.append(torch.matmul(selected, self.mixing_weight[ell] * self.c))
-        field = torch.cat(columns, dim=2)
-        out = torch.cat(outputs, dim=1)
-        offset = torch.matmul(out, constant.unsqueeze(2)).squeeze(2)
-        matrix = torch.matmul(out, field.reshape(n, m * 4, h.shape[2]).transpose(1, 2)).reshape(n, 4, m, 4)
+    def forward(self, h: Tensor, species: Tensor) -> Tensor:
+        """Features ``(n, 4, C)`` -> diagonal response to normalised features ``(n, m, 4)``."""
+        n, m = h.shape[0], self.skip_bias.shape[2]
+        diagonal = torch.zeros([n, m, 4], dtype=h.dtype, device=h.device)
         if self.skip:
             weight = self.skip_weight * self.c
             scalar = self.skip_bias[0][species] + torch.matmul(h[:, 0], weight[0].t())
             vector = self.skip_bias[1][species] + torch.matmul(h[:, 0], weight[1].t())
-            diagonal = self.skip_scale * torch.stack([scalar, vector, vector, vector], dim=1)
-            eye = torch.eye(4, dtype=h.dtype, device=h.device)
-            matrix = matrix + diagonal.unsqueeze(3) * eye.unsqueeze(1)
-        return offset, matrix
+            diagonal = self.skip_scale * torch.stack([scalar, vector, vector, vector], dim=2)
+        if self.monotone:
+            argument = self.softness_bias[species] + torch.matmul(h[:, 0], self.softness_weight.t() * self.c)
+            softness = torch.nn.functional.softplus(argument).unsqueeze(2)
+            diagonal = torch.cat([-softness, diagonal[:, :, 1:]], dim=2)
+        return diagonal
+
+
+class DensityOutput(nn.Module):
+    """U of Δp = U s: element-selective read-out of the features scaled by mixed scalars s."""
+
+    def __init__(self, channels: int, n_elements: int, scale: float) -> None:
+        super().__init__()
+        self.c = 1.0 / math.sqrt(channels)
+        self.mixing_weight = nn.Parameter(torch.randn(2, channels, channels))
+        self.element_readout = nn.Parameter(scale * torch.randn(2, n_elements, channels))
+
+    def forward(self, h: Tensor, species: Tensor) -> Tensor:
+        """Features ``(n, 4, C)`` -> U ``(n, 4, C)``."""
+        rows: list[Tensor] = []
+        for ell in range(2):
+            hl = h[:, ell * ell : (ell + 1) * (ell + 1)]
+            selected = hl * (self.element_readout[ell] * self.c)[species].unsqueeze(1)
+            rows.append(torch.matmul(selected, self.mixing_weight[ell] * self.c))
+        return torch.cat(rows, dim=1)
+
+
+class OneBodyUpdate(nn.Module):
+    """`OneBodyVariableUpdate`; see the equations above.
+
+    ``affine`` says that p is affine in the field, ``local`` that `ResponseState.matrix` is all of its slope.
+    """
+
+    feature_scale: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        n_widths: int,
+        n_elements: int,
+        scale: float,
+        feature_scale: Tensor,
+        embedding: str = "BiasedLinearPotentialEmbedding",
+        nonlinearity: str = "NoNonLinearity",
+        polarize_symmetric_sites: bool = True,
+        monotone_charge: bool = False,
+    ) -> None:
+        super().__init__()
+        self.c = 1.0 / math.sqrt(channels)
+        self.n_widths, self.channels = n_widths, channels
+        self.biased = embedding == "BiasedLinearPotentialEmbedding"
+        self.monotone = monotone_charge
+        self.expansion = FieldExpansion(embedding == "TanhPotentialEmbedding", n_widths)
+        self.curved = nonlinearity == "MLPNonLinearity"
+        self.affine = not (self.curved or self.expansion.saturating)
+        self.local = self.affine
+        size = self.expansion.size
+        self.field_weight = nn.Parameter(torch.randn(2, n_elements, size, channels) / math.sqrt(size / n_widths))
+        self.feature_weight = nn.Parameter(torch.randn(2, channels, channels), requires_grad=self.biased)
+        self.invariant_weight = nn.Parameter(torch.randn(2, channels, channels))
+        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else nn.Identity()
+        self.output = DensityOutput(channels, n_elements, scale)
+        self.scalars = ScalarResponse(
+            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale
+        )
+        self.register_buffer("feature_scale", feature_scale, persistent=False)
+
+    def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:
+        """Features ``(n, 4, C)``, species of all atoms, p_loc ``(n, 4)`` -> the response of this geometry."""
+        n, m, channels = h.shape[0], self.n_widths, h.shape[2]
+        own = species[:n]
+        scale = self.feature_scale.to(h.dtype)
+        constant = torch.zeros([n, channels], dtype=h.dtype, device=h.device)
+        columns: list[Tensor] = []
+        for ell in range(2):
+            hl = h[:, ell * ell : (ell + 1) * (ell + 1)]
+            norm = self.c / math.sqrt(2.0 * ell + 1.0)
+            back = self.invariant_weight[ell].t() * norm
+            if self.biased:
+                biased = torch.matmul(hl, self.feature_weight[ell] * self.c)
+                constant = constant + (hl * torch.matmul(biased, back)).sum(1)
+            embedded = torch.matmul(self.field_weight[ell], back)[own]
+            columns.append(hl.unsqueeze(1) * embedded.unsqueeze(2))
+        inner = torch.cat(columns, dim=2).reshape(n, self.expansion.size * 4, channels).transpose(1, 2)
+        outer = self.output(h, own)
+        diagonal = (self.scalars(h, own) * scale).transpose(1, 2)
+        matrix = diagonal.unsqueeze(3) * torch.eye(4, dtype=h.dtype, device=h.device).unsqueeze(1)
+        base = local_density
+        if self.affine:
+            base = base + torch.matmul(outer, constant.unsqueeze(2)).squeeze(2)
+            slope = torch.matmul(outer, inner).reshape(n, 4, m, 4) * scale
+            if self.monotone:
+                charge = torch.cat([torch.zeros_like(slope[:, :1, :, :1]), slope[:, :1, :, 1:]], dim=3)
+                slope = torch.cat([charge, slope[:, 1:]], dim=1)
+            matrix = matrix + slope
+            inner = no_rows(h, [n, 0, 0])
+            constant = no_rows(h, [n, 0])
+            outer = no_rows(h, [n, 4, 0])
+        nothing = no_rows(h, [0, 4, 0])
+        return ResponseState(base, matrix, inner, constant, outer, nothing, nothing, neighbours, species)
+
+    def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
+        """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
+        n, m = u.shape[0], u.shape[1]
+        p = s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+        if self.affine:
+            return p
+        v = u * self.feature_scale.to(u.dtype)
+        induced = self._induced(s, v)
+        if self.monotone:
+            # the charge sees no l = 0 feature but through its softness
+            without = torch.cat([torch.zeros_like(v[:, :, :1]), v[:, :, 1:]], dim=2)
+            induced = torch.cat([self._induced(s, without)[:, :1], induced[:, 1:]], dim=1)
+        return p + induced
+
+    def _induced(self, s: ResponseState, v: Tensor) -> Tensor:
+        expanded = self.expansion(v).reshape(v.shape[0], -1, 1)
+        d = s.bias + torch.matmul(s.inner, expanded).squeeze(2)
+        return torch.matmul(s.outer, self.nonlinearity(d).unsqueeze(2)).squeeze(2)

@@ -8,6 +8,10 @@ With residuals f_k = G(x_k) - x_k and the last m differences Δx_j, Δf_j of eac
 doi:10.1137/10078356X).  For an affine map with full history this is GMRES.  Columns are scaled to unit length and
 directions with a relative Gram eigenvalue below `DROP` are left out, which bounds γ.  Every sum is a sum over atoms of
 one structure and goes through one collective per iteration, so iterates do not depend on the number of ranks.
+
+What the history does not span is the least-squares residual g_k = f_k - ΔF γ; near the solution f_{k+1} = g_k - β a_k
+with a_k = (1 - J) g_k.  β is the one that would have been best in the last step, β = a_k·g_k / a_k·a_k, within
+`FIRST_STEP` … `LARGEST_STEP`: near 1 where the spectrum of J is near 0, so that easy maps take no damping.
 """
 
 from typing import NamedTuple
@@ -19,8 +23,8 @@ from ..communication import sum_max_ranks
 
 #: eigenvalues of the scaled Gram matrix below this are dropped (singular values below its square root)
 DROP = 1e-13
-#: fraction of the residual taken in the first accelerated step and along what the history does not span
-FIRST_STEP = 0.3
+#: fraction β of the residual in the first accelerated step, and bounds of the later ones
+FIRST_STEP, LARGEST_STEP = 0.3, 1.0
 
 
 class MixingState(NamedTuple):
@@ -31,6 +35,9 @@ class MixingState(NamedTuple):
     gram: Tensor  #: (B, m, m) float64, ΔFᵀΔF
     x: Tensor  #: (n, 4) previous iterate
     f: Tensor  #: (n, 4) its residual
+    g: Tensor  #: (n, 4) least-squares residual of the last step
+    fraction: Tensor  #: (B,) float64, its β
+    valid: Tensor  #: (B, m) float64, 1 for the columns in use, 0 for those from before a restart
     iterations: int  #: iterations done
 
 
@@ -41,6 +48,7 @@ class ResidualNorms(NamedTuple):
     largest: Tensor
     column: Tensor  #: (B, m) Δf_j · Δf_new
     projection: Tensor  #: (B, m) Δf_j · f
+    fraction: Tensor  #: (B,) the β that would have been best in the last step
 
 
 class Mixer(nn.Module):
@@ -49,7 +57,7 @@ class Mixer(nn.Module):
     def __init__(self, history: int) -> None:
         super().__init__()
         self.history = history
-        self.first_step = FIRST_STEP
+        self.first_step, self.largest_step = FIRST_STEP, LARGEST_STEP
         self.drop = DROP
 
     def start(self, x: Tensor, n_graphs: int) -> MixingState:
@@ -57,7 +65,16 @@ class Mixer(nn.Module):
         m = self.history
         empty = torch.zeros([m, x.shape[0], 4], dtype=x.dtype, device=x.device)
         gram = torch.zeros([n_graphs, m, m], dtype=torch.float64, device=x.device)
-        return MixingState(empty, torch.zeros_like(empty), gram, x, torch.zeros_like(x), 0)
+        valid = torch.zeros([n_graphs, m], dtype=torch.float64, device=x.device)
+        fraction = torch.ones([n_graphs], dtype=torch.float64, device=x.device)
+        return MixingState(
+            empty, torch.zeros_like(empty), gram, x, torch.zeros_like(x), torch.zeros_like(x), fraction, valid, 0
+        )
+
+    def restarted(self, state: MixingState, restart: Tensor, x: Tensor, f: Tensor) -> MixingState:
+        """The history of the structures with ``restart`` ``(B,)`` forgotten; ``x``, ``f`` are where all go on from."""
+        valid = torch.where(restart.unsqueeze(1), torch.zeros_like(state.valid), state.valid)
+        return MixingState(state.dx, state.df, state.gram, x, f, state.g, state.fraction, valid, state.iterations)
 
     def norms(
         self, state: MixingState, x: Tensor, f: Tensor, batch: Tensor, atoms: Tensor, distributed: bool
@@ -72,6 +89,8 @@ class Mixer(nn.Module):
         per_atom = f.abs().mean(1).to(torch.float64)
         rows = [per_atom.unsqueeze(0)]
         if used > 0:
+            change = state.g - f
+            rows.append(torch.stack([(state.g * change).sum(1), change.square().sum(1)]).to(torch.float64))
             active = state.df[:used]
             rows.append((active * state.df[slot]).sum(2).to(torch.float64))
             rows.append((active * f).sum(2).to(torch.float64))
@@ -84,10 +103,12 @@ class Mixer(nn.Module):
             sums, largest = sum_max_ranks(sums, largest)
         column = torch.zeros([n_graphs, m], dtype=torch.float64, device=f.device)
         projection = torch.zeros([n_graphs, m], dtype=torch.float64, device=f.device)
+        fraction = torch.full([n_graphs], self.first_step, dtype=torch.float64, device=f.device)
         if used > 0:
-            column[:, :used] = sums[1 : 1 + used].t()
-            projection[:, :used] = sums[1 + used :].t()
-        return ResidualNorms(sums[0] / atoms.to(torch.float64), largest, column, projection)
+            fraction = state.fraction * sums[1] / torch.clamp(sums[2], min=1e-300)
+            column[:, :used] = sums[3 : 3 + used].t()
+            projection[:, :used] = sums[3 + used :].t()
+        return ResidualNorms(sums[0] / atoms.to(torch.float64), largest, column, projection, fraction)
 
     def step(
         self,
@@ -99,28 +120,38 @@ class Mixer(nn.Module):
         active: Tensor,
         solver: str,
         mixing: float,
+        damping: Tensor,
     ) -> tuple[Tensor, MixingState]:
-        """Next iterate of the structures with ``active`` ``(B,)`` true; the others stay where they are."""
+        """Next iterate of the structures with ``active`` ``(B,)`` true; the others stay where they are.
+
+        ``damping`` ``(B,)`` multiplies the fraction of the residual that is taken: ``mixing`` or β.
+        """
         m = self.history
-        if solver == "linear":
-            following = x + mixing * f
-        elif state.iterations == 0:
-            following = x + self.first_step * f
-        else:
+        g, fraction = f, mixing * damping
+        if solver != "linear":
+            # nothing is known of the map in the first step, nor in the first one after a restart
+            known = torch.isfinite(norms.fraction) & (state.valid.sum(1) > 0)
+            best = torch.where(known, norms.fraction, torch.full_like(damping, self.first_step))
+            fraction = damping * torch.clamp(best, min=self.first_step, max=self.largest_step)
+        step = fraction.to(x.dtype)[batch].unsqueeze(1)
+        following = x
+        if solver != "linear" and state.iterations > 0:
             slot = (state.iterations - 1) % m
             used = min(state.iterations, m)
             state.gram[:, slot, :] = norms.column
             state.gram[:, :, slot] = norms.column
-            gamma = self._coefficients(state.gram[:, :used, :used], norms.projection[:, :used])
+            gamma = self._coefficients(state.gram[:, :used, :used], norms.projection[:, :used], state.valid[:, :used])
             per_atom = gamma.t().to(x.dtype)[:, batch].unsqueeze(2)
-            change = state.dx[:used] + self.first_step * state.df[:used]
-            following = x + self.first_step * f - (per_atom * change).sum(0)
-        following = torch.where(active[batch].unsqueeze(1), following, x)
-        return following, MixingState(state.dx, state.df, state.gram, x, f, state.iterations + 1)
+            g = f - (per_atom * state.df[:used]).sum(0)
+            following = x - (per_atom * state.dx[:used]).sum(0)
+        following = torch.where(active[batch].unsqueeze(1), following + step * g, x)
+        valid = state.valid.clone()
+        valid[:, state.iterations % m] = 1.0
+        return following, MixingState(state.dx, state.df, state.gram, x, f, g, fraction, valid, state.iterations + 1)
 
-    def _coefficients(self, gram: Tensor, projection: Tensor) -> Tensor:
+    def _coefficients(self, gram: Tensor, projection: Tensor, valid: Tensor) -> Tensor:
         """Least-squares coefficients γ ``(B, m)`` from the normal equations with scaled columns."""
-        length = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2))
+        length = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2)) * valid
         inverse = torch.where(length > 0, 1.0 / torch.clamp(length, min=1e-300), torch.zeros_like(length))
         scaled = gram * inverse.unsqueeze(1) * inverse.unsqueeze(2)
         scaled = torch.where(torch.isfinite(scaled), scaled, torch.zeros_like(scaled))

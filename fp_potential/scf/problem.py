@@ -1,36 +1,47 @@
 """The fixed-point problem of the density, its map, its transposed Jacobian and the charge constraint.
 
-Unknowns are the densities p ``(n, 4)``; with the raw field u = A p + u_ext + (mu - mu_0) on the potential components
+Unknowns are the densities p ``(n, 4)``.  With the raw total field u = A p + u_ext + (mu - mu_0) on the potential
+components, and the update F of the model,
 
-    g(p) = base + X u(p),      G(p) = g(p) + c mu,     c = dG/dmu.
+    G(p) = F(u(p, mu)).
 
-At constant charge mu is a function of p, chosen in closed form so that the total charge of G(p) is exactly Q*:
+At constant charge mu is a function of p, chosen so that the total charge of G(p) is exactly Q*.  Where F is affine,
 
-    mu(p) = (Q* - Q(g(p))) / R,    R = sum_i c_i^q.
+    mu = (Q* - Q(F(u with mu = mu_0))) / R,    R = dQ/dmu,
+
+in closed form; else by safeguarded Newton steps, which need no electrostatics.
 """
 
-from typing import NamedTuple
+from typing import List, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
 from ..communication import sum_ranks
 from ..electrostatics import ElectrostaticCache, Electrostatics
+from ..response.state import ResponseState, detach_state
 
 #: the charge does not respond when |R| is below this times sum |c^q| ...
 CANCELLATION = 1e-3
 #: ... or sum |c^q| per atom is below this (e/V)
 MINIMUM_RESPONSE = 1e-6
+#: Newton steps for the Fermi level, and the longest of them (V) while the root is not bracketed
+LEVEL_STEPS, LONGEST_STEP = 60, 2.0
 
 
 class SCFProblem(NamedTuple):
-    """A fixed-point problem for all structures of a batch; levels are relative to the offset mu_0."""
+    """A fixed-point problem for all structures of a batch; levels are relative to the offset mu_0.
+
+    ``charge_row`` is dQ/du: constant for affine updates, else the value at the field ``point``.
+    """
 
     cache: ElectrostaticCache
-    base: Tensor  #: (n, 4) density without field, external field included
-    matrix: Tensor  #: (n, 4, m, 4) response to the raw field
-    fermi: Tensor  #: (n, 4) response c to the Fermi level
-    response: Tensor  #: (B,) R = sum of c^q
+    state: ResponseState
+    external: Tensor  #: (n, 4) raw external field
+    point: Tensor  #: (n, m, 4) raw total field of the linearisation; without rows for updates with one matrix per atom
+    charge_row: Tensor  #: (n, m, 4) derivative of the total charge by the raw field
+    shift: Tensor  #: (n, 4) change of the density per volt of Fermi level, for affine updates
+    response: Tensor  #: (B,) R = dQ/dmu
     target: Tensor  #: (B,) total charge Q*, or the Fermi level mu - mu_0 where that is fixed
     batch: Tensor  #: (n,)
     atoms: Tensor  #: (B,) number of atoms, all ranks
@@ -46,13 +57,20 @@ def graph_sum(x: Tensor, batch: Tensor, n_graphs: int, distributed: bool) -> Ten
     return out
 
 
+def with_level(field: Tensor, level: Tensor, batch: Tensor) -> Tensor:
+    """Raw field ``(n, m, 4)`` with a constant potential ``(B,)`` added."""
+    return torch.cat([field[:, :, :1] + level[batch][:, None, None], field[:, :, 1:]], dim=2)
+
+
 def detach_problem(problem: SCFProblem, cache: ElectrostaticCache) -> SCFProblem:
     """The same problem without gradients; ``cache`` is its detached cache."""
     return SCFProblem(
         cache,
-        problem.base.detach(),
-        problem.matrix.detach(),
-        problem.fermi.detach(),
+        detach_state(problem.state),
+        problem.external.detach(),
+        problem.point.detach(),
+        problem.charge_row.detach(),
+        problem.shift.detach(),
         problem.response.detach(),
         problem.target.detach(),
         problem.batch,
@@ -63,57 +81,201 @@ def detach_problem(problem: SCFProblem, cache: ElectrostaticCache) -> SCFProblem
 
 
 class DensityMap(nn.Module):
-    """The map G and the transposed action of its Jacobian."""
+    """The map G and the transposed action of its Jacobian, for any update."""
 
-    def __init__(self, electrostatics: Electrostatics) -> None:
+    def __init__(self, electrostatics: Electrostatics, update: nn.Module) -> None:
         super().__init__()
         self.electrostatics = electrostatics
+        self.response = update
         self.minimum_response = MINIMUM_RESPONSE
         self.cancellation = CANCELLATION
+        self.level_steps, self.longest_step = LEVEL_STEPS, LONGEST_STEP
+        #: whether the update is affine in the field, and whether it is one matrix per atom
+        self.affine, self.local = bool(update.affine), bool(update.local)
 
-    def forward(self, problem: SCFProblem, density: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """G(p) ``(n, 4)``, mu - mu_0 ``(B,)`` and the Coulomb field A p ``(n, m, 4)``."""
+    def problem(
+        self,
+        cache: ElectrostaticCache,
+        state: ResponseState,
+        external: Tensor,
+        target: Tensor,
+        batch: Tensor,
+        atoms: Tensor,
+        constant_charge: bool,
+        distributed: bool,
+    ) -> SCFProblem:
+        """A problem with gradients; of non-affine updates the response is not known until `linearised`."""
+        n, m = external.shape[0], state.matrix.shape[2]
+        point = torch.zeros([0, m, 4], dtype=external.dtype, device=external.device)
+        row = torch.zeros([n, m, 4], dtype=external.dtype, device=external.device)
+        shift = torch.zeros_like(external)
+        if self.local:
+            row = state.matrix[:, 0]
+            shift = state.matrix[:, :, :, 0].sum(2)
+        elif self.affine:
+            raised = torch.cat([torch.ones_like(row[:, :, :1]), row[:, :, 1:]], dim=2)
+            shift = self.response.density(state, raised, distributed)
+            shift = shift - self.response.density(state, row, distributed)
+        response = graph_sum(shift[:, 0], batch, atoms.shape[0], distributed)
+        return SCFProblem(
+            cache, state, external, point, row, shift, response, target, batch, atoms, constant_charge, distributed
+        )
+
+    def linearised(self, problem: SCFProblem, point: Tensor) -> SCFProblem:
+        """A problem without gradients, with its derivatives taken at the raw total field ``point`` ``(n, m, 4)``."""
+        if self.local:
+            return problem
+        at = point.detach()
+        ones = torch.cat([torch.ones_like(problem.external[:, :1]), torch.zeros_like(problem.external[:, 1:])], dim=1)
+        row = self._pull_back(problem, at, ones)
+        n_graphs = problem.atoms.shape[0]
+        response = problem.response
+        if not self.affine:
+            response = graph_sum(row[:, :, 0].sum(1), problem.batch, n_graphs, problem.distributed)
+        return SCFProblem(
+            problem.cache,
+            problem.state,
+            problem.external,
+            at,
+            row,
+            problem.shift,
+            response,
+            problem.target,
+            problem.batch,
+            problem.atoms,
+            problem.constant_charge,
+            problem.distributed,
+        )
+
+    def started(self, problem: SCFProblem, density: Tensor, guess: Tensor) -> SCFProblem:
+        """The problem linearised at a first density, for `project`; nothing to do where the response is known."""
+        if self.local:
+            return problem
         field = self.electrostatics.field(problem.cache, density, problem.distributed)
-        update, level = self.update(problem, field)
+        level = guess if problem.constant_charge else problem.target
+        return self.linearised(problem, with_level(field + problem.external.unsqueeze(1), level, problem.batch))
+
+    def forward(self, problem: SCFProblem, density: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """G(p) ``(n, 4)``, mu - mu_0 ``(B,)`` and the Coulomb field A p ``(n, m, 4)``; ``guess`` of the level."""
+        field = self.electrostatics.field(problem.cache, density, problem.distributed)
+        update, level = self.update(problem, field, guess)
         return update, level, field
 
-    def update(self, problem: SCFProblem, field: Tensor) -> tuple[Tensor, Tensor]:
-        """G and mu - mu_0 for a given Coulomb field A p."""
-        n = field.shape[0]
-        rows = problem.matrix.reshape(n, 4, field.shape[1] * 4)
-        update = problem.base + torch.matmul(rows, field.reshape(n, field.shape[1] * 4, 1)).squeeze(2)
-        if problem.constant_charge:
-            charge = graph_sum(update[:, 0], problem.batch, problem.response.shape[0], problem.distributed)
-            level = (problem.target - charge) / problem.response
-        else:
-            level = problem.target
-        return update + problem.fermi * level[problem.batch].unsqueeze(1), level
+    def update(self, problem: SCFProblem, field: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+        """G and mu - mu_0 for a given Coulomb field A p; not differentiable where the update is not affine."""
+        u = field + problem.external.unsqueeze(1)
+        if not problem.constant_charge:
+            return self.at_level(problem, u, problem.target), problem.target
+        if self.affine:
+            return self._closed_form(problem, u)
+        level = self.find_level(problem, u.detach(), guess)
+        return self.at_level(problem, u, level), level
+
+    def differentiable(
+        self, problem: SCFProblem, field: Tensor, level: Tensor, response: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`update` with all derivatives up to the second, at the known level and response dQ/dmu of the field.
+
+        Two chord steps from the exact root leave it where it is and give mu the derivatives of the implicit function.
+        """
+        u = field + problem.external.unsqueeze(1)
+        if self.affine or not problem.constant_charge:
+            return self.update(problem, field, level)
+        level = level.detach()
+        n_graphs = level.shape[0]
+        for _ in range(2):
+            charge = self.at_level(problem, u, level)[:, 0]
+            level = (
+                level
+                + (problem.target - graph_sum(charge, problem.batch, n_graphs, problem.distributed)) / response.detach()
+            )
+        return self.at_level(problem, u, level), level
+
+    def at_level(self, problem: SCFProblem, u: Tensor, level: Tensor) -> Tensor:
+        """Density in the raw field ``u`` ``(n, m, 4)`` with the level ``(B,)`` added."""
+        return self.response.density(problem.state, with_level(u, level, problem.batch), problem.distributed)
+
+    def _closed_form(self, problem: SCFProblem, u: Tensor) -> tuple[Tensor, Tensor]:
+        density = self.response.density(problem.state, u, problem.distributed)
+        charge = graph_sum(density[:, 0], problem.batch, problem.atoms.shape[0], problem.distributed)
+        level = (problem.target - charge) / problem.response
+        return density + problem.shift * level[problem.batch].unsqueeze(1), level
+
+    def find_level(self, problem: SCFProblem, u: Tensor, guess: Tensor) -> Tensor:
+        """The level at which the density has the charge Q*, from ``guess``: Newton, bisecting once it is bracketed."""
+        n_graphs = problem.atoms.shape[0]
+        level = guess.detach()
+        below, above = torch.full_like(level, float("nan")), torch.full_like(level, float("nan"))
+        tiny = 1e-15 if u.dtype == torch.float64 else 5e-7
+        for _ in range(self.level_steps):
+            shifted = with_level(u, level, problem.batch).detach().requires_grad_(True)
+            charges = self.response.density(problem.state, shifted, problem.distributed)[:, 0]
+            slopes = torch.autograd.grad([charges.sum()], [shifted])[0]
+            assert slopes is not None
+            charges = charges.detach()
+            columns = torch.stack([charges, charges.abs(), slopes[:, :, 0].sum(1)], dim=1)
+            sums = graph_sum(columns, problem.batch, n_graphs, problem.distributed)
+            error = problem.target - sums[:, 0]
+            done = (error.abs() <= tiny * (1.0 + sums[:, 1])) | torch.logical_not(torch.isfinite(error))
+            if bool(done.all()):
+                break
+            above = torch.where(error > 0, level, above)
+            below = torch.where(error <= 0, level, below)
+            step = torch.clamp(error / sums[:, 2], min=-self.longest_step, max=self.longest_step)
+            following = level + torch.where(torch.isfinite(step), step, torch.full_like(step, self.longest_step))
+            # comparisons with NaN are false: no bracket yet
+            low, high = torch.minimum(below, above), torch.maximum(below, above)
+            outside = (following <= low) | (following >= high)
+            following = torch.where(outside, 0.5 * (low + high), following)
+            level = torch.where(done, level, following)
+        return level
 
     def project(self, problem: SCFProblem, density: Tensor) -> Tensor:
-        """Onto the charge surface: p + c (Q* - Q(p)) / R; unchanged at constant Fermi level."""
+        """Onto the charge surface: the missing charge in proportion to dQ/dmu_i; unchanged at constant Fermi level."""
         if not problem.constant_charge:
             return density
-        charge = graph_sum(density[:, 0], problem.batch, problem.response.shape[0], problem.distributed)
+        charge = graph_sum(density[:, 0], problem.batch, problem.atoms.shape[0], problem.distributed)
         step = (problem.target - charge) / problem.response
-        return density + problem.fermi * step[problem.batch].unsqueeze(1)
+        moved = density[:, :1] + (problem.charge_row[:, :, 0].sum(1) * step[problem.batch]).unsqueeze(1)
+        return torch.cat([moved, density[:, 1:]], dim=1)
+
+    def pull_back(self, problem: SCFProblem, weights: Tensor) -> Tensor:
+        """(dF/du)^T w at the point of linearisation: ``(n, 4)`` -> ``(n, m, 4)``."""
+        if self.local:
+            n, m = weights.shape[0], problem.state.matrix.shape[2]
+            columns = problem.state.matrix.reshape(n, 4, m * 4).transpose(1, 2)
+            return torch.matmul(columns, weights.unsqueeze(2)).reshape(n, m, 4)
+        return self._pull_back(problem, problem.point, weights)
+
+    def _pull_back(self, problem: SCFProblem, point: Tensor, weights: Tensor) -> Tensor:
+        u = point.detach().requires_grad_(True)
+        density = self.response.density(problem.state, u, problem.distributed)
+        outputs: List[Optional[Tensor]] = [weights.detach()]
+        gradient = torch.autograd.grad([density], [u], outputs)[0]
+        assert gradient is not None
+        return gradient.detach()
+
+    def constrained(self, problem: SCFProblem, on_field: Tensor) -> Tensor:
+        """Derivative by the field at constant mu -> the same with mu a function of the field, at constant charge."""
+        if not problem.constant_charge:
+            return on_field
+        n_graphs = problem.atoms.shape[0]
+        on_level = graph_sum(on_field[:, :, 0].sum(1), problem.batch, n_graphs, problem.distributed)
+        share = (on_level / problem.response)[problem.batch]
+        return on_field - problem.charge_row * share[:, None, None]
 
     def transposed(self, problem: SCFProblem, adjoint: Tensor) -> Tensor:
-        """(dG/dp)^T λ = A^T X^T (λ - 1_q (c·λ)/R); the last term only at constant charge."""
-        if problem.constant_charge:
-            n_graphs = problem.response.shape[0]
-            local = (problem.fermi * adjoint).sum(1)
-            level = graph_sum(local, problem.batch, n_graphs, problem.distributed) / problem.response
-            charge = adjoint[:, :1] - level[problem.batch].unsqueeze(1)
-            adjoint = torch.cat([charge, adjoint[:, 1:]], dim=1)
-        return self.transposed_field(problem, torch.einsum("ncmd,nc->nmd", problem.matrix, adjoint))
+        """(dG/dp)^T λ = A^T [w - (dQ/du) (sum of w on the level) / R], w = (dF/du)^T λ.
 
-    def transposed_field(self, problem: SCFProblem, weights: Tensor) -> Tensor:
-        """A^T w for weights ``(n, m, 4)``."""
-        return self.electrostatics.apply_transposed(problem.cache, weights, problem.distributed)
+        The last term at constant charge only.
+        """
+        on_field = self.constrained(problem, self.pull_back(problem, adjoint))
+        return self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
 
     def responds(self, problem: SCFProblem) -> Tensor:
         """Whether the charge of each structure can follow the Fermi level ``(B,)`` bool."""
         n_graphs = problem.response.shape[0]
-        total = graph_sum(problem.fermi[:, 0].abs(), problem.batch, n_graphs, problem.distributed)
+        rows = problem.charge_row[:, :, 0].sum(1).abs()
+        total = graph_sum(rows, problem.batch, n_graphs, problem.distributed)
         enough = total > self.minimum_response * problem.atoms.to(total.dtype)
         return enough & (problem.response.abs() > self.cancellation * total)

@@ -34,7 +34,7 @@ def test_pair_of_charges_is_the_erf_formula(distance: float) -> None:
     positions = torch.tensor([[0.0, 0, 0], [0, 0, distance]], dtype=torch.float64)
     density = torch.tensor([[0.7, 0, 0, 0], [-0.4, 0, 0, 0]], dtype=torch.float64)
     batch = torch.zeros(2, dtype=torch.int64)
-    cache = es.prepare(positions, torch.eye(3)[None].double(), torch.zeros(1, 3, dtype=torch.bool), batch, False)
+    cache = es.prepare(positions, torch.eye(3)[None].double(), torch.zeros(1, 3, dtype=torch.bool), batch)
     field = es.field(cache, density, False)
     for n, width in enumerate(WIDTHS):
         w = math.sqrt(SIGMA**2 + width**2)
@@ -56,10 +56,10 @@ def test_dipole_is_the_limit_of_two_charges() -> None:
     charges = torch.cat([probe, (at + unit * h / 2)[None], (at - unit * h / 2)[None]])
     q = torch.zeros(3, 4, dtype=torch.float64)
     q[1, 0], q[2, 0] = d.norm() / h, -d.norm() / h
-    three = es.prepare(charges, cell, pbc, torch.zeros(3, dtype=torch.int64), False)
+    three = es.prepare(charges, cell, pbc, torch.zeros(3, dtype=torch.int64))
     p = torch.zeros(2, 4, dtype=torch.float64)
     p[1, 1:] = d[[1, 2, 0]]
-    two = es.prepare(torch.cat([probe, at[None]]), cell, pbc, torch.zeros(2, dtype=torch.int64), False)
+    two = es.prepare(torch.cat([probe, at[None]]), cell, pbc, torch.zeros(2, dtype=torch.int64))
     assert torch.allclose(es.field(three, q, False)[0], es.field(two, p, False)[0], atol=1e-6)
 
 
@@ -75,8 +75,8 @@ def test_periodic_sum_of_a_large_box_is_open(flags: dict) -> None:
     density[:, 0] = torch.tensor([-0.6, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
     batch = torch.zeros(7, dtype=torch.int64)
     cell = 40.0 * torch.eye(3, dtype=torch.float64)[None]
-    closed = es.prepare(positions, cell, torch.ones(1, 3, dtype=torch.bool), batch, False)
-    free = es.prepare(positions, cell, torch.zeros(1, 3, dtype=torch.bool), batch, False)
+    closed = es.prepare(positions, cell, torch.ones(1, 3, dtype=torch.bool), batch)
+    free = es.prepare(positions, cell, torch.zeros(1, 3, dtype=torch.bool), batch)
     difference = es.field(closed, density, False) - es.field(free, density, False)
     # neutral: the potentials agree up to the constant 2 pi k_e / 3V sum q (r² + ...) of the missing k = 0 term
     assert (difference[:, :, 1:]).abs().max() < 2e-5
@@ -89,7 +89,7 @@ def test_periodic_sum_of_a_large_box_is_open(flags: dict) -> None:
 def test_transpose(cell: torch.Tensor | None) -> None:
     es = operator()
     positions, density, box, pbc = random_system(6, 3, cell)
-    cache = es.prepare(positions, box, pbc, torch.zeros(6, dtype=torch.int64), False)
+    cache = es.prepare(positions, box, pbc, torch.zeros(6, dtype=torch.int64))
     weights = torch.randn(6, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     left = (weights * es.field(cache, density, False)).sum()
     right = (es.apply_transposed(cache, weights, False) * density).sum()
@@ -102,7 +102,7 @@ def test_against_graph_longrange(cell: torch.Tensor, graph_longrange) -> None:
     es = operator(1.5)
     positions, density, box, pbc = random_system(8, 7, cell)
     batch = torch.zeros(8, dtype=torch.int64)
-    cache = es.prepare(positions, box, pbc, batch, False)
+    cache = es.prepare(positions, box, pbc, batch)
     scale = torch.tensor([[SCALAR_FEATURE] + [GRADIENT_FEATURE * w] * 3 for w in WIDTHS], dtype=torch.float64)
     ours = es.field(cache, density, False) * scale
     energy = 0.5 * (density * es.potentials(cache, density, False)).sum()
@@ -120,10 +120,10 @@ def test_mixed_batch_equals_one_by_one() -> None:
     a, b = random_system(5, 1, CELL), random_system(4, 2, None)
     batch = torch.tensor([0] * 5 + [1] * 4)
     density = torch.cat([a[1], b[1]])
-    both = es.prepare(torch.cat([a[0], b[0]]), torch.cat([a[2], b[2]]), torch.cat([a[3], b[3]]), batch, False)
+    both = es.prepare(torch.cat([a[0], b[0]]), torch.cat([a[2], b[2]]), torch.cat([a[3], b[3]]), batch)
     together = es.field(both, density, False)
     apart = [
-        es.field(es.prepare(s[0], s[2], s[3], torch.zeros(len(s[0]), dtype=torch.int64), False), s[1], False)
+        es.field(es.prepare(s[0], s[2], s[3], torch.zeros(len(s[0]), dtype=torch.int64)), s[1], False)
         for s in (a, b)
     ]
     assert torch.allclose(together, torch.cat(apart), rtol=0, atol=1e-12)

@@ -87,7 +87,8 @@ def test_parameter_gradients(mode: str) -> None:
                 for p, d in zip(group, directions, strict=True):
                     p.sub_(factor * 1e-4 * d)
         numeric = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * 1e-4)
-        assert slope == pytest.approx(numeric, rel=1e-6), name
+        # the objective is some 1e3, so the differences of it are good to 1e-9 at best
+        assert slope == pytest.approx(numeric, rel=1e-6, abs=1e-8), name
 
 
 @pytest.mark.parametrize("constant_charge", [True, False])

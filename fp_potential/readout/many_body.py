@@ -1,0 +1,59 @@
+"""`ManyBodyChargesReadout` and `ManyBodyChargesFieldReadout`: a message pass over densities (and field features)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.neighbours import Neighbours
+from ..nets import MLP
+from ..response.message import FieldMessage
+from ..response.one_body import NONLINEARITY_HIDDEN
+from ..response.state import no_rows
+from .state import ReadoutState
+
+#: body order of the product basis
+CORRELATION = 2
+
+
+class ManyBodyReadout(nn.Module):
+    """e_i = c sum_u R_{z u} h_u^0 [c sum_w T_{u w} MLP(d_i)_w],  d_i invariants of one message pass (`FieldMessage`)
+
+    over p + p_loc, and over the field features v too if ``with_field``; c = 1/sqrt(C).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        n_widths: int,
+        n_elements: int,
+        radial_sizes: list[int],
+        max_ell: int,
+        avg_num_neighbors: float,
+        with_field: bool,
+    ) -> None:
+        super().__init__()
+        self.c = 1.0 / math.sqrt(channels)
+        self.with_field = with_field
+        size = 1 + n_widths if with_field else 1
+        self.message = FieldMessage(
+            channels, size, n_elements, radial_sizes, max_ell, avg_num_neighbors, True, CORRELATION, True
+        )
+        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels])
+        self.mixing_weight = nn.Parameter(torch.randn(channels, channels))
+        self.element_readout = nn.Parameter(torch.randn(n_elements, channels))
+
+    def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> ReadoutState:
+        """Last-layer features ``(n, >= 4, C)``, species of all atoms -> what the energy needs of this geometry."""
+        nothing = no_rows(h, [0, 4, 0])
+        return ReadoutState(nothing, h[:, :4], self.message.radial_weights(neighbours), neighbours, species)
+
+    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        inputs = (density + local_density).unsqueeze(1)
+        if self.with_field:
+            inputs = torch.cat([inputs, v], dim=1)
+        d = self.message(inputs, s.features, s.species, s.neighbours, s.edges, distributed)
+        scalars = torch.matmul(self.nonlinearity(d), self.mixing_weight.t() * self.c)
+        own = s.species[: density.shape[0]]
+        return (s.features[:, 0] * scalars * (self.element_readout * self.c)[own]).sum(1)

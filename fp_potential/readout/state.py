@@ -1,0 +1,25 @@
+"""What a read-out needs from the geometry, made once per geometry."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..backbone.neighbours import Neighbours
+from ..response.state import detach_neighbours
+
+
+class ReadoutState(NamedTuple):
+    """Coefficients of the energy as a function of density and field; what a read-out does not use has no rows."""
+
+    coefficients: Tensor  #: (n, m, 4) bilinear coefficients per field feature
+    features: Tensor  #: (n, 4, C) of the last layer
+    edges: Tensor  #: (n · width, paths · C) radial weights of the message pass
+    neighbours: Neighbours
+    species: Tensor  #: (n_total,)
+
+
+def detach_readout(s: ReadoutState) -> ReadoutState:
+    """The same state without gradients."""
+    return ReadoutState(
+        s.coefficients.detach(), s.features.detach(), s.edges.detach(), detach_neighbours(s.neighbours), s.species
+    )

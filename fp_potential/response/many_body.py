@@ -1,0 +1,90 @@
+"""`ManyBodyUpdate`: an atom's density follows the field at the atom and at its neighbours.
+
+    Δp = U f(d),  d = invariants of one message pass over the expanded field features (`message`),
+
+with U and f as in `one_body`.  The message pass runs in every application of the map; its radial weights and U are
+built once per geometry.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.neighbours import Neighbours
+from ..nets import MLP
+from .embedding import FieldExpansion
+from .message import FieldMessage
+from .one_body import NONLINEARITY_HIDDEN, DensityOutput, ScalarResponse
+from .state import ResponseState, no_rows
+
+
+class ManyBodyUpdate(nn.Module):
+    """Response through one message pass over field features; skip path and monotone charge as in `OneBodyUpdate`."""
+
+    feature_scale: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        n_widths: int,
+        n_elements: int,
+        scale: float,
+        feature_scale: Tensor,
+        radial_sizes: list[int],
+        max_ell: int,
+        avg_num_neighbors: float,
+        embedding: str,
+        nonlinearity: str,
+        polarize_symmetric_sites: bool,
+        monotone_charge: bool,
+        correlation: int,
+        use_sc: bool,
+    ) -> None:
+        super().__init__()
+        self.monotone = monotone_charge
+        self.expansion = FieldExpansion(embedding == "TanhPotentialEmbedding", n_widths)
+        self.curved = nonlinearity == "MLPNonLinearity"
+        self.affine = not (self.curved or self.expansion.saturating or correlation > 1)
+        self.local = False
+        self.message = FieldMessage(
+            channels,
+            self.expansion.size,
+            n_elements,
+            radial_sizes,
+            max_ell,
+            avg_num_neighbors,
+            embedding == "BiasedLinearPotentialEmbedding",
+            correlation,
+            use_sc,
+        )
+        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else nn.Identity()
+        self.output = DensityOutput(channels, n_elements, scale)
+        self.scalars = ScalarResponse(
+            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale
+        )
+        self.register_buffer("feature_scale", feature_scale, persistent=False)
+
+    def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:
+        """Features ``(n, 4, C)``, species of all atoms, p_loc ``(n, 4)`` -> the response of this geometry."""
+        n = h.shape[0]
+        own = species[:n]
+        diagonal = (self.scalars(h, own) * self.feature_scale.to(h.dtype)).transpose(1, 2)
+        matrix = diagonal.unsqueeze(3) * torch.eye(4, dtype=h.dtype, device=h.device).unsqueeze(1)
+        edges = self.message.radial_weights(neighbours)
+        inner = no_rows(h, [n, 0, 0])
+        bias = no_rows(h, [n, 0])
+        return ResponseState(local_density, matrix, inner, bias, self.output(h, own), h, edges, neighbours, species)
+
+    def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
+        """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
+        n, m = u.shape[0], u.shape[1]
+        p = s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+        v = u * self.feature_scale.to(u.dtype)
+        induced = self._induced(s, v, distributed)
+        if self.monotone:
+            without = torch.cat([torch.zeros_like(v[:, :, :1]), v[:, :, 1:]], dim=2)
+            induced = torch.cat([self._induced(s, without, distributed)[:, :1], induced[:, 1:]], dim=1)
+        return p + induced
+
+    def _induced(self, s: ResponseState, v: Tensor, distributed: bool) -> Tensor:
+        d = self.message(self.expansion(v), s.features, s.species, s.neighbours, s.edges, distributed)
+        return torch.matmul(s.outer, self.nonlinearity(d).unsqueeze(2)).squeeze(2)

@@ -1,0 +1,51 @@
+"""What an update needs from the geometry, made once per geometry and used by every iteration."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..backbone.neighbours import Neighbours
+
+
+class ResponseState(NamedTuple):
+    """The density as a function of the raw total field u = (<v>, <grad v>), ``n`` atoms, ``m`` widths, C channels.
+
+    p = base + matrix · u + outer · f(bias + inner · phi(u)) for one-body updates; ``inner`` has no rows where the
+    whole response is in ``matrix``.  Many-body updates find the argument of f from a message pass with ``edges``.
+    """
+
+    base: Tensor  #: (n, 4)
+    matrix: Tensor  #: (n, 4, m, 4), e per V and so on
+    inner: Tensor  #: (n, K, F)
+    bias: Tensor  #: (n, K)
+    outer: Tensor  #: (n, 4, K)
+    features: Tensor  #: (n, 4, C), many-body only
+    edges: Tensor  #: (n · width, paths · C) radial weights of the message pass, many-body only
+    neighbours: Neighbours
+    species: Tensor  #: (n_total,)
+
+
+def detach_neighbours(x: Neighbours) -> Neighbours:
+    """The same tables without gradients."""
+    return Neighbours(x.sender, x.slot, x.harmonics.detach(), x.radial.detach())
+
+
+def detach_state(s: ResponseState) -> ResponseState:
+    """The same state without gradients."""
+    return ResponseState(
+        s.base.detach(),
+        s.matrix.detach(),
+        s.inner.detach(),
+        s.bias.detach(),
+        s.outer.detach(),
+        s.features.detach(),
+        s.edges.detach(),
+        detach_neighbours(s.neighbours),
+        s.species,
+    )
+
+
+def no_rows(x: Tensor, shape: list[int]) -> Tensor:
+    """An empty tensor of ``x``'s kind."""
+    return torch.zeros(shape, dtype=x.dtype, device=x.device)
