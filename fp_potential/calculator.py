@@ -210,7 +210,7 @@ class FixedPointCalculator(Calculator):
             self.dtype,
             total_charge=charge,
             fermi_level=level or 0.0,
-            external_field=gradient,
+            external_field=gradient.tolist(),
         )
         s = self.scf
         loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, level is None)

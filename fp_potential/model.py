@@ -10,8 +10,9 @@ from .electrostatics import Electrostatics
 from .graph import Graph
 from .nets import EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout
 from .options import ModelOptions, ModelStatistics
-from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, ReadoutState, StrictQuadraticReadout
-from .response import ManyBodyUpdate, OneBodyUpdate
+from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
+from .response import ManyBodyUpdate, OneBodyUpdate, Update
+from .response.embedding import TANH_WIDTHS
 from .self_consistent import LocalState, SelfConsistentModel
 from .units import GRADIENT_FEATURE, SCALAR_FEATURE
 
@@ -25,7 +26,7 @@ def feature_scales(options: ModelOptions, norms: Sequence[float]) -> tuple[Tenso
     return per_l[[0, 1, 1, 1]].t().contiguous(), normalised[[0, 1, 1, 1]].t().contiguous()
 
 
-def build_update(o: ModelOptions, n_elements: int, statistics: ModelStatistics, scale: Tensor) -> nn.Module:
+def build_update(o: ModelOptions, n_elements: int, statistics: ModelStatistics, scale: Tensor) -> Update:
     """The update of ``fixedpoint_update_config``."""
     u = o.fixedpoint_update_config
     c, m, start = o.num_channels, len(o.field_feature_widths), o.fixedpoint_initial_charge_head_scale
@@ -38,7 +39,7 @@ def build_update(o: ModelOptions, n_elements: int, statistics: ModelStatistics, 
     )
 
 
-def build_readout(o: ModelOptions, n_elements: int, statistics: ModelStatistics) -> nn.Module:
+def build_readout(o: ModelOptions, n_elements: int, statistics: ModelStatistics) -> Readout:
     """The non-local energy of ``field_readout_config``."""
     c, m, kind = o.num_channels, len(o.field_feature_widths), o.field_readout_config.type
     if not o.include_local_electron_energy or kind == "NullFieldReadout":
@@ -87,7 +88,11 @@ class FixedPointPotential(SelfConsistentModel):
             statistics.fermi_level_offset,
         )
         self.register_buffer("feature_scale", plain, persistent=False)
-        self.num_interactions, self.comm_width = o.num_interactions, c * (o.max_L + 1) ** 2
+        self.num_interactions = o.num_interactions
+        self.comm_width = c * (o.max_L + 1) ** 2
+        if o.fixedpoint_update_config.type == "ManyBodyUpdate":
+            # ghosts receive the expanded field, too
+            self.comm_width = max(self.comm_width, 4 * TANH_WIDTHS * len(o.field_feature_widths))
         self.backbone = Backbone(
             n_elements,
             o.r_max,

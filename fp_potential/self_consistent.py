@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .electrostatics import Electrostatics
 from .graph import Graph
 from .readout.state import ReadoutState, detach_readout
-from .response.state import ResponseState, detach_state
+from .response.state import ResponseState, Update, detach_state
 from .scf.problem import DensityMap, SCFProblem, detach_problem, graph_sum, with_level
 from .scf.solve import NO_CHARGE_RESPONSE, FixedPointSolver, SolverResult
 
@@ -75,10 +75,9 @@ class SelfConsistentModel(nn.Module):
     otherwise, and Omega_c = E_c + mu Q at constant Fermi level.  Forces and stress are derivatives of the reported
     energy at fixed p and λ.  See docs/scf.md.
 
-    A subclass gives ``local(graph, vectors)`` -> `LocalState` and ``nonlocal_energy(readout, p_loc, p, u,
-    distributed)`` -> ``(n,)``, u the raw total field ``(n, m, 4)``.  It sets ``num_interactions`` and ``comm_width``,
-    the number of layers and the values per atom in their exchange of ghosts, where it has any.  An update with
-    ``fixed_charge`` true has charges that no field moves: no Fermi level is sought, mu_0 is reported.
+    A subclass gives `local` and `nonlocal_energy`, and sets ``num_interactions`` and ``comm_width``, the number of
+    layers and the most values per atom in an exchange of ghosts, where it has any.  An update with ``fixed_charge``
+    true has charges that no field moves: no Fermi level is sought, mu_0 is reported.
     """
 
     normalised_scale: Tensor
@@ -88,7 +87,7 @@ class SelfConsistentModel(nn.Module):
         elements: list[int],
         cutoff: float,
         electrostatics: Electrostatics,
-        update: nn.Module,
+        update: Update,
         normalised_scale: Tensor,
         atomic_energies: list[float],
         fermi_level_offset: float,
@@ -105,6 +104,16 @@ class SelfConsistentModel(nn.Module):
         self.atomic_energies = atomic_energies
         self.num_interactions, self.comm_width = 0, 0
         self.fixed_charge = bool(getattr(update, "fixed_charge", False))
+
+    def local(self, graph: Graph, vectors: Tensor) -> LocalState:
+        """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``."""
+        raise NotImplementedError
+
+    def nonlocal_energy(
+        self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
+    ) -> Tensor:
+        """Non-local energy per owned atom ``(n,)`` in the raw total field ``(n, m, 4)``."""
+        raise NotImplementedError
 
     def external_field(self, graph: Graph, positions: Tensor) -> Tensor:
         """Raw field (F·r, F) of the external field at each atom ``(n, 4)``, components (0, y, z, x)."""

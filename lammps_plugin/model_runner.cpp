@@ -225,7 +225,7 @@ void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)
                                        in.mixing_parameter,
                                        in.solver,
                                        in.constant_charge,
-                                       true,                   // forces with the response of the density
+                                       true,                       // forces with the response of the density
                                        at::zeros({0, 4}, real),    // from the local guess
                                        at::zeros({0}, real)};
     const Result result = self_->module.forward(std::move(arguments)).toGenericDict();

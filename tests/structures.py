@@ -11,6 +11,22 @@ from fp_potential.options import ModelOptions, ModelStatistics
 
 ELEMENTS = [1, 8, 11, 17]
 
+#: fixedpoint_update_config of every kind of update
+UPDATES = {
+    "one-body": {"polarize_symmetric_sites": False},
+    "one-body MLP": {"nonlinearity_cls": "MLPNonLinearity"},
+    "many-body": {"type": "ManyBodyUpdate"},
+    "skip path": {"polarize_symmetric_sites": True},
+    "monotone": {"monotone_charge": True, "nonlinearity_cls": "MLPNonLinearity"},
+    "tanh": {"potential_embedding_cls": "TanhPotentialEmbedding"},
+    "many-body MLP": {
+        "type": "ManyBodyUpdate",
+        "nonlinearity_cls": "MLPNonLinearity",
+        "correlation": 2,
+        "potential_embedding_cls": "BiasedLinearPotentialEmbedding",
+    },
+}
+
 
 def make_model(seed: int = 0, dtype: torch.dtype = torch.float64, **options) -> FixedPointPotential:
     """A model with random weights and a density that responds noticeably."""

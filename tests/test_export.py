@@ -13,7 +13,6 @@ from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
 from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
-
 #: no initial density and no initial level
 FROM_LOCAL_GUESS = (torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
 

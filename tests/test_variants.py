@@ -8,22 +8,8 @@ from ase import Atoms
 from fp_potential.export import export_model, load_model, run_model
 from fp_potential.graph import collate
 from fp_potential.model import FixedPointPotential
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
+from structures import UPDATES, evaluate, make_model, salt_water_box, to_graph, water_cluster
 
-UPDATES = {
-    "one-body": {"polarize_symmetric_sites": False},
-    "one-body MLP": {"nonlinearity_cls": "MLPNonLinearity"},
-    "many-body": {"type": "ManyBodyUpdate"},
-    "skip path": {"polarize_symmetric_sites": True},
-    "monotone": {"monotone_charge": True, "nonlinearity_cls": "MLPNonLinearity"},
-    "tanh": {"potential_embedding_cls": "TanhPotentialEmbedding"},
-    "many-body MLP": {
-        "type": "ManyBodyUpdate",
-        "nonlinearity_cls": "MLPNonLinearity",
-        "correlation": 2,
-        "potential_embedding_cls": "BiasedLinearPotentialEmbedding",
-    },
-}
 READOUTS = [
     "NullFieldReadout",
     "StrictQuadraticFieldEnergyReadout",

@@ -134,7 +134,7 @@ def make_ions(out: Path, seed: int = 20261121) -> None:
 
 
 def extra_ions(index: int) -> list[Atoms]:
-    """Training frames like those of `make_ions`: Na+, Cl- and the pair in turn, in 1 to 6 waters; every other one."""
+    """Training frames like those of `make_ions`: Na+, Cl- and the pair in turn, in 1 to 6 waters."""
     ions, charge = ION_SETS[index % 3]
     n = (2, 4, 3, 6, 1, 5)[index // 3 % 6]
     rng = np.random.default_rng([20261123, index])
@@ -272,12 +272,16 @@ def label_frames(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["clusters", "ions", "extra_clusters", "extra_ions", "box16", "extra", "sample", "label"])
+    parser.add_argument(
+        "what", choices=["clusters", "ions", "extra_clusters", "extra_ions", "box16", "extra", "sample", "label"]
+    )
     parser.add_argument(
         "files", nargs="*", type=Path, help="sample: model and output file; label: input and output file"
     )
     parser.add_argument("--out", type=Path, default=HERE / "data", help="folder for the files")
-    parser.add_argument("--trajectories", type=int, default=44, help="extra, extra_ions, extra_clusters, sample: how many")
+    parser.add_argument(
+        "--trajectories", type=int, default=44, help="extra, extra_ions, extra_clusters, sample: how many"
+    )
     arguments = parser.parse_args()
     if arguments.what in ("sample", "label"):
         if len(arguments.files) != 2:

@@ -2,13 +2,14 @@
 
 from .many_body import ManyBodyReadout
 from .one_body_mlp import OneBodyMLPReadout
-from .state import ReadoutState, detach_readout
+from .state import Readout, ReadoutState, detach_readout
 from .strict_quadratic import NullReadout, StrictQuadraticReadout
 
 __all__ = [
     "ManyBodyReadout",
     "NullReadout",
     "OneBodyMLPReadout",
+    "Readout",
     "ReadoutState",
     "StrictQuadraticReadout",
     "detach_readout",

@@ -10,13 +10,13 @@ from ..nets import MLP
 from ..response.message import FieldMessage
 from ..response.one_body import NONLINEARITY_HIDDEN
 from ..response.state import no_rows
-from .state import ReadoutState
+from .state import Readout, ReadoutState
 
 #: body order of the product basis
 CORRELATION = 2
 
 
-class ManyBodyReadout(nn.Module):
+class ManyBodyReadout(Readout):
     """e_i = c sum_u R_{z u} h_u^0 [c sum_w T_{u w} MLP(d_i)_w],  d_i invariants of one message pass (`FieldMessage`)
 
     over p + p_loc, and over the field features v too if ``with_field``; c = 1/sqrt(C).

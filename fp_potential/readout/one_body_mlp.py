@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Neighbours
 from ..nets import MLP
 from ..response.state import no_rows
-from .state import ReadoutState
+from .state import Readout, ReadoutState
 
 #: hidden layers of the network
 HIDDEN = [128, 128, 128]
 
 
-class OneBodyMLPReadout(nn.Module):
+class OneBodyMLPReadout(Readout):
     """e_i = MLP(d_i),  d_u = c sum_l sum_w W^l_{u w} <h_u^l, x_w^l> / sqrt(2l + 1),
 
     x_w^l = P^l_w (p + p_loc)^l + sum_n V^l_{n w} v_n^l + b_w (l = 0 only),  c = 1/sqrt(C); the MLP has no biases.

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
 from ..response.state import detach_neighbours
@@ -16,6 +16,14 @@ class ReadoutState(NamedTuple):
     edges: Tensor  #: (n · width, paths · C) radial weights of the message pass
     neighbours: Neighbours
     species: Tensor  #: (n_total,)
+
+
+class Readout(nn.Module):
+    """What the model asks of a non-local energy read-out."""
+
+    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        raise NotImplementedError
 
 
 def detach_readout(s: ReadoutState) -> ReadoutState:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
 from ..response.state import no_rows
-from .state import ReadoutState
+from .state import Readout, ReadoutState
 
 #: the method multiplies the field by this before its linear map
 FIELD_SCALE = 0.01
@@ -15,7 +15,7 @@ FIELD_SCALE = 0.01
 INTERMEDIATE = 32
 
 
-class StrictQuadraticReadout(nn.Module):
+class StrictQuadraticReadout(Readout):
     """e_i = sum_{l,n} κ^l_n(h_i) sum_m Δp_i^{lm} v_{i,n}^{lm},   κ^l_n = sum_c K^l_{n c} h_{i,c}^0.
 
     Δp is the induced density p - p_loc, v the field features.  The method writes this as linear maps of Δp and
@@ -41,7 +41,7 @@ class StrictQuadraticReadout(nn.Module):
         return (s.coefficients * (density - local_density).unsqueeze(1) * v).sum(dim=[1, 2])
 
 
-class NullReadout(nn.Module):
+class NullReadout(Readout):
     """`NullFieldReadout`: no non-local energy."""
 
     def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> ReadoutState:

@@ -2,6 +2,6 @@
 
 from .many_body import ManyBodyUpdate
 from .one_body import OneBodyUpdate
-from .state import ResponseState, detach_state
+from .state import ResponseState, Update, detach_state
 
-__all__ = ["ManyBodyUpdate", "OneBodyUpdate", "ResponseState", "detach_state"]
+__all__ = ["ManyBodyUpdate", "OneBodyUpdate", "ResponseState", "Update", "detach_state"]

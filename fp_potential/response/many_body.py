@@ -14,10 +14,10 @@ from ..nets import MLP
 from .embedding import FieldExpansion
 from .message import FieldMessage
 from .one_body import NONLINEARITY_HIDDEN, DensityOutput, ScalarResponse
-from .state import ResponseState, no_rows
+from .state import ResponseState, Update, no_rows
 
 
-class ManyBodyUpdate(nn.Module):
+class ManyBodyUpdate(Update):
     """Response through one message pass over field features; skip path and monotone charge as in `OneBodyUpdate`."""
 
     feature_scale: Tensor

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Neighbours
 from ..nets import MLP
 from .embedding import FieldExpansion
-from .state import ResponseState, no_rows
+from .state import ResponseState, Update, no_rows
 
 #: start of the scalar response β: charge per volt (e/V) and dipole per field (e Å²/V)
 INITIAL_SOFTNESS = 0.02
@@ -101,7 +101,7 @@ class DensityOutput(nn.Module):
         return torch.cat(rows, dim=1)
 
 
-class OneBodyUpdate(nn.Module):
+class OneBodyUpdate(Update):
     """`OneBodyVariableUpdate`; see the equations above.
 
     ``affine`` says that p is affine in the field, ``local`` that `ResponseState.matrix` is all of its slope.

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
 
@@ -24,6 +24,20 @@ class ResponseState(NamedTuple):
     edges: Tensor  #: (n · width, paths · C) radial weights of the message pass, many-body only
     neighbours: Neighbours
     species: Tensor  #: (n_total,)
+
+
+class Update(nn.Module):
+    """What the engine asks of an update; `forward` makes the `ResponseState` of a geometry, with arguments of its own.
+
+    ``affine``: p is affine in the field. ``local``: besides, `ResponseState.matrix` is all of its slope.
+    """
+
+    affine: bool
+    local: bool
+
+    def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
+        """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
+        raise NotImplementedError
 
 
 def detach_neighbours(x: Neighbours) -> Neighbours:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..communication import sum_ranks
 from ..electrostatics import ElectrostaticCache, Electrostatics
-from ..response.state import ResponseState, detach_state
+from ..response.state import ResponseState, Update, detach_state
 
 #: the charge does not respond when |R| is below this times sum |c^q| ...
 CANCELLATION = 1e-3
@@ -83,7 +83,7 @@ def detach_problem(problem: SCFProblem, cache: ElectrostaticCache) -> SCFProblem
 class DensityMap(nn.Module):
     """The map G and the transposed action of its Jacobian, for any update."""
 
-    def __init__(self, electrostatics: Electrostatics, update: nn.Module) -> None:
+    def __init__(self, electrostatics: Electrostatics, update: Update) -> None:
         super().__init__()
         self.electrostatics = electrostatics
         self.response = update

@@ -123,7 +123,6 @@ def test_mixed_batch_equals_one_by_one() -> None:
     both = es.prepare(torch.cat([a[0], b[0]]), torch.cat([a[2], b[2]]), torch.cat([a[3], b[3]]), batch)
     together = es.field(both, density, False)
     apart = [
-        es.field(es.prepare(s[0], s[2], s[3], torch.zeros(len(s[0]), dtype=torch.int64)), s[1], False)
-        for s in (a, b)
+        es.field(es.prepare(s[0], s[2], s[3], torch.zeros(len(s[0]), dtype=torch.int64)), s[1], False) for s in (a, b)
     ]
     assert torch.allclose(together, torch.cat(apart), rtol=0, atol=1e-12)

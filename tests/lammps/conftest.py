@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ase.io import write
 
 from fp_potential._plugin_path import PLUGIN, find
 from fp_potential.export import export_model
+from fp_potential.model import FixedPointPotential
 
 TYPES = ["O", "Na", "H", "Cl"]  # not the model's order
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -184,6 +186,17 @@ def model_file(model, tmp_path_factory) -> Path:
 @pytest.fixture
 def simulation(model_file, tmp_path) -> Simulation:
     return Simulation(tmp_path, model_file)
+
+
+@pytest.fixture
+def simulation_of(tmp_path) -> Callable[[FixedPointPotential], Simulation]:
+    """A folder with another model."""
+
+    def make(model: FixedPointPotential) -> Simulation:
+        export_model(model, tmp_path / "exported.pt")
+        return Simulation(tmp_path, tmp_path / "exported.pt")
+
+    return make
 
 
 @dataclass

@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 
 from fp_potential.calculator import FixedPointCalculator
+from structures import UPDATES, make_model
 
 BAR = 1.6021765e6  # LAMMPS' eV/Å³ in bar (nktv2p of units metal)
 ATM_REAL = 68568.415  # LAMMPS' kcal/mol/Å³ in atm (nktv2p of units real)
@@ -120,3 +121,19 @@ run 0
     assert done.returncode == 0, done.stdout[-2000:]
     energy = float(re.search(r"^\s+0\s+\S+\s+(\S+)", done.stdout, re.M).group(1))
     assert energy == pytest.approx(alone.thermo["PotEng"], rel=1e-12)
+
+
+@pytest.mark.parametrize("level", ["charge 0", "fermi -1.9"])
+@pytest.mark.parametrize("update", [name for name in UPDATES if name != "skip path"])
+def test_every_update_on_two_ranks(simulation_of, update, level):
+    """Also with ghosts inside of the loop, and with a read-out that passes messages over densities."""
+    readout = {"type": "ManyBodyChargesFieldReadout" if "many" in update else "OneBodyMLPFieldReadout"}
+    model = make_model(3, fixedpoint_update_config=UPDATES[update], field_readout_config=readout)
+    run = simulation_of(model)
+    run.write_structure(SYSTEMS["triclinic"])
+    frames, _ = run.frames(2, f"{level} {TIGHT}", steps=2, setup="processors 2 1 1", temperature=300)
+    word, value = level.split()
+    given = {"total_charge": 0.0} if word == "charge" else {"fermi_level": float(value)}
+    calculator = FixedPointCalculator(run.model_file, scf_options={"scf_tolerance": 1e-12}, **given)
+    for frame in frames:
+        compare(frame, calculator)
