@@ -128,7 +128,8 @@ run 0
 def test_every_update_on_two_ranks(simulation_of, update, level):
     """Also with ghosts inside of the loop, and with a read-out that passes messages over densities."""
     readout = {"type": "ManyBodyChargesFieldReadout" if "many" in update else "OneBodyMLPFieldReadout"}
-    model = make_model(3, fixedpoint_update_config=UPDATES[update], field_readout_config=readout)
+    options = {"fixedpoint_update_config": UPDATES[update], "field_readout_config": readout}
+    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, **options)
     run = simulation_of(model)
     run.write_structure(SYSTEMS["triclinic"])
     frames, _ = run.frames(2, f"{level} {TIGHT}", steps=2, setup="processors 2 1 1", temperature=300)
