@@ -61,6 +61,7 @@ class FixedPointPotential(SelfConsistentModel):
     """
 
     feature_scale: Tensor
+    nearest: Tensor  #: (Z, Z) shortest distances of the training set, Å
 
     def __init__(self, options: ModelOptions, elements: Sequence[int], statistics: ModelStatistics) -> None:
         o = options
@@ -119,6 +120,11 @@ class FixedPointPotential(SelfConsistentModel):
         self.density_readouts = nn.ModuleList(heads)
         self.feature_mixers = nn.ModuleList(EquivariantLinear(1, c, c) for _ in layers)
         self.nonlocal_readout = build_readout(o, n_elements, statistics)
+        nearest = torch.zeros(n_elements, n_elements, dtype=torch.float64)
+        if statistics.minimum_distances:
+            nearest = torch.tensor(statistics.minimum_distances, dtype=torch.float64)
+        self.register_buffer("nearest", nearest, persistent=False)
+        self.core_repulsion = o.core_repulsion if bool((nearest > 0).any()) else 0.0
 
     def local(self, graph: Graph, vectors: Tensor) -> LocalState:
         """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``."""
@@ -135,8 +141,21 @@ class FixedPointPotential(SelfConsistentModel):
             energy = energy + readout(features[t])
             density = density + head(features[t], species)
             mixed = mixed + mixer(features[t][:, :4], species)
+        if self.core_repulsion > 0:
+            energy = energy + self.core_energy(graph, vectors)
         response = self.solver.density_map.response(mixed, graph.species, density, neighbours)
         return LocalState(energy, density, response, self.nonlocal_readout(last, graph.species, neighbours))
+
+    def core_energy(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """Half of sum_j A (1 - r_ij / r_min)^3 over neighbours nearer than any of the training set ``(n_owned,)``, eV.
+
+        Zero, with two derivatives, on everything the model was trained on; beyond it a learned energy may have holes.
+        """
+        i, j = graph.edge_index[0], graph.edge_index[1]
+        limit = torch.clamp(self.nearest.to(vectors.dtype)[graph.species[i], graph.species[j]], min=1e-6)
+        depth = torch.clamp(1.0 - vectors.norm(p=2, dim=1) / limit, min=0.0)
+        energy = torch.zeros([graph.batch.shape[0]], dtype=vectors.dtype, device=vectors.device)
+        return energy.index_add(0, i, 0.5 * self.core_repulsion * depth * depth * depth)
 
     def nonlocal_energy(
         self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool

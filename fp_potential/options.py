@@ -95,6 +95,10 @@ class ModelOptions(_Options):
     )
     avg_num_neighbors: float | None = Field(None, gt=0, description="None: average over the training set")
 
+    core_repulsion: float = Field(
+        300.0, ge=0, description="eV times (1 - r/r_min)^3 for pairs nearer than any of the training set; 0: none"
+    )
+
     atomic_multipoles_max_l: Literal[1] = Field(1, description="charges and dipoles")
     atomic_multipoles_smearing_width: float = Field(1.5, gt=0, description="Gaussian width sigma of the density, Å")
     kspace_cutoff_factor: float = Field(1.5, gt=0, description="multiplies the cutoff of the k-sum")
@@ -140,6 +144,9 @@ class ModelStatistics(_Options):
     avg_num_neighbors: float = Field(gt=0)
     field_feature_norms: list[float] = Field(description="l-major, one per (l, width)")
     fermi_level_offset: float = 0.0
+    minimum_distances: list[list[float]] = Field(
+        default_factory=list, description="shortest distance per pair of elements, Å; 0 or no rows: none known"
+    )
     density_scaling: dict[int, float] = Field(
         default_factory=dict, description="scale of the linear local density per atomic number, e"
     )

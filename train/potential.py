@@ -26,6 +26,7 @@ from .statistics import (
     elements_of,
     field_feature_norms,
     mean_fermi_level,
+    minimum_distances,
 )
 
 #: the SCF of validation through the converged loop, and of the final table
@@ -231,6 +232,7 @@ class PotentialProblem:
             avg_num_neighbors=neighbours,
             field_feature_norms=norms,
             fermi_level_offset=offset,
+            minimum_distances=minimum_distances(self.samples["train"], len(self.elements)),
             density_scaling=density_scaling(options.atom_density_scaling, self.batches("train"), self.elements),
         )
         if options.field_feature_norms == "average":

@@ -75,6 +75,18 @@ def average_neighbours(samples: Iterable[Sample]) -> float:
     return max(edges / max(atoms, 1), 1e-3)
 
 
+def minimum_distances(samples: Iterable[Sample], n_elements: int) -> list[list[float]]:
+    """Shortest distance of each pair of elements among the neighbours of all structures, Å; 0 where there is none."""
+    nearest = torch.full((n_elements, n_elements), float("inf"), dtype=torch.float64)
+    for sample in samples:
+        graph = sample.graph
+        i, j = graph.edge_index[0], graph.edge_index[1]
+        distance = (graph.positions[j] + graph.edge_shifts - graph.positions[i]).norm(dim=1).double()
+        pair = graph.species[i] * n_elements + graph.species[j]
+        nearest.view(-1).scatter_reduce_(0, pair, distance, "amin")
+    return torch.where(torch.isfinite(nearest), nearest, 0.0).tolist()
+
+
 def mean_fermi_level(frames: Iterable[Frame]) -> float:
     """Mean of the Fermi levels that are present and weighted, eV; 0 without any."""
     levels = [

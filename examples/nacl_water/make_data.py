@@ -4,6 +4,7 @@
     python make_data.py ions                 Na+, Cl-, Na+Cl- in clusters of 2, 4, 6 waters: xtb_ions
     python make_data.py extra_clusters       more neutral clusters for training: clusters_extra (--trajectories 84)
     python make_data.py extra_ions           more ions in clusters for training: ions_extra (--trajectories 74)
+    python make_data.py contacts             molecules pushed into each other: contacts (--trajectories 400)
     python make_data.py box16                16-water periodic boxes, one trajectory: xtb_water_box16
     python make_data.py extra                more boxes, with and without an ion pair: box_extra
     python make_data.py sample MODEL OUT     geometries from MD of such boxes with a trained model (model.pt)
@@ -35,6 +36,9 @@ ION_SETS = ((["Na"], 1), (["Cl"], -1), (["Na", "Cl"], 0))
 # The energy of ionised water (some 12 eV) and its hole are not functions of geometry and total charge that this model
 # has; with full weight these few frames would outweigh all others in the loss.
 CHARGED_WEIGHTS = {"config_weight": 0.001, "config_energy_weight": 0.0}
+# Contacts: forces of several eV/Angstrom need not be accurate, but they must be there.
+CONTACT_WEIGHT = 0.03
+CONTACT_RADIUS = {"H": 1.1, "O": 1.45, "Na": 1.15, "Cl": 1.9}  # Angstrom
 LARGEST_FORCE = 25.0  # eV/Angstrom: `label` leaves frames above it out
 
 
@@ -138,7 +142,7 @@ def extra_ions(index: int) -> list[Atoms]:
     ions, charge = ION_SETS[index % 3]
     n = (2, 4, 3, 6, 1, 5)[index // 3 % 6]
     rng = np.random.default_rng([20261123, index])
-    return ion_trajectory(ions, charge, n, rng, traj=5000 + index, split="train")[::2]
+    return ion_trajectory(ions, charge, n, rng, traj=5000 + index, split="train")
 
 
 def extra_clusters(index: int) -> list[Atoms]:
@@ -147,6 +151,31 @@ def extra_clusters(index: int) -> list[Atoms]:
     rng = np.random.default_rng([20261124, index])
     info = dict(n_molecules=n, traj=6000 + index, split="train", kind="cluster")
     return [label(frame, **info) for frame in xtb_trajectory(cluster(n, rng), 0.0, 4, rng)]
+
+
+def contact(index: int) -> list[Atoms]:
+    """A training frame that dynamics must not enter: two molecules or ions of a cluster pushed into each other.
+
+    The nearest distance between them is drawn from 55 % to 95 % of the sum of their atoms' contact radii. Without such
+    frames a model may have a second, deep minimum there.
+    """
+    rng = np.random.default_rng([20261125, index])
+    ions, charge = ((), 0) if index % 2 else ION_SETS[index // 2 % 3]
+    sites = cluster(int(rng.integers(2, 5)) + len(ions), rng, nearest=3.0)
+    atoms = sites[3 * len(ions) :]
+    for k, ion in enumerate(ions):
+        atoms += Atoms(ion, [sites.positions[3 * k]])
+    atoms.positions += rng.normal(scale=0.04, size=atoms.positions.shape)
+    waters = np.count_nonzero(atoms.numbers == 8)
+    pieces = [[3 * k, 3 * k + 1, 3 * k + 2] for k in range(waters)] + [[3 * waters + k] for k in range(len(ions))]
+    moving, fixed = (pieces[k] for k in rng.choice(len(pieces), 2, replace=False))
+    i, j = rng.choice(moving), rng.choice(fixed)
+    wanted = rng.uniform(0.55, 0.95) * (CONTACT_RADIUS[atoms.symbols[i]] + CONTACT_RADIUS[atoms.symbols[j]])
+    apart = atoms.positions[i] - atoms.positions[j]
+    atoms.positions[moving] += apart * (wanted / np.linalg.norm(apart) - 1.0)
+    info = dict(n_molecules=int(waters), traj=7000 + index, split="train", kind="contact", config_weight=CONTACT_WEIGHT)
+    frames = label_or_nothing(atoms, charge, **info)
+    return [frame for frame in frames if np.abs(frame.arrays["REF_forces"]).max() < LARGEST_FORCE]
 
 
 def make_trajectories(path: Path, make: Callable[[int], list[Atoms]], n_trajectories: int) -> None:
@@ -273,7 +302,8 @@ def label_frames(source: Path, target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "what", choices=["clusters", "ions", "extra_clusters", "extra_ions", "box16", "extra", "sample", "label"]
+        "what",
+        choices=["clusters", "ions", "extra_clusters", "extra_ions", "contacts", "box16", "extra", "sample", "label"],
     )
     parser.add_argument(
         "files", nargs="*", type=Path, help="sample: model and output file; label: input and output file"
@@ -292,6 +322,8 @@ def main() -> None:
             label_frames(*arguments.files)
     elif arguments.what == "extra_ions":
         make_trajectories(arguments.out / "ions_extra.extxyz.gz", extra_ions, arguments.trajectories)
+    elif arguments.what == "contacts":
+        make_trajectories(arguments.out / "contacts.extxyz.gz", contact, arguments.trajectories)
     elif arguments.what == "extra_clusters":
         make_trajectories(arguments.out / "clusters_extra.extxyz.gz", extra_clusters, arguments.trajectories)
     elif arguments.what == "extra":

@@ -11,9 +11,11 @@ from fp_potential.train.frames import Frame, read_frames
 from fp_potential.train.statistics import (
     atomic_energies,
     average_neighbours,
+    density_scaling,
     elements_of,
     field_feature_norms,
     mean_fermi_level,
+    minimum_distances,
 )
 
 from structures import ELEMENTS, make_model
@@ -111,3 +113,32 @@ def test_norms_ignore_frames_without_multipoles(read):
     assert field_feature_norms(model.field_features, batches(with_blank, 4), 0.0) == pytest.approx(expected)
     with pytest.raises(InputError, match="needs atomic multipoles"):
         field_feature_norms(model.field_features, batches(with_blank[:1], 4), 0.0)
+
+
+def test_minimum_distances_are_those_of_ase(read):
+    cutoff = 3.0
+    found = np.array(minimum_distances(make_samples(read, ELEMENTS, cutoff, torch.float64), len(ELEMENTS)))
+    expected = np.full((len(ELEMENTS), len(ELEMENTS)), np.inf)
+    for item in read:
+        atoms = item.atoms.repeat(2) if item.atoms.pbc.any() else item.atoms
+        distance = atoms.get_all_distances(mic=atoms.pbc.any())
+        np.fill_diagonal(distance, np.inf)
+        kind = [ELEMENTS.index(z) for z in atoms.numbers]
+        np.minimum.at(expected, np.ix_(kind, kind), distance)
+    known = expected < cutoff
+    assert known.any()
+    np.testing.assert_allclose(found[known], expected[known], atol=1e-10)
+    assert (found[~known] == 0).all()
+
+
+def test_density_scaling_is_the_rms_of_an_element(read):
+    samples = make_samples(read, ELEMENTS, 3.0, torch.float64)
+    data = list(batches(samples, 4))
+    found = density_scaling("average", data, ELEMENTS)
+    for element in ELEMENTS:
+        rows = [f.labels["atomic_multipoles"][f.atoms.numbers == element] for f in read]
+        assert found[element] == pytest.approx(np.sqrt(np.mean(np.concatenate(rows) ** 2)), rel=1e-12)
+    assert density_scaling({"H": 1.0, "8": 2.0, "Na": 3.0, "Cl": 4.0}, data, ELEMENTS)[8] == 2.0
+    assert density_scaling(None, data, ELEMENTS) == {}
+    with pytest.raises(InputError, match="no scale for O, Na, Cl"):
+        density_scaling({"H": 1.0}, data, ELEMENTS)
