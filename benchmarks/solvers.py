@@ -28,21 +28,24 @@ def counts(module: torch.jit.ScriptModule, atoms, numbers: list[int], cutoff: fl
     graph = graph_from_atoms(atoms, numbers, cutoff, torch.float64, total_charge=charge)
     model = module.model
 
-    def run(solver: str, steps: int, mixing: float, start: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        first = torch.zeros(0, 4, dtype=torch.float64) if start is None else start
-        return model.evaluate(graph, steps, tolerance, mixing, solver, True, False, False, first)
+    nothing = torch.zeros(0, 4, dtype=torch.float64)
 
-    anderson = int(run("anderson", 200, 0.3)["scf_steps"])
+    def run(solver: str, steps: int, mixing: float):  # type: ignore[no-untyped-def]
+        settings = (steps, tolerance, mixing, solver)
+        return model.solve(tuple(graph), settings, True, False, nothing, nothing[:, 0])
+
+    solution = run("anderson", 200, 0.3)
+    anderson = int(solution.result.steps)
     linear = [
-        int(out["scf_steps"]) if int(out["status"]) == 0 else 999
+        int(out.result.steps) if int(out.result.status) == 0 else 999
         for out in (run("linear", 300, alpha) for alpha in np.arange(0.1, 1.01, 0.1))
     ]
-    start = run("linear", 1, 1.0)["density"]
+    density_map = model.solver.density_map
+    start = density_map.project(solution.fixed, solution.frozen.density)
     shape, n = start.shape, start.numel()
 
     def residual(p: torch.Tensor) -> torch.Tensor:
-        # two linear steps of weight 1 show G: the density of the second is G of the first
-        return run("linear", 2, 1.0, p)["density"] - p
+        return density_map(solution.fixed, p, solution.result.level)[0] - p
 
     zero = residual(start)
 
