@@ -9,13 +9,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.io import read, write
+from fp_potential.train.data import make_samples
 from rich.console import Console
 
 from fp_potential import cloning
 from fp_potential.cli.main import main
 from fp_potential.cloning import CloningOptions, clone, compare, random_structures, read_structures
 from fp_potential.reference import jacobian
-from fp_potential.train.data import make_samples
 
 TINY = {"train_frames": 6, "test_frames": 3, "seeds": [3], "density_epochs": 3, "force_epochs": 1}
 

@@ -26,14 +26,14 @@ from ..backbone.neighbours import Neighbours
 from ..electrostatics import Electrostatics
 from ..graph import Graph
 from ..readout.state import ReadoutState
-from ..response.state import ResponseState, no_rows
+from ..response.state import ResponseState, Update, no_rows
 from ..scf.problem import graph_sum
 from ..self_consistent import LocalState, SelfConsistentModel
 from ..units import COULOMB, GRADIENT_FEATURE, SCALAR_FEATURE
 from .options import ReferenceOptions
 
 
-class ElementResponse(nn.Module):
+class ElementResponse(Update):
     """p = base - compliance · u, the update of models whose atoms respond by constants of their elements."""
 
     def __init__(self, fixed_charge: bool) -> None:
