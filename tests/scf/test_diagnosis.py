@@ -135,8 +135,8 @@ def test_an_eigenvalue_above_one_is_unstable(solver: str) -> None:
     found = diagnose(trace.run, trace.spectrum)
     assert found.kind is Kind.UNSTABLE and not found.converged
     assert "1.05" in found.reason and "retrain" in found.advice[0]
-    # Anderson finds the solution all the same; the status alone would not tell
-    assert (trace.run.status == CONVERGED) == (solver == "anderson")
+    # Anderson may find the solution all the same; the status alone would not tell
+    assert solver == "anderson" or trace.run.status != CONVERGED
 
 
 def test_divergence_of_a_much_too_soft_model() -> None:

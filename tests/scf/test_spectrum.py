@@ -19,11 +19,11 @@ UPDATES = {
 }
 
 
-def solved(model, graph, constant_charge: bool = True) -> tuple[SCFProblem, Tensor, Tensor]:
+def solved(model, graph, constant_charge: bool = True, converges: bool = True) -> tuple[SCFProblem, Tensor, Tensor]:
     """The problem linearised at its solution, the solution, and its level."""
     nothing = torch.zeros(0, 4, dtype=torch.float64)
     end = model.solve(graph, (80, 1e-11, 0.3, "anderson"), constant_charge, False, nothing, nothing[:, 0])
-    assert end.result.status.tolist() == [CONVERGED]
+    assert not converges or end.result.status.tolist() == [CONVERGED]
     return end.fixed, end.result.x, end.result.level
 
 
@@ -125,7 +125,8 @@ def test_a_response_scaled_to_1_05_is_unstable() -> None:
     problem, _, _ = solved(make_model(2), graph)
     before = jacobian_spectrum(make_model(2).solver.density_map, problem, accuracy=1e-6)
     model = soften(make_model(2), 1.05 / before.largest)
-    problem, _, _ = solved(model, graph)
+    # the map is affine: its Jacobian is the same wherever the loop has stopped
+    problem, _, _ = solved(model, graph, converges=False)
     spectrum = jacobian_spectrum(model.solver.density_map, problem)
     assert spectrum.largest == pytest.approx(1.05, abs=1e-5)
     assert spectrum.unstable and spectrum.best_linear_mixing() is None and spectrum.largest_stable_mixing() == 0.0
