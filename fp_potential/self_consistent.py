@@ -295,7 +295,8 @@ class SelfConsistentModel(nn.Module):
         fixed = self.solver.density_map.linearised(fixed, at_solution)
         if problem.constant_charge:
             refused = torch.full_like(result.status, self.no_charge_response)
-            status = torch.where(self.solver.density_map.responds(fixed), result.status, refused)
+            possible = self.solver.density_map.responds(fixed) & self.solver.density_map.holds(fixed, result.x)
+            status = torch.where(possible, result.status, refused)
             result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
         return Solution(graph, strain, owned, local, problem, frozen, fixed, result, field, at_solution)
 

@@ -19,6 +19,8 @@ COMMANDS = {
     "eval": "errors of a model on data files, and its predictions",
     "export": "write the model archive for ASE and LAMMPS from a run",
     "info": "what a model archive or a run holds",
+    "scf": "how the self-consistent loop of one structure goes, and what to change",
+    "clone": "fit models to a known one point by point, compare them with it self-consistently",
 }
 
 

@@ -11,7 +11,8 @@ one structure and goes through one collective per iteration, so iterates do not 
 
 What the history does not span is the least-squares residual g_k = f_k - ΔF γ; near the solution f_{k+1} = g_k - β a_k
 with a_k = (1 - J) g_k.  β is the one that would have been best in the last step, β = a_k·g_k / a_k·a_k, within
-`FIRST_STEP` … `LARGEST_STEP`: near 1 where the spectrum of J is near 0, so that easy maps take no damping.
+`FIRST_STEP` … `LARGEST_STEP`: near 1 where the spectrum of J is near 0, so that easy maps take no damping.  Once the
+history is full it is `FIRST_STEP`.
 """
 
 from typing import NamedTuple
@@ -132,7 +133,9 @@ class Mixer(nn.Module):
             # nothing is known of the map in the first step, nor in the first one after a restart
             known = torch.isfinite(norms.fraction) & (state.valid.sum(1) > 0)
             best = torch.where(known, norms.fraction, torch.full_like(damping, self.first_step))
-            fraction = damping * torch.clamp(best, min=self.first_step, max=self.largest_step)
+            # a map that takes more steps than the history holds is a hard one
+            largest = self.largest_step if state.iterations <= m else self.first_step
+            fraction = damping * torch.clamp(best, min=self.first_step, max=largest)
         step = fraction.to(x.dtype)[batch].unsqueeze(1)
         following = x
         if solver != "linear" and state.iterations > 0:

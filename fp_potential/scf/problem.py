@@ -25,6 +25,8 @@ from ..response.state import ResponseState, Update, detach_state
 CANCELLATION = 1e-3
 #: ... or sum |c^q| per atom is below this (e/V)
 MINIMUM_RESPONSE = 1e-6
+#: charge (e) by which a density may miss the total charge asked for, and its growth with the sum of |q| by rounding
+CHARGE_ERROR, CHARGE_ROUNDING = 1e-3, 1e-6
 #: Newton steps for the Fermi level, and the longest of them (V) while the root is not bracketed
 LEVEL_STEPS, LONGEST_STEP = 60, 2.0
 
@@ -89,6 +91,7 @@ class DensityMap(nn.Module):
         self.response = update
         self.minimum_response = MINIMUM_RESPONSE
         self.cancellation = CANCELLATION
+        self.charge_error, self.charge_rounding = CHARGE_ERROR, CHARGE_ROUNDING
         self.level_steps, self.longest_step = LEVEL_STEPS, LONGEST_STEP
         #: whether the update is affine in the field, and whether it is one matrix per atom
         self.affine, self.local = bool(update.affine), bool(update.local)
@@ -279,3 +282,11 @@ class DensityMap(nn.Module):
         total = graph_sum(rows, problem.batch, n_graphs, problem.distributed)
         enough = total > self.minimum_response * problem.atoms.to(total.dtype)
         return enough & (problem.response.abs() > self.cancellation * total)
+
+    def holds(self, problem: SCFProblem, density: Tensor) -> Tensor:
+        """Whether each structure has the total charge asked for ``(B,)`` bool: not every charge has a Fermi level."""
+        charge = density[:, :1].detach().to(torch.float64)
+        sums = graph_sum(
+            torch.cat([charge, charge.abs()], dim=1), problem.batch, problem.atoms.shape[0], problem.distributed
+        )
+        return (sums[:, 0] - problem.target).abs() <= self.charge_error + self.charge_rounding * sums[:, 1]

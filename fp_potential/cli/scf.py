@@ -1,0 +1,302 @@
+"""``fixedpoint scf model.pt structure.xyz``: the self-consistent loop of one structure, application by application."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from fp_potential.graph import Graph
+    from fp_potential.options import SCFOptions
+    from fp_potential.scf.diagnosis import Diagnosis, SCFRun
+    from fp_potential.scf.spectrum import Spectrum
+    from fp_potential.train.frames import Frame
+
+#: keys of the structure file where the model's training names none
+KEYS = {
+    "total_charge": "total_charge",
+    "electric_field": "electric_field",
+    "atomic_multipoles": "REF_atomic_multipoles",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("model", help="model archive (fixedpoint export)")
+    parser.add_argument("structure", help="extended XYZ file")
+    parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of the file; -1 is the last")
+    parser.add_argument("--solver", choices=("anderson", "linear"), help="default: the model's")
+    parser.add_argument("--mixing_parameter", type=float, help="of the linear solver (default: the model's)")
+    parser.add_argument("--num_scf_steps", type=int, help="largest number of applications (default: the model's)")
+    parser.add_argument("--scf_tolerance", type=float, help="residual at which the loop ends (default: the model's)")
+    held = parser.add_mutually_exclusive_group()
+    held.add_argument("--total_charge", type=float, metavar="Q", help="e (default: the frame's, else 0)")
+    held.add_argument("--constant_fermi", type=float, metavar="MU", help="fix the Fermi level, eV, not the charge")
+    parser.add_argument(
+        "--initial_density",
+        choices=("local_guess", "from_data"),
+        default="local_guess",
+        help="start from the model's own guess, or from the reference multipoles of the frame",
+    )
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="NAME=KEY",
+        help="key of the file, in place of the training's: atomic_multipoles=REF_atomic_multipoles, total_charge=Q",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="write a figure of the residuals and the spectrum (png, pdf)")
+    parser.add_argument(
+        "--no_spectrum", action="store_true", help="leave the spectrum out; unstable solutions then go unnoticed"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
+@dataclass(frozen=True)
+class LoopTrace:
+    """The loop of one structure: what it did in every application, and where it ended."""
+
+    run: SCFRun
+    charges: np.ndarray  #: (applications,) total charge, e
+    levels: np.ndarray  #: (applications,) absolute Fermi level, eV
+    energies: np.ndarray  #: (applications,) E(p), or Omega(p) = E + mu Q at constant Fermi level, eV
+    energy: float  #: corrected energy of the end, eV, as reported everywhere else
+    adjoint_residual: float
+    spectrum: Spectrum | None
+
+
+def trace_loop(
+    model: Any, graph: Graph, options: SCFOptions, initial_density: Tensor | None = None, with_spectrum: bool = True
+) -> LoopTrace:
+    """Run the loop of one structure as ``model.evaluate`` does and look at every density on the way.
+
+    Args:
+        model: a `SelfConsistentModel`, or the ``model`` of an archive's module.
+        graph: one structure.
+        options: of the loop; ``initial_density`` is a name only.
+        initial_density: ``(n, 4)`` start; the local guess if None.
+        with_spectrum: find the spectrum of the map at the last density.
+    """
+    import numpy as np
+    import torch
+
+    from fp_potential.scf.diagnosis import SCFRun
+    from fp_potential.scf.solve import CONVERGED, NO_CHARGE_RESPONSE
+    from fp_potential.scf.spectrum import jacobian_spectrum
+
+    o, constant_charge = options, options.constant_charge
+    start = graph.positions.new_zeros((0, 4)) if initial_density is None else initial_density
+    nothing = graph.positions.new_zeros(0)
+    settings = (o.num_scf_steps, o.scf_tolerance, o.mixing_parameter, o.solver)
+    with torch.jit.optimized_execution(False):
+        out = model.evaluate(graph, *settings, constant_charge, True, False, start, nothing)
+        # the state it ended in, and the same iterates again, kept this time
+        end = model.solve(graph, settings, constant_charge, False, start, nothing)
+        first = end.frozen.density if initial_density is None else initial_density
+        steps, tolerance, mixing, solver = settings
+        guess = torch.zeros_like(end.fixed.response)
+        result, densities, levels = model.solver.trace(end.fixed, first, steps, tolerance, solver, mixing, guess, True)
+        energies = [
+            _energy(model, graph, end.fixed, end.frozen, density, level)
+            for density, level in zip(densities, levels, strict=True)
+        ]
+        status = int(end.result.status[0])
+        spectrum = None
+        if with_spectrum and status != NO_CHARGE_RESPONSE:
+            spectrum = jacobian_spectrum(model.solver.density_map, end.fixed)
+    iterates = densities.detach().cpu().numpy()
+    run = SCFRun(
+        history=result.history[:, 0].cpu().numpy(),
+        status=status,
+        tolerance=tolerance,
+        num_scf_steps=steps,
+        solver=solver,
+        mixing=mixing,
+        iterates=iterates,
+        affine=bool(model.solver.density_map.affine),
+        initial_density="local_guess" if initial_density is None else "from_data",
+        epsilon=torch.finfo(graph.positions.dtype).eps,
+        adjoint_status=int(out["status"][0]) if status == CONVERGED else CONVERGED,
+    )
+    absolute = levels[:, 0].detach().cpu().numpy().astype(float) + float(model.fermi_level_offset)
+    charges = iterates[:, :, 0].sum(1, dtype=float)
+    adjoint_residual = float(out["adjoint_residual"][0])
+    return LoopTrace(run, charges, absolute, np.array(energies), float(out["energy"][0]), adjoint_residual, spectrum)
+
+
+def _energy(model: Any, graph: Graph, problem: Any, local: Any, density: Tensor, level: Tensor) -> float:
+    import torch
+
+    with torch.no_grad():
+        field = model.electrostatics.field(problem.cache, density, False)
+        total = model.total_field(problem, field, level)
+        terms = model.observables(problem, local, density, total, graph.species)
+        energy = float((terms.local + terms.nonlocal_ + terms.coulomb + terms.field).sum())
+        if not problem.constant_charge:
+            energy += (float(level) + float(model.fermi_level_offset)) * float(density[:, 0].sum())
+    return energy
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trace, explain; the exit status is 1 unless the loop converged to a stable solution."""
+    import torch
+    from ase.data import atomic_numbers
+
+    from fp_potential.export import load_model
+    from fp_potential.options import SCFOptions
+    from fp_potential.scf.diagnosis import diagnose
+    from fp_potential.train.data import make_sample
+
+    module, metadata = load_model(arguments.model, arguments.device)
+    names = ("solver", "mixing_parameter", "num_scf_steps", "scf_tolerance", "initial_density")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if arguments.constant_fermi is not None or arguments.total_charge is not None:
+        given["constant_charge"] = arguments.constant_fermi is None
+    options = SCFOptions(**{**metadata["scf"], **given})
+    if not options.constant_charge and arguments.constant_fermi is None:
+        raise ValueError("this model runs at a constant Fermi level: give --constant_fermi MU, or --total_charge Q")
+
+    frame, multipoles_key = _frame(arguments, metadata)
+    if arguments.total_charge is not None:
+        frame.total_charge = arguments.total_charge
+    frame.labels["fermi_level"] = arguments.constant_fermi
+    dtype = getattr(torch, metadata["dtype"])
+    elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
+    device = torch.device(arguments.device)
+    graph = make_sample(frame, elements, float(metadata["cutoff"]), dtype).graph
+    moved: dict[str, Any] = {k: t.to(device) for k, t in graph._asdict().items() if isinstance(t, torch.Tensor)}
+    graph = graph._replace(**moved)
+    start = None
+    if options.initial_density == "from_data":
+        start = torch.tensor(_multipoles(frame, multipoles_key), dtype=dtype, device=device)
+
+    print("\n".join(_header(frame, options, arguments)))
+    trace = trace_loop(module.model, graph, options, start, not arguments.no_spectrum)
+    print("\n".join(_table(trace, options.constant_charge)))
+    if trace.spectrum is not None:
+        print("\n".join(["", *_figures(trace.spectrum, trace.run)]))
+    diagnosis = diagnose(trace.run, trace.spectrum)
+    print(f"\n{diagnosis.text()}")
+    if arguments.plot:
+        plot(trace, diagnosis, arguments.plot)
+        print(f"{arguments.plot}: written")
+    return 0 if diagnosis.converged else 1
+
+
+def _frame(arguments: argparse.Namespace, metadata: dict[str, Any]) -> tuple[Frame, str]:
+    """The frame asked for, and the key of its reference multipoles."""
+    from fp_potential.train.config import Keys
+    from fp_potential.train.evaluate import data_options
+    from fp_potential.train.frames import read_frames
+
+    trained = data_options(metadata, arguments.key)[0].model_dump(exclude_none=True)
+    wanted = {**KEYS, "external_field": None}
+    keys = {name: trained.get(name, default) for name, default in wanted.items()}
+    if keys["external_field"] is not None:
+        keys["electric_field"] = None
+    frames = read_frames([arguments.structure], Keys(**keys), demanded=())
+    if not -len(frames) <= arguments.frame < len(frames):
+        raise ValueError(f"--frame {arguments.frame}: {arguments.structure} has {len(frames)} frames, counted from 0")
+    return frames[arguments.frame], str(keys["atomic_multipoles"])
+
+
+def _multipoles(frame: Frame, key: str) -> np.ndarray:
+    multipoles = frame.labels["atomic_multipoles"]
+    if multipoles is None:
+        present = ", ".join(sorted(set(frame.atoms.arrays) - {"numbers", "positions"})) or "none"
+        raise ValueError(
+            f"{frame.source}: --initial_density from_data needs the array '{key}' with columns q d_y d_z d_x "
+            f"(--key atomic_multipoles=NAME names another); arrays present: {present}"
+        )
+    return multipoles
+
+
+def _header(frame: Frame, options: SCFOptions, arguments: argparse.Namespace) -> list[str]:
+    if options.constant_charge:
+        held = f"total charge {frame.total_charge:g} e"
+        if not frame.weights["has_total_charge"] and arguments.total_charge is None:
+            held += " (the frame gives none)"
+    else:
+        held = f"Fermi level {arguments.constant_fermi:g} eV"
+    solver = options.solver + (f", mixing_parameter {options.mixing_parameter:g}" if options.solver == "linear" else "")
+    start = "the local guess" if options.initial_density == "local_guess" else "the reference multipoles"
+    return [
+        f"{frame.source}: {len(frame.atoms)} atoms, {held}",
+        f"solver {solver}; from {start}; at most {options.num_scf_steps} applications to {options.scf_tolerance:g}",
+        "",
+    ]
+
+
+def _table(trace: LoopTrace, constant_charge: bool) -> list[str]:
+    name = "E(p)" if constant_charge else "Omega(p)"
+    lines = [
+        f"{'application':>11} {'residual':>10} {'charge':>13} {'Fermi level':>13} {name:>17}",
+        f"{'':>11} {'e, eÅ':>10} {'e':>13} {'eV':>13} {'eV':>17}",
+    ]
+    rows = zip(trace.run.history, trace.charges, trace.levels, trace.energies, strict=True)
+    for number, (residual, charge, level, energy) in enumerate(rows, 1):
+        # adding zero takes the sign off rounded zeros
+        lines.append(f"{number:11d} {residual:10.3e} {round(charge, 6) + 0.0:13.6f} {level:13.6f} {energy:17.6f}")
+    lines.append(
+        f"energy {trace.energy:.6f} eV, corrected by the adjoint (its residual: {trace.adjoint_residual:.1e}, relative)"
+    )
+    return lines
+
+
+def _figures(spectrum: Spectrum, run: SCFRun) -> list[str]:
+    """The spectrum, and what it means for solvers."""
+    from fp_potential.scf.spectrum import linear_applications
+
+    reduction = run.tolerance / max(float(run.history[0]), run.tolerance)
+    krylov = spectrum.krylov_applications(reduction)
+    lines = [
+        f"spectrum of the map's Jacobian at the last density ({spectrum.applications} applications of its transpose)",
+        f"  smallest real part   {spectrum.smallest:9.4f} ± {spectrum.smallest_error:.0e}",
+        f"  largest real part    {spectrum.largest:9.4f} ± {spectrum.largest_error:.0e}   (1 or more: unstable)",
+        f"  largest modulus      {spectrum.modulus:9.4f}",
+        f"applications from this start to {run.tolerance:g}, estimated from it",
+        "  Anderson, GMRES      " + (f"more than {spectrum.applications}" if krylov is None else f"{krylov}"),
+    ]
+    best = spectrum.best_linear_mixing()
+    if best is None:
+        lines.append("  linear               never converges")
+    else:
+        lines.append(
+            f"  linear, at best      {linear_applications(best[1], reduction):.0f} with mixing_parameter {best[0]:.2g} "
+            f"(factor {best[1]:.3f} per application); diverges above {spectrum.largest_stable_mixing():.2g}"
+        )
+    if run.solver == "linear":
+        factor = spectrum.linear_factor(run.mixing)
+        count = f"{linear_applications(factor, reduction):.0f}" if factor < 1.0 else "diverges"
+        lines.append(f"  linear, as here      {count} with {run.mixing:g} (factor {factor:.3f} per application)")
+    if not spectrum.converged:
+        lines.append("  the ends are not found to the usual accuracy: read them with their errors")
+    return lines
+
+
+def plot(trace: LoopTrace, diagnosis: Diagnosis, path: str) -> None:
+    """Figure of the residuals (logarithmic) and, where known, the spectrum; the ending of ``path`` is the format."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    run, spectrum = trace.run, trace.spectrum
+    figure = Figure(figsize=(9.0 if spectrum is not None else 5.0, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.add_subplot(1, 2 if spectrum is not None else 1, 1)
+    left.semilogy(range(1, len(run.history) + 1), run.history, "o-", markersize=3)
+    left.axhline(run.tolerance, color="0.5", linestyle="--", linewidth=1)
+    left.set_xlabel("applications of the map")
+    left.set_ylabel("mean residual (e, eÅ)")
+    left.set_title(f"{run.solver}: {diagnosis.kind.value}", fontsize=10)
+    if spectrum is not None:
+        right = figure.add_subplot(1, 2, 2)
+        right.plot(spectrum.values.real, spectrum.values.imag, ".", markersize=5)
+        right.axvline(1.0, color="0.5", linestyle="--", linewidth=1)
+        right.set_xlabel("real part")
+        right.set_ylabel("imaginary part")
+        right.set_title("eigenvalues of the map's Jacobian; unstable from 1", fontsize=10)
+    figure.savefig(path)

@@ -1,0 +1,18 @@
+"""Known models as instances of the fixed-point map: targets, starting guesses and tests."""
+
+from .exact import ExactResponse, ExactSolution, exact_response, exact_solution, jacobian
+from .models import ChargeEquilibration, InducedDipoles, ReferenceModel
+from .options import ElementParameters, ReferenceOptions
+
+__all__ = [
+    "ChargeEquilibration",
+    "ElementParameters",
+    "ExactResponse",
+    "ExactSolution",
+    "InducedDipoles",
+    "ReferenceModel",
+    "ReferenceOptions",
+    "exact_response",
+    "exact_solution",
+    "jacobian",
+]
