@@ -351,9 +351,13 @@ def test_error_inside_the_model(box, tools):
     with_metadata(box.model_file, box.folder / "model.pt", scf={
         "num_scf_steps": 100, "scf_tolerance": 1e-6, "mixing_parameter": 0.25, "solver": "anderson"
     }, elements=["H", "O", "Na", "Cl", "Ar"])  # fmt: skip
-    done = box.run_script(script(coeff="pair_coeff * * model.pt Ar Na H Cl"), ranks=2, timeout=60)
-    assert done.returncode != 0
-    text = message(done.stdout)
+    for _ in range(4):
+        done = box.run_script(script(coeff="pair_coeff * * model.pt Ar Na H Cl"), ranks=2, timeout=60)
+        assert done.returncode != 0
+        text = message(done.stdout)
+        # mpirun can lose the last line of a run that one of its ranks aborts
+        if text.strip():
+            break
     assert "pair fixedpoint, computing forces" in text
     assert "Traceback" not in text
 

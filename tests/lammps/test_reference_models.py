@@ -92,6 +92,6 @@ def test_energy_is_conserved(simulation, known: ReferenceModel) -> None:
     done = simulation.run_script(SCRIPT, ranks=2)
     assert done.returncode == 0, done.stdout[-2000:]
     rows = np.array(re.findall(r"^ENERGY (\S+) (\S+)$", done.stdout, re.M), dtype=float)
-    assert len(rows) == 20
+    assert len(rows) == 21
     assert np.ptp(rows[:, 0]) / 45 < 2e-3
     assert np.ptp(rows[:, 1]) / 45 > 2e-3
