@@ -13,6 +13,7 @@ from .options import ModelOptions, ModelStatistics
 from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
 from .response import ManyBodyUpdate, OneBodyUpdate, Update
 from .response.embedding import TANH_WIDTHS
+from .scf.problem import with_level
 from .self_consistent import LocalState, SelfConsistentModel
 from .units import GRADIENT_FEATURE, SCALAR_FEATURE
 
@@ -170,10 +171,8 @@ class FixedPointPotential(SelfConsistentModel):
         """Un-normalised field features ``(n, m, 4)`` of a density, with the Fermi level ``(B,)`` relative to mu_0."""
         owned = graph.positions[: graph.batch.shape[0]]
         cache = self.electrostatics.prepare(owned, graph.cell, graph.pbc, graph.batch)
-        u = self.electrostatics.field(cache, density, graph.distributed) + self.external_field(graph, owned).unsqueeze(
-            1
-        )
-        u = torch.cat([u[:, :, :1] + level[graph.batch][:, None, None], u[:, :, 1:]], dim=2)
+        u = self.electrostatics.field(cache, density, graph.distributed)
+        u = with_level(u + self.external_field(graph, owned).unsqueeze(1), level, graph.batch)
         return u * self.feature_scale.to(u.dtype)
 
     @torch.jit.unused
