@@ -2,13 +2,13 @@
 
     python make_data.py clusters             neutral, in a field, charged: xtb_water_{neutral,field,charged}
     python make_data.py ions                 Na+, Cl-, Na+Cl- in clusters of 2, 4, 6 waters: xtb_ions
-    python make_data.py extra_clusters       more neutral clusters for training: clusters_extra (--trajectories 84)
+    python make_data.py extra_clusters       more neutral clusters for training: clusters_extra (--trajectories 240)
     python make_data.py extra_ions           more ions in clusters for training: ions_extra (--trajectories 74)
-    python make_data.py contacts             molecules pushed into each other: contacts (--trajectories 400)
     python make_data.py box16                16-water periodic boxes, one trajectory: xtb_water_box16
     python make_data.py extra                more boxes, with and without an ion pair: box_extra
     python make_data.py sample MODEL OUT     geometries from MD of such boxes with a trained model (model.pt)
-    python make_data.py label IN OUT         labels any geometries, for example those of sample
+    python make_data.py cut DUMP OUT         clusters around ions and waters of a LAMMPS dump (element x y z)
+    python make_data.py label IN OUT         labels any geometries, for example those of sample and cut
 
 Files go to the folder given by --out (default: data/) as gzipped extended XYZ.  Seeds are fixed.  A whole
 trajectory is either in the training or in the test set (of box16, which is one trajectory, the last fifth is
@@ -36,9 +36,6 @@ ION_SETS = ((["Na"], 1), (["Cl"], -1), (["Na", "Cl"], 0))
 # The energy of ionised water (some 12 eV) and its hole are not functions of geometry and total charge that this model
 # has; with full weight these few frames would outweigh all others in the loss.
 CHARGED_WEIGHTS = {"config_weight": 0.001, "config_energy_weight": 0.0}
-# Contacts: forces of several eV/Angstrom need not be accurate, but they must be there.
-CONTACT_WEIGHT = 0.03
-CONTACT_RADIUS = {"H": 1.1, "O": 1.45, "Na": 1.15, "Cl": 1.9}  # Angstrom
 LARGEST_FORCE = 25.0  # eV/Angstrom: `label` leaves frames above it out
 
 
@@ -67,8 +64,10 @@ def cluster(n_sites: int, rng: np.random.Generator, nearest: float = 2.75) -> At
     return atoms
 
 
-def xtb_trajectory(atoms: Atoms, charge: float, n_frames: int, rng: np.random.Generator) -> list[Atoms]:
-    """Snapshots of GFN2-xTB MD at 400 K, 20 fs apart; ends early when a molecule comes apart."""
+def xtb_trajectory(
+    atoms: Atoms, charge: float, n_frames: int, rng: np.random.Generator, interval: int = 40
+) -> list[Atoms]:
+    """Snapshots of GFN2-xTB MD at 400 K, `interval` steps of 0.5 fs apart; ends early when a molecule comes apart."""
     atoms.calc = Xtb(charge)
     frames: list[Atoms] = []
     try:
@@ -77,7 +76,7 @@ def xtb_trajectory(atoms: Atoms, charge: float, n_frames: int, rng: np.random.Ge
         dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=400, friction=0.02 / units.fs, rng=rng, fixcm=False)
         dynamics.run(200)
         for _ in range(n_frames):
-            dynamics.run(40)
+            dynamics.run(interval)
             if not molecules_whole(atoms):
                 break
             frames.append(Atoms(atoms.numbers, atoms.positions))
@@ -146,36 +145,15 @@ def extra_ions(index: int) -> list[Atoms]:
 
 
 def extra_clusters(index: int) -> list[Atoms]:
-    """Training frames like the neutral ones of `make_clusters`: a trajectory of 2 to 8 waters, four frames."""
-    n = (8, 3, 6, 4, 7, 2, 5)[index % 7]
+    """Training frames like the neutral ones of `make_clusters`: two frames 0.1 ps apart of 2 to 8 waters.
+
+    Many short trajectories, most of them large: the error of a cluster's energy is mostly that of its arrangement of
+    hydrogen bonds, which one trajectory does not change.
+    """
+    n = (8, 6, 7, 8, 4, 5, 8, 3, 7, 2)[index % 10]
     rng = np.random.default_rng([20261124, index])
     info = dict(n_molecules=n, traj=6000 + index, split="train", kind="cluster")
-    return [label(frame, **info) for frame in xtb_trajectory(cluster(n, rng), 0.0, 4, rng)]
-
-
-def contact(index: int) -> list[Atoms]:
-    """A training frame that dynamics must not enter: two molecules or ions of a cluster pushed into each other.
-
-    The nearest distance between them is drawn from 55 % to 95 % of the sum of their atoms' contact radii. Without such
-    frames a model may have a second, deep minimum there.
-    """
-    rng = np.random.default_rng([20261125, index])
-    ions, charge = ((), 0) if index % 2 else ION_SETS[index // 2 % 3]
-    sites = cluster(int(rng.integers(2, 5)) + len(ions), rng, nearest=3.0)
-    atoms = sites[3 * len(ions) :]
-    for k, ion in enumerate(ions):
-        atoms += Atoms(ion, [sites.positions[3 * k]])
-    atoms.positions += rng.normal(scale=0.04, size=atoms.positions.shape)
-    waters = np.count_nonzero(atoms.numbers == 8)
-    pieces = [[3 * k, 3 * k + 1, 3 * k + 2] for k in range(waters)] + [[3 * waters + k] for k in range(len(ions))]
-    moving, fixed = (pieces[k] for k in rng.choice(len(pieces), 2, replace=False))
-    i, j = rng.choice(moving), rng.choice(fixed)
-    wanted = rng.uniform(0.55, 0.95) * (CONTACT_RADIUS[atoms.symbols[i]] + CONTACT_RADIUS[atoms.symbols[j]])
-    apart = atoms.positions[i] - atoms.positions[j]
-    atoms.positions[moving] += apart * (wanted / np.linalg.norm(apart) - 1.0)
-    info = dict(n_molecules=int(waters), traj=7000 + index, split="train", kind="contact", config_weight=CONTACT_WEIGHT)
-    frames = label_or_nothing(atoms, charge, **info)
-    return [frame for frame in frames if np.abs(frame.arrays["REF_forces"]).max() < LARGEST_FORCE]
+    return [label(frame, **info) for frame in xtb_trajectory(cluster(n, rng), 0.0, 2, rng, interval=200)]
 
 
 def make_trajectories(path: Path, make: Callable[[int], list[Atoms]], n_trajectories: int) -> None:
@@ -276,6 +254,43 @@ def sample_frames(model: Path, target: Path, n_trajectories: int, n_frames: int 
         save(target, frames)
 
 
+def cut_clusters(dump: Path, target: Path, n_clusters: int, first_traj: int = 8000) -> None:
+    """Every ion with its nearest 5 to 8 waters, and two waters with their nearest 5 to 7, of frames of a LAMMPS dump.
+
+    The frames are spread evenly; `n_clusters` is the number to end with.  Another ion that is nearer than the farthest
+    water comes along, so the total charge is that of the ions in the cluster.  The environments are those that dynamics
+    visits, at the cost of a cluster's label.
+    """
+    rng = np.random.default_rng([20261126, n_clusters])
+    boxes = read(dump, ":", format="lammps-dump-text")
+    per_frame = np.count_nonzero(np.isin(boxes[0].numbers, (11, 17))) + 2
+    clusters: list[Atoms] = []
+    for number, k in enumerate(np.linspace(0, len(boxes) - 1, n_clusters // per_frame).round().astype(int)):
+        box = boxes[k]
+        oxygens, ions = np.flatnonzero(box.numbers == 8), np.flatnonzero(np.isin(box.numbers, (11, 17)))
+        for centre in (*ions, *rng.choice(oxygens, 2, replace=False)):
+            sites = np.concatenate([oxygens, ions])
+            order = sites[np.argsort(box.get_distances(centre, sites, mic=True))]
+            waters = int(rng.integers(5, 9))
+            last = np.flatnonzero(np.isin(order, oxygens))[waters - 1]
+            chosen = [int(site) for site in order[: last + 1]]
+            members = [k for site in chosen if box.numbers[site] == 8 for k in (site, site + 1, site + 2)]
+            with_ions = [site for site in chosen if box.numbers[site] != 8]
+            positions = box.get_distances(centre, members + with_ions, mic=True, vector=True)
+            cluster = Atoms(box.numbers[members + with_ions], positions)
+            symbols = "".join(sorted((box.symbols[site] for site in with_ions), reverse=True))
+            cluster.info.update(
+                n_molecules=waters,
+                traj=first_traj + number,
+                split="train",
+                kind=f"ions_{symbols}" if symbols else "cluster",
+                total_charge=float(sum(1 if box.symbols[site] == "Na" else -1 for site in with_ions)),
+            )
+            if molecules_whole(cluster):
+                clusters.append(cluster)
+    save(target, clusters)
+
+
 def label_frames(source: Path, target: Path) -> None:
     """Labels every frame of an extended XYZ file; split, kind, traj and total_charge are carried over.
 
@@ -303,7 +318,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "what",
-        choices=["clusters", "ions", "extra_clusters", "extra_ions", "contacts", "box16", "extra", "sample", "label"],
+        choices=["clusters", "ions", "extra_clusters", "extra_ions", "box16", "extra", "sample", "cut", "label"],
     )
     parser.add_argument(
         "files", nargs="*", type=Path, help="sample: model and output file; label: input and output file"
@@ -312,18 +327,19 @@ def main() -> None:
     parser.add_argument(
         "--trajectories", type=int, default=44, help="extra, extra_ions, extra_clusters, sample: how many"
     )
+    parser.add_argument("--clusters", type=int, default=120, help="cut: how many")
     arguments = parser.parse_args()
-    if arguments.what in ("sample", "label"):
+    if arguments.what in ("sample", "cut", "label"):
         if len(arguments.files) != 2:
             parser.error(f"{arguments.what} needs two files, the one to read and the one to write")
         if arguments.what == "sample":
             sample_frames(*arguments.files, arguments.trajectories)
+        elif arguments.what == "cut":
+            cut_clusters(*arguments.files, arguments.clusters)
         else:
             label_frames(*arguments.files)
     elif arguments.what == "extra_ions":
         make_trajectories(arguments.out / "ions_extra.extxyz.gz", extra_ions, arguments.trajectories)
-    elif arguments.what == "contacts":
-        make_trajectories(arguments.out / "contacts.extxyz.gz", contact, arguments.trajectories)
     elif arguments.what == "extra_clusters":
         make_trajectories(arguments.out / "clusters_extra.extxyz.gz", extra_clusters, arguments.trajectories)
     elif arguments.what == "extra":
