@@ -13,8 +13,9 @@ from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from .export import load_model, run_model
-from .graph import graph_from_arrays
+from .graph import Graph, graph_from_arrays, to_device
 from .options import SCFOptions
+from .scf.trace import trace_loop
 from .units import CARTESIAN_FROM_STORED
 
 STATUS = {
@@ -39,7 +40,8 @@ class FixedPointCalculator(Calculator):
     ``atomic_dipoles`` ``(N, 3)`` Cartesian, ``electrostatic_energy``, ``electron_energy``, ``field_features``
     ``(N, m, 4)``, ``electrostatic_potentials`` ``(N,)`` V, ``total_charge``, ``legendre_defect`` (mu + dE/dQ, or
     dΩ/dmu - Q; zero for a variational model), ``dipole_defect`` (dE/dF - D), ``polarizability`` and ``born_charges``
-    (`responses`), and at constant Fermi level ``grand_potential``, which is the energy reported.
+    (`responses`), and at constant Fermi level ``grand_potential``, which is the energy reported. With
+    ``full_scf_history``: ``full_scf_history``, a `scf.trace.LoopTrace` of every density on the way.
 
     Args:
         model: archive of `fixedpoint export`.
@@ -54,6 +56,7 @@ class FixedPointCalculator(Calculator):
         device: cpu or cuda.
         ignore_nonconverged: warn instead of raising `SCFNotConverged`.
         density_key: array ``(N, 4)`` of reference multipoles.
+        full_scf_history: keep density, charge, Fermi level and energy of every application; runs the loop three times.
     """
 
     implemented_properties = [  # noqa: RUF012  declared so by ASE
@@ -83,6 +86,7 @@ class FixedPointCalculator(Calculator):
         device: str = "cpu",
         ignore_nonconverged: bool = False,
         density_key: str = "REF_atomic_multipoles",
+        full_scf_history: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,6 +105,7 @@ class FixedPointCalculator(Calculator):
         self.total_charge, self.fermi_level, self.electric_field = total_charge, fermi_level, electric_field
         self.ignore_nonconverged = ignore_nonconverged
         self.density_key = density_key
+        self.full_scf_history = full_scf_history
         self._last: tuple[np.ndarray, torch.Tensor] | None = None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -120,10 +125,17 @@ class FixedPointCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         wanted = set(properties or ())
         charge, level, field = self._state()
-        out = self._run(charge, level, field)
+        start = (self._initial_density(), self._initial_level())
+        out = self._run(charge, level, field, start)
         self._check(out)
         self._last = (self.atoms.numbers.copy(), out["density"])
         self.results = self._collect(out, level is None)
+        if self.full_scf_history:
+            options = self.scf.model_copy(update={"constant_charge": level is None})
+            graph = self._graph(charge, level, field)
+            self.results["full_scf_history"] = trace_loop(
+                self.module.model, graph, options, *start, with_spectrum=False
+            )
         if self.atoms.pbc.all():
             stress = out["strain_gradient"][0].cpu().numpy().astype(float) / self.atoms.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
@@ -151,8 +163,9 @@ class FixedPointCalculator(Calculator):
                 f"the dipole of a periodic structure is not defined: pbc = {self.atoms.pbc.tolist()}"
             )
         charge, level, field = self._state()
+        start = (self._initial_density(), self._initial_level())
         if definition == "density":
-            out = self._run(charge, level, field, responses=True)
+            out = self._run(charge, level, field, start, responses=True)
             self._check(out)
             by_field = out["dipole_by_field"][0].cpu().numpy().astype(float)
             by_position = out["dipole_by_positions"].cpu().numpy().astype(float)
@@ -162,7 +175,7 @@ class FixedPointCalculator(Calculator):
         rows, forces = [], []
         for axis in range(3):
             step = FIELD_STEP * np.eye(3)[axis]
-            plus, minus = self._run(charge, level, field + step), self._run(charge, level, field - step)
+            plus, minus = (self._run(charge, level, field + sign * step, start) for sign in (1, -1))
             self._check(plus)
             self._check(minus)
             change = {key: (plus[key] - minus[key]).cpu().numpy() for key in ("energy_by_field", "forces")}
@@ -197,9 +210,7 @@ class FixedPointCalculator(Calculator):
         gradient = -np.asarray(field if field is not None else (0.0, 0.0, 0.0), dtype=float)
         return float(charge or 0.0), None if level is None else float(level), gradient
 
-    def _run(
-        self, charge: float, level: float | None, gradient: np.ndarray, responses: bool = False
-    ) -> dict[str, torch.Tensor]:
+    def _graph(self, charge: float, level: float | None, gradient: np.ndarray) -> Graph:
         graph = graph_from_arrays(
             self.atoms.get_positions(),
             self.atoms.get_atomic_numbers(),
@@ -212,13 +223,21 @@ class FixedPointCalculator(Calculator):
             fermi_level=level or 0.0,
             external_field=gradient.tolist(),
         )
-        s = self.scf
+        return to_device(graph, self.device)
+
+    def _run(
+        self,
+        charge: float,
+        level: float | None,
+        gradient: np.ndarray,
+        start: tuple[torch.Tensor, torch.Tensor],
+        responses: bool = False,
+    ) -> dict[str, torch.Tensor]:
+        graph, s = self._graph(charge, level, gradient), self.scf
         loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, level is None)
-        tensors = [t.to(self.device) for t in graph[:-1]]
-        start = (self._initial_density(), self._initial_level())
         if responses:
-            return run_model(self.module.responses, *tensors, False, *loop, *start)
-        return run_model(self.module, *tensors, False, *loop, s.use_autograd_forces, *start)
+            return run_model(self.module.responses, *graph, *loop, *start)
+        return run_model(self.module, *graph, *loop, s.use_autograd_forces, *start)
 
     def _initial_density(self) -> torch.Tensor:
         start = torch.zeros((0, 4), dtype=self.dtype, device=self.device)

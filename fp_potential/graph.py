@@ -28,6 +28,12 @@ class Graph(NamedTuple):
     distributed: bool  #: True where other ranks own other atoms of the same structure
 
 
+def to_device(graph: Graph, device: str | torch.device) -> Graph:
+    """All tensors on ``device``."""
+    moved = {name: value.to(device) for name, value in graph._asdict().items() if isinstance(value, Tensor)}
+    return graph._replace(**moved)  # type: ignore[arg-type]
+
+
 def neighbour_list(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+#: steps that Anderson mixing remembers: more than all but the hardest maps take, so that it is as fast as GMRES
+HISTORY = 80
+
 
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
@@ -31,7 +34,7 @@ class SCFOptions(_Options):
         "zero", description="mu_0, or the reference level: where the search of a non-affine update begins"
     )
     solver: Literal["anderson", "linear"] = "anderson"
-    history: int = Field(20, ge=2, le=64, description="steps remembered by `anderson`; fixed at export")
+    history: int = Field(HISTORY, ge=2, le=500, description="steps remembered by `anderson`; fixed at export")
 
 
 class UpdateOptions(_Options):

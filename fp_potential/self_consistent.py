@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .electrostatics import Electrostatics
 from .graph import Graph
+from .options import HISTORY
 from .readout.state import ReadoutState, detach_readout
 from .response.state import ResponseState, Update, detach_state
 from .scf.problem import DensityMap, SCFProblem, detach_problem, graph_sum, with_level
@@ -97,7 +98,7 @@ class SelfConsistentModel(nn.Module):
         self.cutoff = cutoff
         self.n_widths = normalised_scale.shape[0]
         self.electrostatics = electrostatics
-        self.solver = FixedPointSolver(DensityMap(electrostatics, update), 20)
+        self.solver = FixedPointSolver(DensityMap(electrostatics, update), HISTORY)
         self.register_buffer("normalised_scale", normalised_scale, persistent=False)
         self.no_charge_response = NO_CHARGE_RESPONSE
         self.fermi_level_offset = float(fermi_level_offset)

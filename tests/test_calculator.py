@@ -172,6 +172,30 @@ def test_starts(archive) -> None:
         atoms.get_potential_energy()
 
 
+@pytest.mark.parametrize("held", [{"total_charge": 0.4}, {"fermi_level": -1.8}])
+def test_full_scf_history(archive, held) -> None:
+    """Every density on the way, with its residual, charge, level and energy; the last is the result."""
+    atoms = water_cluster(3)
+    options = TIGHT | {"initial_density": "from_data"}
+    atoms.arrays["REF_atomic_multipoles"] = np.random.default_rng(0).normal(scale=0.1, size=(len(atoms), 4))
+    atoms.calc = FixedPointCalculator(archive, scf_options=options, full_scf_history=True, **held)
+    energy = atoms.get_potential_energy()
+    results = atoms.calc.results
+    trace = results["full_scf_history"]
+    assert np.array_equal(trace.run.history, results["convergence_history"])
+    assert trace.run.iterates.shape == (results["num_scf_steps"], len(atoms), 4)
+    assert trace.run.iterates[-1] == pytest.approx(results["density_coefficients"], abs=1e-14)
+    assert trace.energies[-1] == pytest.approx(energy, abs=1e-8)
+    if "total_charge" in held:
+        assert trace.charges == pytest.approx(0.4, abs=1e-10)
+        # the start is the data's density, moved onto the charge surface
+        moved = trace.run.iterates[0] - atoms.arrays["REF_atomic_multipoles"]
+        assert np.abs(moved).max() < 1.0 and trace.levels[-1] == pytest.approx(results["fermi_level"])
+    else:
+        assert trace.run.iterates[0] == pytest.approx(atoms.arrays["REF_atomic_multipoles"])
+        assert trace.levels == pytest.approx(-1.8)
+
+
 def test_forces_at_fixed_density_differ(archive) -> None:
     """use_autograd_forces: false leaves the response out: the same energy, other forces."""
     atoms = water_cluster(3)

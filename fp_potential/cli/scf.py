@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from fp_potential.graph import Graph
     from fp_potential.options import SCFOptions
     from fp_potential.scf.diagnosis import Diagnosis, SCFRun
     from fp_potential.scf.spectrum import Spectrum
+    from fp_potential.scf.trace import LoopTrace
     from fp_potential.train.frames import Frame
 
 #: keys of the structure file where the model's training names none
@@ -56,99 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
-@dataclass(frozen=True)
-class LoopTrace:
-    """The loop of one structure: what it did in every application, and where it ended."""
-
-    run: SCFRun
-    charges: np.ndarray  #: (applications,) total charge, e
-    levels: np.ndarray  #: (applications,) absolute Fermi level, eV
-    energies: np.ndarray  #: (applications,) E(p), or Omega(p) = E + mu Q at constant Fermi level, eV
-    energy: float  #: corrected energy of the end, eV, as reported everywhere else
-    adjoint_residual: float
-    spectrum: Spectrum | None
-
-
-def trace_loop(
-    model: Any, graph: Graph, options: SCFOptions, initial_density: Tensor | None = None, with_spectrum: bool = True
-) -> LoopTrace:
-    """Run the loop of one structure as ``model.evaluate`` does and look at every density on the way.
-
-    Args:
-        model: a `SelfConsistentModel`, or the ``model`` of an archive's module.
-        graph: one structure.
-        options: of the loop; ``initial_density`` is a name only.
-        initial_density: ``(n, 4)`` start; the local guess if None.
-        with_spectrum: find the spectrum of the map at the last density.
-    """
-    import numpy as np
-    import torch
-
-    from fp_potential.scf.diagnosis import SCFRun
-    from fp_potential.scf.solve import CONVERGED, NO_CHARGE_RESPONSE
-    from fp_potential.scf.spectrum import jacobian_spectrum
-
-    o, constant_charge = options, options.constant_charge
-    start = graph.positions.new_zeros((0, 4)) if initial_density is None else initial_density
-    nothing = graph.positions.new_zeros(0)
-    settings = (o.num_scf_steps, o.scf_tolerance, o.mixing_parameter, o.solver)
-    with torch.jit.optimized_execution(False):
-        out = model.evaluate(graph, *settings, constant_charge, True, False, start, nothing)
-        # the state it ended in, and the same iterates again, kept this time
-        end = model.solve(graph, settings, constant_charge, False, start, nothing)
-        first = end.frozen.density if initial_density is None else initial_density
-        steps, tolerance, mixing, solver = settings
-        guess = torch.zeros_like(end.fixed.response)
-        result, densities, levels = model.solver.trace(end.fixed, first, steps, tolerance, solver, mixing, guess, True)
-        energies = [
-            _energy(model, graph, end.fixed, end.frozen, density, level)
-            for density, level in zip(densities, levels, strict=True)
-        ]
-        status = int(end.result.status[0])
-        spectrum = None
-        if with_spectrum and status != NO_CHARGE_RESPONSE:
-            spectrum = jacobian_spectrum(model.solver.density_map, end.fixed)
-    iterates = densities.detach().cpu().numpy()
-    run = SCFRun(
-        history=result.history[:, 0].cpu().numpy(),
-        status=status,
-        tolerance=tolerance,
-        num_scf_steps=steps,
-        solver=solver,
-        mixing=mixing,
-        iterates=iterates,
-        affine=bool(model.solver.density_map.affine),
-        initial_density="local_guess" if initial_density is None else "from_data",
-        epsilon=torch.finfo(graph.positions.dtype).eps,
-        adjoint_status=int(out["status"][0]) if status == CONVERGED else CONVERGED,
-    )
-    absolute = levels[:, 0].detach().cpu().numpy().astype(float) + float(model.fermi_level_offset)
-    charges = iterates[:, :, 0].sum(1, dtype=float)
-    adjoint_residual = float(out["adjoint_residual"][0])
-    return LoopTrace(run, charges, absolute, np.array(energies), float(out["energy"][0]), adjoint_residual, spectrum)
-
-
-def _energy(model: Any, graph: Graph, problem: Any, local: Any, density: Tensor, level: Tensor) -> float:
-    import torch
-
-    with torch.no_grad():
-        field = model.electrostatics.field(problem.cache, density, False)
-        total = model.total_field(problem, field, level)
-        terms = model.observables(problem, local, density, total, graph.species)
-        energy = float((terms.local + terms.nonlocal_ + terms.coulomb + terms.field).sum())
-        if not problem.constant_charge:
-            energy += (float(level) + float(model.fermi_level_offset)) * float(density[:, 0].sum())
-    return energy
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Trace, explain; the exit status is 1 unless the loop converged to a stable solution."""
     import torch
     from ase.data import atomic_numbers
 
     from fp_potential.export import load_model
+    from fp_potential.graph import to_device
     from fp_potential.options import SCFOptions
     from fp_potential.scf.diagnosis import diagnose
+    from fp_potential.scf.trace import trace_loop
     from fp_potential.train.data import make_sample
 
     module, metadata = load_model(arguments.model, arguments.device)
@@ -167,15 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     dtype = getattr(torch, metadata["dtype"])
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
     device = torch.device(arguments.device)
-    graph = make_sample(frame, elements, float(metadata["cutoff"]), dtype).graph
-    moved: dict[str, Any] = {k: t.to(device) for k, t in graph._asdict().items() if isinstance(t, torch.Tensor)}
-    graph = graph._replace(**moved)
+    graph = to_device(make_sample(frame, elements, float(metadata["cutoff"]), dtype).graph, device)
     start = None
     if options.initial_density == "from_data":
         start = torch.tensor(_multipoles(frame, multipoles_key), dtype=dtype, device=device)
 
     print("\n".join(_header(frame, options, arguments)))
-    trace = trace_loop(module.model, graph, options, start, not arguments.no_spectrum)
+    trace = trace_loop(module.model, graph, options, start, with_spectrum=not arguments.no_spectrum)
     print("\n".join(_table(trace, options.constant_charge)))
     if trace.spectrum is not None:
         print("\n".join(["", *_figures(trace.spectrum, trace.run)]))

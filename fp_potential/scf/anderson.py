@@ -11,8 +11,7 @@ one structure and goes through one collective per iteration, so iterates do not 
 
 What the history does not span is the least-squares residual g_k = f_k - ΔF γ; near the solution f_{k+1} = g_k - β a_k
 with a_k = (1 - J) g_k.  β is the one that would have been best in the last step, β = a_k·g_k / a_k·a_k, within
-`FIRST_STEP` … `LARGEST_STEP`: near 1 where the spectrum of J is near 0, so that easy maps take no damping.  Once the
-history is full it is `FIRST_STEP`.
+`FIRST_STEP` … `LARGEST_STEP`: near 1 where the spectrum of J is near 0, so that easy maps take no damping.
 """
 
 from typing import NamedTuple
@@ -64,13 +63,13 @@ class Mixer(nn.Module):
     def start(self, x: Tensor, n_graphs: int) -> MixingState:
         """Empty history for unknowns ``(n, 4)``."""
         m = self.history
-        empty = torch.zeros([m, x.shape[0], 4], dtype=x.dtype, device=x.device)
+        # never read before they are written: memory that a short loop does not touch costs nothing
+        dx = torch.empty([m, x.shape[0], 4], dtype=x.dtype, device=x.device)
+        df = torch.empty([m, x.shape[0], 4], dtype=x.dtype, device=x.device)
         gram = torch.zeros([n_graphs, m, m], dtype=torch.float64, device=x.device)
         valid = torch.zeros([n_graphs, m], dtype=torch.float64, device=x.device)
         fraction = torch.ones([n_graphs], dtype=torch.float64, device=x.device)
-        return MixingState(
-            empty, torch.zeros_like(empty), gram, x, torch.zeros_like(x), torch.zeros_like(x), fraction, valid, 0
-        )
+        return MixingState(dx, df, gram, x, torch.zeros_like(x), torch.zeros_like(x), fraction, valid, 0)
 
     def restarted(self, state: MixingState, restart: Tensor, x: Tensor, f: Tensor) -> MixingState:
         """The history of the structures with ``restart`` ``(B,)`` forgotten; ``x``, ``f`` are where all go on from."""
@@ -85,7 +84,8 @@ class Mixer(nn.Module):
         slot = (state.iterations - 1) % m
         if state.iterations > 0:
             state.dx[slot] = x - state.x
-            state.df[slot] = f - state.f
+            # of a structure whose residual is not finite: the solver goes back, and the column is not used
+            state.df[slot] = torch.nan_to_num(f - state.f, 0.0, 0.0, 0.0)
         used = min(state.iterations, m)
         per_atom = f.abs().mean(1).to(torch.float64)
         rows = [per_atom.unsqueeze(0)]
@@ -133,9 +133,7 @@ class Mixer(nn.Module):
             # nothing is known of the map in the first step, nor in the first one after a restart
             known = torch.isfinite(norms.fraction) & (state.valid.sum(1) > 0)
             best = torch.where(known, norms.fraction, torch.full_like(damping, self.first_step))
-            # a map that takes more steps than the history holds is a hard one
-            largest = self.largest_step if state.iterations <= m else self.first_step
-            fraction = damping * torch.clamp(best, min=self.first_step, max=largest)
+            fraction = damping * torch.clamp(best, min=self.first_step, max=self.largest_step)
         step = fraction.to(x.dtype)[batch].unsqueeze(1)
         following = x
         if solver != "linear" and state.iterations > 0:
@@ -161,5 +159,6 @@ class Mixer(nn.Module):
         values, vectors = torch.linalg.eigh(scaled)
         keep = values > self.drop * values[:, -1:]
         weights = torch.where(keep, 1.0 / torch.clamp(values, min=1e-300), torch.zeros_like(values))
-        right = torch.matmul(vectors.transpose(1, 2), (projection * inverse).unsqueeze(2)).squeeze(2)
+        projection = torch.where(length > 0, projection * inverse, torch.zeros_like(inverse))
+        right = torch.matmul(vectors.transpose(1, 2), projection.unsqueeze(2)).squeeze(2)
         return torch.matmul(vectors, (weights * right).unsqueeze(2)).squeeze(2) * inverse

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fp_potential.cli.scf import LoopTrace, trace_loop
 from fp_potential.options import SCFOptions
 from fp_potential.scf.diagnosis import Diagnosis, Kind, SCFRun, convergence, diagnose
 from fp_potential.scf.solve import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
+from fp_potential.scf.trace import LoopTrace, trace_loop
 from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 
@@ -64,7 +64,8 @@ def test_trace_at_constant_fermi_level_and_from_data(model) -> None:
     trace = trace_loop(model, graph, options)
     assert trace.levels == pytest.approx(-1.5, abs=1e-12) and np.ptp(trace.charges) > 1e-4
     assert trace.energies[-1] == pytest.approx(trace.energy, abs=1e-6)
-    again = trace_loop(model, graph, options, torch.tensor(trace.run.iterates[-1]))
+    from_data = options.model_copy(update={"initial_density": "from_data"})
+    again = trace_loop(model, graph, from_data, torch.tensor(trace.run.iterates[-1]))
     assert len(again.run.history) == 1 and again.run.initial_density == "from_data"
 
 

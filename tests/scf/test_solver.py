@@ -8,10 +8,11 @@ from scipy.sparse.linalg import LinearOperator, gmres
 
 from fp_potential.graph import collate
 from fp_potential.model import FixedPointPotential
+from fp_potential.options import HISTORY
 from fp_potential.scf.problem import SCFProblem
 from fp_potential.scf.solve import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
 from fp_potential.self_consistent import strained
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
+from structures import UPDATES, evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 
 def problem_of(model: FixedPointPotential, atoms, constant_charge: bool = True) -> tuple[SCFProblem, torch.Tensor]:
@@ -65,6 +66,37 @@ def test_both_solvers_reach_the_same_state(model: FixedPointPotential) -> None:
     assert torch.allclose(a["fermi_level"], b["fermi_level"], atol=1e-9)
 
 
+@pytest.mark.parametrize("constant_charge", [True, False])
+@pytest.mark.parametrize("kind", ["periodic", "open"])
+@pytest.mark.parametrize("update", UPDATES)
+def test_one_fixed_point(update: str, kind: str, constant_charge: bool) -> None:
+    """Linear mixing at 0.2 and 0.5 and Anderson with three histories, from the local guess and from another density."""
+    model = make_model(3, fixedpoint_update_config=UPDATES[update])
+    atoms = salt_water_box() if kind == "periodic" else water_cluster(3)
+    graph = to_graph(atoms, model, total_charge=0.3, fermi_level=-1.7)
+    rng = np.random.default_rng(0)
+    data = torch.tensor(rng.normal(scale=0.2, size=(len(atoms), 4)))
+    ways = [("linear", 0.2, HISTORY), ("linear", 0.5, HISTORY), *(("anderson", 0.3, m) for m in (3, 10, HISTORY))]
+    states = []
+    for solver, mixing, history in ways:
+        model.solver.mixer.history = history
+        for start in (torch.zeros(0, 4, dtype=torch.float64), data):
+            out = evaluate(
+                model,
+                graph,
+                solver=solver,
+                mixing_parameter=mixing,
+                num_scf_steps=400,
+                initial_density=start,
+                constant_charge=constant_charge,
+                compute_forces=False,
+            )
+            assert out["status"].tolist() == [CONVERGED], (solver, mixing, history, len(start))
+            states.append(torch.cat([out["density"].reshape(-1), out["fermi_level"]]))
+    spread = (torch.stack(states) - states[-1]).abs().max().item()
+    assert spread <= 1e-9
+
+
 def test_the_loop_does_what_the_number_says(model: FixedPointPotential) -> None:
     graph = to_graph(water_cluster(), model)
     for steps in (1, 2, 3):
@@ -94,6 +126,29 @@ def test_structures_converge_on_their_own(model: FixedPointPotential) -> None:
     assert both["scf_steps"].tolist() == alone
     assert alone[0] != alone[1]
     assert (both["residual"] <= 1e-11).all()
+
+
+def test_a_residual_that_is_not_finite_is_left_behind(model: FixedPointPotential) -> None:
+    """The structure goes back to its best density; the other one of the batch notices nothing."""
+    batch = collate([to_graph(salt_water_box(), model), to_graph(water_cluster(), model)])
+    expected = evaluate(model, batch, compute_forces=False)
+    density_map, calls = model.solver.density_map, []
+    apply = density_map.forward
+
+    def sometimes_infinite(problem, p, level):
+        update, found, more = apply(problem, p, level)
+        calls.append(1)
+        broken = (problem.batch == 0).unsqueeze(1) & (len(calls) == 3)
+        return torch.where(broken, torch.full_like(update, float("nan")), update), found, more
+
+    density_map.forward = sometimes_infinite
+    try:
+        out = evaluate(model, batch, compute_forces=False)
+    finally:
+        del density_map.forward
+    assert out["status"].tolist() == [CONVERGED] * 2
+    assert out["scf_steps"][0] > expected["scf_steps"][0] and out["scf_steps"][1] == expected["scf_steps"][1]
+    assert torch.allclose(out["density"], expected["density"], atol=1e-10)
 
 
 def test_divergence_is_called_by_its_name() -> None:
