@@ -14,36 +14,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import torch
 from ase import Atoms
-from ase.build import molecule
 from ase.io.lammpsdata import write_lammps_data
 
 from fp_potential.export import load_model
 from fp_potential.graph import graph_from_atoms
 
-SIZES = {192: (4, 4, 4), 648: (6, 6, 6), 1536: (8, 8, 8)}
-SPACING = 3.106  # Å between molecules: water at 1.0 g/cm3
-
-
-def water(grid: tuple[int, int, int], seed: int = 0) -> Atoms:
-    """Water molecules on a grid, turned at random: the density of the liquid, and no contacts that upset a model."""
-    rng = np.random.default_rng(seed)
-    out = Atoms()
-    for site in np.ndindex(*grid):
-        w = molecule("H2O")
-        w.rotate(rng.uniform(0, 360), rng.normal(size=3))
-        w.translate(np.array(site) * SPACING)
-        out += w
-    out.set_cell(np.diag(grid) * SPACING)
-    out.pbc = True
-    return out
+from common import SIZES, seconds, water  # isort: skip
 
 
 def lammps_step(model: Path, atoms: Atoms, elements: list[str], ranks: int, steps: int) -> dict[str, float]:
@@ -94,17 +76,6 @@ run {steps}
         "applications": middle[2],
         "residual": middle[3],
     }
-
-
-def seconds(function, repeats: int = 5) -> float:  # type: ignore[no-untyped-def]
-    """Median time of a call after two warm-ups."""
-    times = []
-    for k in range(repeats + 2):
-        begin = time.perf_counter()
-        function()
-        if k >= 2:
-            times.append(time.perf_counter() - begin)
-    return statistics.median(times)
 
 
 def parts(module: torch.jit.ScriptModule, atoms: Atoms, numbers: list[int], cutoff: float, dtype: torch.dtype) -> dict:

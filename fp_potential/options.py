@@ -33,7 +33,9 @@ class SCFOptions(_Options):
     initial_fermi_level: Literal["zero", "from_data"] = Field(
         "zero", description="mu_0, or the reference level: where the search of a non-affine update begins"
     )
-    solver: Literal["anderson", "linear"] = "anderson"
+    solver: Literal["anderson", "linear"] = Field(
+        "anderson", description="Anderson acceleration, or plain mixing of the update"
+    )
     history: int = Field(HISTORY, ge=2, le=500, description="steps remembered by `anderson`; fixed at export")
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..graph import Graph, collate, graph_from_atoms
+from ..graph import to_device as graph_to_device
 from .errors import InputError
 from .frames import LABELS, Frame
 
@@ -90,9 +91,8 @@ def batch_samples(samples: Sequence[Sample], indices: Sequence[int], device: tor
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with all its tensors on ``device``."""
-    graph = Graph(*(part.to(device) if isinstance(part, Tensor) else part for part in batch.graph))
     labels = Labels(*(part.to(device) for part in batch.labels))
-    return Batch(graph, labels, batch.num_atoms.to(device), batch.indices)
+    return Batch(graph_to_device(batch.graph, device), labels, batch.num_atoms.to(device), batch.indices)
 
 
 def batches(

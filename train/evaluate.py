@@ -1,7 +1,7 @@
 """``fixedpoint eval``: errors of a model archive on data files, per kind, and its predictions.
 
-The model runs its own SCF from the local guess. Keys and split of the data are those it was trained with (its
-metadata hold them) unless others are given.
+The model runs its own SCF, from the local guess unless told otherwise. Keys and split of the data are those it was
+trained with (its metadata hold them) unless others are given.
 """
 
 from __future__ import annotations
@@ -135,9 +135,26 @@ def run_archive(module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions) -
     """Results of the archive for a batch, with ``stress``."""
     tensors = batch.graph[:-1]
     loop = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge)
-    nothing = batch.graph.positions.new_zeros((0, 4))
-    output = module(*tensors, False, *loop, scf.use_autograd_forces, nothing, nothing[:, 0])
+    density = batch.graph.positions.new_zeros((0, 4))
+    level = density[:, 0]
+    if scf.initial_density == "from_data":
+        _demand("initial_density", "atomic_multipoles", bool((batch.labels.multipoles_weight > 0).all()))
+        density = batch.labels.multipoles
+    if scf.initial_fermi_level == "from_data":
+        _demand("initial_fermi_level", "fermi_level", bool(batch.labels.fermi_level.isfinite().all()))
+        level = batch.labels.fermi_level
+    if not scf.constant_charge:
+        _demand("constant_charge", "fermi_level", bool(batch.labels.fermi_level.isfinite().all()))
+    output = module(*tensors, False, *loop, scf.use_autograd_forces, density, level)
     return with_stress(output, batch.graph)
+
+
+def _demand(option: str, label: str, present: bool) -> None:
+    if not present:
+        raise InputError(
+            f"this {option} needs {label} on every frame, with a weight above zero; name its key with "
+            f"--key {label}=KEY, or choose frames that have it"
+        )
 
 
 def write_predictions(path: str | Path, predictions: Sequence[Atoms]) -> None:

@@ -1,7 +1,9 @@
 """How a training stage obtains the density its losses see.
 
-- ``direct``: one application of the map to the reference density and Fermi level; p = G(p*), energies of that p in the
-  field of p*. Where no reference Fermi level is known, the level is the one that gives p the requested charge.
+- ``direct``: one application of the map to the reference density and Fermi level; p = G(p*, mu*). Energy and forces are
+  those of G(p*) at the level that gives it the requested charge, in the field of p*: at a given level the charge would
+  change with the geometry, and the derivative of the energy would not be the force. Where no reference Fermi level is
+  known, p is that density, too.
 - ``unroll_scf``: ``num_scf_steps`` linearly mixed iterations p <- p + α (G(p) - p), differentiated through; energies of
   the last p in its own field.
 - ``linearize_solve``: the self-consistent density itself. The map is linearised and the linear problem
@@ -74,8 +76,9 @@ def predict(
     if mode == "direct":
         if reference_density is None:
             raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
-        density, level, field = _direct(model, problem, reference_density, reference_fermi_level)
-        residual = (density - reference_density).detach().abs().mean(1)
+        density, level, field = _apply(model, problem, reference_density)
+        at_reference = _at_known_levels(model, problem, density, level, field, reference_fermi_level)
+        residual = (at_reference - reference_density).detach().abs().mean(1)
         steps = 1
     elif mode == "linearize_solve":
         density = _solve(model, problem, n_graphs)
@@ -96,6 +99,8 @@ def predict(
     if not constant_charge:
         atomic = atomic + (absolute[graph.batch] * density[:, 0]).to(torch.float64)
     energy = graph_sum(atomic, graph.batch, n_graphs, False)
+    if mode == "direct":
+        density = at_reference
     out = {
         "energy": energy if training else energy.detach(),
         "density": density,
@@ -137,17 +142,15 @@ def _apply(model: FixedPointPotential, problem: SCFProblem, density: Tensor) -> 
     return update, level, field
 
 
-def _direct(
-    model: FixedPointPotential, problem: SCFProblem, reference: Tensor, fermi_level: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """G(p*) at the reference Fermi level, or at the level of the requested charge where that is unknown."""
-    update, level, field = _apply(model, problem, reference)
-    if fermi_level is None:
-        return update, level, field
-    given = fermi_level - model.fermi_level_offset
-    level = torch.where(torch.isnan(given), level, given)
+def _at_known_levels(
+    model: FixedPointPotential, problem: SCFProblem, density: Tensor, level: Tensor, field: Tensor, known: Tensor | None
+) -> Tensor:
+    """The density, but at the absolute Fermi level ``known`` of the structures where that is not NaN."""
+    if known is None:
+        return density
+    given = known - model.fermi_level_offset
     u = field + problem.external.unsqueeze(1)
-    return model.solver.density_map.at_level(problem, u, level), level, field
+    return model.solver.density_map.at_level(problem, u, torch.where(torch.isnan(given), level, given))
 
 
 def _start(local: LocalState, scf: SCFOptions, reference: Tensor | None) -> Tensor:

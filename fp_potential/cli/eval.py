@@ -5,6 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fp_potential.cli.scf_options import add_scf_options, given_scf_options
+
+SCF_OPTIONS = (
+    "scf_tolerance",
+    "num_scf_steps",
+    "mixing_parameter",
+    "solver",
+    "constant_charge",
+    "initial_density",
+    "initial_fermi_level",
+    "use_autograd_forces",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
@@ -23,16 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=KEY",
         help="key of the files, in place of the training's: energy=REF_energy (NAME as in data.keys)",
     )
-    parser.add_argument("--scf_tolerance", type=float, help="residual at which the SCF ends (default: the model's)")
-    parser.add_argument("--num_scf_steps", type=int, help="largest number of applications (default: the model's)")
-    parser.add_argument("--mixing_parameter", type=float, help="of the linear solver (default: the model's)")
-    parser.add_argument("--solver", choices=("anderson", "linear"), help="default: the model's")
-    parser.add_argument(
-        "--constant_charge",
-        type=_true_or_false,
-        metavar="true|false",
-        help="fix the total charge (true) or the Fermi level of the files (false)",
-    )
+    add_scf_options(parser, SCF_OPTIONS)
     parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch")
@@ -51,12 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--batch_size {arguments.batch_size}: expected at least 1")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    names = ("scf_tolerance", "num_scf_steps", "mixing_parameter", "solver", "constant_charge")
-    scf = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     result = evaluate(
         arguments.model,
         arguments.files,
-        scf,
+        given_scf_options(arguments, SCF_OPTIONS),
         arguments.split,
         arguments.key,
         arguments.by,
@@ -81,9 +83,3 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
-
-
-def _true_or_false(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
-    return text.lower() == "true"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from fp_potential.cli.scf_options import add_scf_options, given_scf_options
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from fp_potential.scf.trace import LoopTrace
     from fp_potential.train.frames import Frame
 
+SCF_OPTIONS = ("solver", "mixing_parameter", "num_scf_steps", "scf_tolerance", "initial_density")
 #: keys of the structure file where the model's training names none
 KEYS = {
     "total_charge": "total_charge",
@@ -27,19 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="model archive (fixedpoint export)")
     parser.add_argument("structure", help="extended XYZ file")
     parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of the file; -1 is the last")
-    parser.add_argument("--solver", choices=("anderson", "linear"), help="default: the model's")
-    parser.add_argument("--mixing_parameter", type=float, help="of the linear solver (default: the model's)")
-    parser.add_argument("--num_scf_steps", type=int, help="largest number of applications (default: the model's)")
-    parser.add_argument("--scf_tolerance", type=float, help="residual at which the loop ends (default: the model's)")
+    add_scf_options(parser, SCF_OPTIONS)
     held = parser.add_mutually_exclusive_group()
     held.add_argument("--total_charge", type=float, metavar="Q", help="e (default: the frame's, else 0)")
     held.add_argument("--constant_fermi", type=float, metavar="MU", help="fix the Fermi level, eV, not the charge")
-    parser.add_argument(
-        "--initial_density",
-        choices=("local_guess", "from_data"),
-        default="local_guess",
-        help="start from the model's own guess, or from the reference multipoles of the frame",
-    )
     parser.add_argument(
         "--key",
         action="append",
@@ -67,8 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fp_potential.train.data import make_sample
 
     module, metadata = load_model(arguments.model, arguments.device)
-    names = ("solver", "mixing_parameter", "num_scf_steps", "scf_tolerance", "initial_density")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    given = given_scf_options(arguments, SCF_OPTIONS)
     if arguments.constant_fermi is not None or arguments.total_charge is not None:
         given["constant_charge"] = arguments.constant_fermi is None
     options = SCFOptions(**{**metadata["scf"], **given})

@@ -1,0 +1,39 @@
+"""Options of the SCF loop as arguments of commands: names, choices and descriptions are those of `SCFOptions`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, get_args
+
+
+def add_scf_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """``--name`` for fields of `SCFOptions`; what is not given is the model's."""
+    from fp_potential.options import SCFOptions
+
+    for name in names:
+        field = SCFOptions.model_fields[name]
+        choices = [str(choice) for choice in get_args(field.annotation) if choice != "restart"]
+        kind: Any = _true_or_false if field.annotation is bool else (str if choices else field.annotation)
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            choices=choices or None,
+            metavar="true|false" if field.annotation is bool else None if choices else "X",
+            help=f"{field.description} (default: the model's, else {_shown(field.default)})",
+        )
+
+
+def given_scf_options(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Those of ``names`` that were given."""
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got '{text}'")
+    return text.lower() == "true"
