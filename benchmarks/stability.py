@@ -98,7 +98,7 @@ def read_dump(path: Path) -> list[Atoms]:
 
 def extremes(frames: list[Atoms]) -> tuple[dict[str, tuple[float, float]], dict[str, float], float]:
     """Ranges of charges per element, shortest distances per pair of elements not bonded, longest O-H bond."""
-    symbols = np.array(frames[0].get_chemical_symbols())
+    symbols = np.array(frames[0].get_chemical_symbols(), dtype=object)
     present = sorted(set(symbols))
     charges = np.array([atoms.arrays["charge"] for atoms in frames])
     ranges = {e: (charges[:, symbols == e].min(), charges[:, symbols == e].max()) for e in present}

@@ -97,6 +97,8 @@ class DataOptions(Section):
     """Seed of that choice."""
     kind_key: str = "kind"
     """Info key by which the test table has one row each; without it, the name of the file."""
+    kind_weights: dict[str, dict[str, float]] = Field(default={})
+    """Factors on the weights of labels by kind, ``{cluster: {energy: 4.0}}``; training and validation frames only."""
 
 
 class StatisticsOptions(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,7 @@ def load_data(options: DataOptions) -> DataSets:
         chosen = _chosen(len(sets["train"]), options.valid_fraction, options.valid_seed)
         sets["valid"] = [frame for number, frame in enumerate(sets["train"]) if number in chosen]
         sets["train"] = [frame for number, frame in enumerate(sets["train"]) if number not in chosen]
+    _apply_kind_weights([*sets["train"], *sets["valid"]], options.kind_weights)
     for name in LABELS:
         if getattr(options.keys, name) is not None:
             missing = sum(frame.labels[name] is None for frame in sets["train"])
@@ -190,6 +192,25 @@ def _missing(frame: Frame, name: str) -> bool:
     if name in LABELS:
         return frame.labels[name] is None
     return not frame.weights[f"has_{name}"]
+
+
+def _apply_kind_weights(frames: Sequence[Frame], factors: dict[str, dict[str, float]]) -> None:
+    """Multiply the weights of labels by the factors of the frame's kind."""
+    kinds = {frame.kind for frame in frames}
+    for kind, by_label in factors.items():
+        if kind not in kinds:
+            raise InputError(
+                f"data.kind_weights: no training frame is of kind '{kind}'; kinds: {', '.join(sorted(kinds))}"
+            )
+        for name, factor in by_label.items():
+            if name not in LABELS or not (math.isfinite(factor) and factor >= 0):
+                raise InputError(
+                    f"data.kind_weights.{kind}: expected label: factor >= 0 with labels of {', '.join(LABELS)}, "
+                    f"got {name}: {factor}"
+                )
+    for frame in frames:
+        for name, factor in factors.get(frame.kind, {}).items():
+            frame.weights[name] = frame.weights[name] * factor
 
 
 def _frame(atoms: Atoms, keys: Keys, source: str, kind: str) -> Frame:

@@ -100,11 +100,13 @@ class PotentialProblem:
         return batches(self.samples[split], self._batch_size(split), seed, self.device, group)
 
     def parts(self, batch: Batch, number: int) -> list[Batch]:
-        """The structures dealt out to ``number`` batches by their numbers of neighbours."""
+        """The structures dealt out to ``number`` batches, the longest first and each to the one with least to do."""
         samples = self.samples["train"]
         edges = {index: samples[index].graph.edge_index.shape[1] for index in batch.indices}
-        ordered = sorted(batch.indices, key=edges.__getitem__)
-        chunks = [ordered[first::number] for first in range(min(number, len(ordered)))]
+        chunks: list[list[int]] = [[] for _ in range(min(number, len(edges)))]
+        for index in sorted(batch.indices, key=edges.__getitem__, reverse=True):
+            # a part without a structure comes first: structures may have no neighbours
+            min(chunks, key=lambda chunk: (len(chunk) > 0, sum(edges[i] for i in chunk))).append(index)
         return [batch_samples(samples, chunk, self.device) for chunk in chunks]
 
     def loss(self, batch: Batch, stage: Stage) -> LossResult:

@@ -51,6 +51,27 @@ def test_gz_and_globs(tmp_path, fresh):
     assert [frame.source for frame in out][:1] == ["a.xyz.gz, frame 0"] and len(out) == 5
 
 
+def test_weights_by_kind(tmp_path, fresh):
+    """Factors on the weights of training and validation frames, not on those of the test."""
+    fresh[0].info["config_energy_weight"] = 0.5
+    data = {"files": [str(write_frames(tmp_path / "a.xyz", fresh))], "keys": KEYS, "split": {}, "valid_fraction": 0.3}
+    plain = load_data(DataOptions(**data))
+    weighted = load_data(DataOptions(**data, kind_weights={"cluster": {"energy": 4.0, "dipole": 0.0}}))
+    for name, factor in (("train", 4.0), ("valid", 4.0), ("test", 1.0)):
+        for before, after in zip(getattr(plain, name), getattr(weighted, name), strict=True):
+            chosen = factor if before.kind == "cluster" else 1.0
+            assert after.weights["energy"] == chosen * before.weights["energy"]
+            assert after.weights["forces"] == before.weights["forces"]
+            assert np.all(after.weights["dipole"] == (0.0 if chosen == 4.0 else before.weights["dipole"]))
+    for wrong, message in (
+        ({"clusters": {"energy": 2.0}}, "no training frame is of kind 'clusters'; kinds: box, cluster"),
+        ({"cluster": {"energies": 2.0}}, "got energies: 2.0"),
+        ({"cluster": {"energy": -1.0}}, "got energy: -1.0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_data(DataOptions(**data, kind_weights=wrong))
+
+
 def test_key_missing_everywhere_names_file_key_and_those_present(tmp_path, fresh):
     path = write_frames(tmp_path / "a.xyz", fresh)
     with pytest.raises(
