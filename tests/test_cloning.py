@@ -12,16 +12,16 @@ from ase.io import read, write
 from fp_potential.train.data import make_samples
 from rich.console import Console
 
-from fp_potential import cloning
 from fp_potential.cli.main import main
-from fp_potential.cloning import CloningOptions, clone, compare, random_structures, read_structures
+from fp_potential.cloning import CloningOptions, clone, compare, run
+from fp_potential.cloning.structures import random_structures, read_structures, write_structures
 from fp_potential.reference import jacobian
 
 TINY = {"train_frames": 6, "test_frames": 3, "seeds": [3], "density_epochs": 3, "force_epochs": 1}
 
 
 def samples_of(known, path: Path, config) -> list:
-    frames = cloning.test_frames(config)
+    frames = run.test_frames(config)
     return make_samples(frames, known.elements, known.cutoff, torch.float64)
 
 
@@ -30,8 +30,8 @@ def test_the_known_model_is_its_own_clone(teacher: str, tmp_path: Path) -> None:
     """No error point by point or self-consistently, and the eigenvalues of its exact Jacobian."""
     options = CloningOptions(teacher=teacher, train_frames=2, test_frames=4)
     path = tmp_path / "structures.extxyz"
-    known = cloning.write_structures(options, path)
-    config = cloning.training_config(options, path, True, 0, tmp_path / "run")
+    known = write_structures(options, path)
+    config = run.training_config(options, path, True, 0, tmp_path / "run")
     samples = samples_of(known, path, config)
     found = compare(known, samples)
     for errors in (found.pointwise, found.self_consistent):
@@ -116,7 +116,7 @@ def test_given_structures_keep_charge_and_field_only(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_constrained_clone_is_right_self_consistently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Charges trained point by point are those of the known model after iteration, to a few 1e-3 e in a short run."""
-    monkeypatch.setattr(cloning, "ARCHITECTURES", {"constrained": True})
+    monkeypatch.setattr(run, "ARCHITECTURES", {"constrained": True})
     options = CloningOptions(seeds=[0], density_epochs=50, force_epochs=0, run_dir=str(tmp_path / "clone"))
     known, found = (row.comparison for row in clone(options, Console(quiet=True)))
     assert found.self_consistent.charge < 4e-3
