@@ -1,6 +1,6 @@
 """Applications of the map that each solver needs on maps that are hard in different ways.
 
-    python benchmarks/scf_convergence.py [--slab FILE.extxyz] [--history 20 40]
+    python benchmarks/scf_convergence.py [--slab FILE.extxyz] [--history 80 20]
 
 The geometries are made here (--slab takes the first frame of a file, for example copper with water); no model is
 trained on them.  Their responses are made up, too: each atom's charge answers to the potential with a softness (e/V)
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from fp_potential.backbone.neighbours import Neighbours
 from fp_potential.electrostatics import Electrostatics
+from fp_potential.options import HISTORY
 from fp_potential.response.state import ResponseState, no_rows
 from fp_potential.scf.diagnosis import SCFRun, diagnose
 from fp_potential.scf.problem import DensityMap, SCFProblem
@@ -232,7 +233,9 @@ def main() -> None:
     """Print the table, then which claims hold."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--slab", metavar="FILE", help="extended XYZ of a copper slab with water (first frame)")
-    parser.add_argument("--history", type=int, nargs="+", default=[20], help="of Anderson mixing; the first is judged")
+    parser.add_argument(
+        "--history", type=int, nargs="+", default=[HISTORY, 20], help="of Anderson mixing; the first is judged"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"applications to a mean residual of {', '.join(f'{t:g}' for t in TOLERANCES)}; float64, k-sum")

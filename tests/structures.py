@@ -18,6 +18,7 @@ UPDATES = {
     "many-body": {"type": "ManyBodyUpdate"},
     "skip path": {"polarize_symmetric_sites": True},
     "monotone": {"monotone_charge": True, "nonlinearity_cls": "MLPNonLinearity"},
+    "monotone affine": {"monotone_charge": True},
     "tanh": {"potential_embedding_cls": "TanhPotentialEmbedding"},
     "many-body MLP": {
         "type": "ManyBodyUpdate",

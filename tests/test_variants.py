@@ -23,7 +23,7 @@ VARIANTS = [
     (update, readout)
     for update in UPDATES
     for readout in READOUTS
-    if update not in ("tanh", "many-body MLP") or readout == "StrictQuadraticFieldEnergyReadout"
+    if update not in ("monotone affine", "tanh", "many-body MLP") or readout == "StrictQuadraticFieldEnergyReadout"
 ]
 
 
