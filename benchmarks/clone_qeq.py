@@ -3,8 +3,8 @@
     python benchmarks/clone_qeq.py [--run clone_qeq] [--seeds 0 1 2]
 
 "enough" are the defaults of `fixedpoint clone`; "little" is a quarter of the structures and a tenth of the steps,
-where the two
-architectures differ.  The target is a self-consistent charge error below 1e-3 e for the constrained response.
+where the two architectures differ.  The target is a self-consistent charge error below 1e-3 e for the constrained
+response.
 """
 
 import argparse

@@ -50,7 +50,7 @@ dump_modify frames element {elements} sort id
 thermo 1000
 run {steps}
 """
-#: longest O-H distance in a molecule, shortest that counts as contact (Å)
+#: longest O-H distance in a molecule (Å)
 BONDED = 1.4
 
 

@@ -43,6 +43,16 @@ def make_model(seed: int = 0, dtype: torch.dtype = torch.float64, **options) -> 
     return FixedPointPotential(opts, ELEMENTS, statistics).to(dtype)
 
 
+def soften(model: FixedPointPotential, factor: float) -> FixedPointPotential:
+    """``model`` with the response of its density multiplied by ``factor``, and with it J."""
+    update = model.solver.density_map.response
+    with torch.no_grad():
+        update.scalars.skip_bias.mul_(factor)
+        update.scalars.skip_weight.mul_(factor)
+        update.output.element_readout.mul_(factor)
+    return model
+
+
 def water_cluster(n: int = 3, seed: int = 1) -> Atoms:
     """``n`` water molecules in open boundaries, without symmetry."""
     rng = np.random.default_rng(seed)

@@ -8,17 +8,7 @@ from fp_potential.options import SCFOptions
 from fp_potential.scf.diagnosis import Diagnosis, Kind, SCFRun, convergence, diagnose
 from fp_potential.scf.solve import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
 from fp_potential.scf.trace import LoopTrace, trace_loop
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
-
-
-def soften(model, factor: float):
-    """``model`` with the response of its density multiplied by ``factor``, and with it J."""
-    update = model.solver.density_map.response
-    with torch.no_grad():
-        update.scalars.skip_bias.mul_(factor)
-        update.scalars.skip_weight.mul_(factor)
-        update.output.element_readout.mul_(factor)
-    return model
+from structures import evaluate, make_model, salt_water_box, soften, to_graph, water_cluster
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from fp_potential.graph import collate
 from fp_potential.scf.problem import SCFProblem
 from fp_potential.scf.solve import CONVERGED
 from fp_potential.scf.spectrum import Spectrum, jacobian_spectrum, linear_applications
-from structures import make_model, salt_water_box, to_graph, water_cluster
+from structures import make_model, salt_water_box, soften, to_graph, water_cluster
 
 UPDATES = {
     "one-body": {},
@@ -39,16 +39,6 @@ def dense_jacobian(model, problem: SCFProblem, density: Tensor, level: Tensor) -
         down = model.solver.density_map(problem, density - change, level)[0]
         columns.append(((up - down) / (2 * step)).detach().reshape(-1))
     return torch.stack(columns, dim=1).numpy()
-
-
-def soften(model, factor: float):
-    """``model`` with the response of its density multiplied by ``factor``, and with it J."""
-    update = model.solver.density_map.response
-    with torch.no_grad():
-        update.scalars.skip_bias.mul_(factor)
-        update.scalars.skip_weight.mul_(factor)
-        update.output.element_readout.mul_(factor)
-    return model
 
 
 @pytest.mark.parametrize("constant_charge", [True, False])
