@@ -11,7 +11,7 @@ from .graph import Graph
 from .nets import EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout
 from .options import ModelOptions, ModelStatistics
 from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
-from .response import ManyBodyUpdate, OneBodyUpdate, Update
+from .response import ManyBodyUpdate, OneBodyUpdate, SymmetricUpdate, Update
 from .response.embedding import TANH_WIDTHS
 from .scf.problem import with_level
 from .self_consistent import LocalState, SelfConsistentModel
@@ -27,10 +27,15 @@ def feature_scales(options: ModelOptions, norms: Sequence[float]) -> tuple[Tenso
     return per_l[[0, 1, 1, 1]].t().contiguous(), normalised[[0, 1, 1, 1]].t().contiguous()
 
 
-def build_update(o: ModelOptions, n_elements: int, statistics: ModelStatistics, scale: Tensor) -> Update:
+def build_update(
+    o: ModelOptions, n_elements: int, statistics: ModelStatistics, scale: Tensor, electrostatics: Electrostatics
+) -> Update:
     """The update of ``fixedpoint_update_config``."""
     u = o.fixedpoint_update_config
     c, m, start = o.num_channels, len(o.field_feature_widths), o.fixedpoint_initial_charge_head_scale
+    if u.type == "SymmetricUpdate":
+        receiver = o.field_feature_widths.index(o.atomic_multipoles_smearing_width)
+        return SymmetricUpdate(c, m, n_elements, start, electrostatics.left_out(receiver), receiver)
     shared = (u.embedding, u.nonlinearity_cls, u.polarize_symmetric_sites, u.monotone_charge)
     if u.type == "OneBodyVariableUpdate":
         return OneBodyUpdate(c, m, n_elements, start, scale, *shared)
@@ -84,7 +89,7 @@ class FixedPointPotential(SelfConsistentModel):
             numbers,
             float(o.r_max),
             electrostatics,
-            build_update(o, n_elements, statistics, normalised),
+            build_update(o, n_elements, statistics, normalised, electrostatics),
             normalised,
             e0.tolist(),
             statistics.fermi_level_offset,

@@ -73,6 +73,30 @@ class MLP(nn.Module):
                 x = torch.nn.functional.silu(x) * self.activation_scale
         return x
 
+    def with_slope(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f(x) and its derivative along ``t``, both ``(n, sizes[-1])``."""
+        last = len(self.scales) - 1
+        for i, weight in enumerate(self.weights):
+            scaled = weight * self.scales[i]
+            x, t = torch.matmul(x, scaled), torch.matmul(t, scaled)
+            if i < last:
+                gate = torch.sigmoid(x)
+                t = t * (gate * (1.0 + x * (1.0 - gate))) * self.activation_scale
+                x = x * gate * self.activation_scale
+        return x, t
+
+
+class NoNonlinearity(nn.Module):
+    """The identity where an `MLP` may stand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` itself."""
+        return x
+
+    def with_slope(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """``x`` and its derivative along ``t``."""
+        return x, t
+
 
 class GatedReadout(nn.Module):
     """Equivariant read-out to one channel of l = 0, 1: (linear, gate) twice, then linear.

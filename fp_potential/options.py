@@ -42,8 +42,10 @@ class SCFOptions(_Options):
 class UpdateOptions(_Options):
     """`fixedpoint_update_config`: how the density responds to the field."""
 
-    type: Literal["OneBodyVariableUpdate", "ManyBodyUpdate"] = Field(
-        "OneBodyVariableUpdate", description="response to the field at the atom, or through a message pass over fields"
+    type: Literal["OneBodyVariableUpdate", "ManyBodyUpdate", "SymmetricUpdate"] = Field(
+        "OneBodyVariableUpdate",
+        description="response to the field at the atom, through a message pass over fields, or by one symmetric "
+        "positive matrix per atom, with which the loop is stable in every geometry",
     )
     potential_embedding_cls: (
         Literal["BiasedLinearPotentialEmbedding", "LinearPotentialEmbedding", "TanhPotentialEmbedding"] | None
@@ -64,9 +66,14 @@ class UpdateOptions(_Options):
         return self.potential_embedding_cls or default
 
     @model_validator(mode="after")
-    def _many_body_only(self) -> "UpdateOptions":
-        if self.type == "OneBodyVariableUpdate" and (self.correlation != 1 or not self.use_sc):
+    def _of_the_type(self) -> "UpdateOptions":
+        if self.type != "ManyBodyUpdate" and (self.correlation != 1 or not self.use_sc):
             raise ValueError("`correlation` and `use_sc` belong to type: ManyBodyUpdate")
+        if self.type == "SymmetricUpdate":
+            own = {"type", *self.model_dump(exclude_defaults=True)}
+            given = sorted(own - {"type", "correlation", "use_sc"})
+            if given:
+                raise ValueError(f"type: SymmetricUpdate has no such options (remove them): {', '.join(given)}")
         return self
 
 
@@ -132,6 +139,13 @@ class ModelOptions(_Options):
             raise ValueError(f"`field_feature_widths` must be positive, got {self.field_feature_widths}")
         if self.atom_density_scaling is not None and not self.use_linear_local_charges:
             raise ValueError("`atom_density_scaling` belongs to `use_linear_local_charges: true`")
+        sigma = self.atomic_multipoles_smearing_width
+        if self.fixedpoint_update_config.type == "SymmetricUpdate" and sigma not in self.field_feature_widths:
+            raise ValueError(
+                "type: SymmetricUpdate answers to the field received with the density's own width: put "
+                f"`atomic_multipoles_smearing_width` ({sigma}) among `field_feature_widths`, got "
+                f"{self.field_feature_widths}"
+            )
         norms = self.field_feature_norms
         expected = 2 * len(self.field_feature_widths)
         if isinstance(norms, list) and (len(norms) != expected or any(x <= 0 for x in norms)):

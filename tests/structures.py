@@ -4,10 +4,13 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import molecule
+from torch import Tensor
 
 from fp_potential.graph import Graph, graph_from_atoms
 from fp_potential.model import FixedPointPotential
 from fp_potential.options import ModelOptions, ModelStatistics
+from fp_potential.scf.problem import SCFProblem
+from fp_potential.scf.solve import CONVERGED
 
 ELEMENTS = [1, 8, 11, 17]
 
@@ -19,6 +22,7 @@ UPDATES = {
     "skip path": {"polarize_symmetric_sites": True},
     "monotone": {"monotone_charge": True, "nonlinearity_cls": "MLPNonLinearity"},
     "monotone affine": {"monotone_charge": True},
+    "symmetric": {"type": "SymmetricUpdate"},
     "tanh": {"potential_embedding_cls": "TanhPotentialEmbedding"},
     "many-body MLP": {
         "type": "ManyBodyUpdate",
@@ -109,3 +113,27 @@ def evaluate(model: FixedPointPotential, graph: Graph, **changes) -> dict[str, t
         "initial_level": torch.zeros(0, dtype=dtype),
     }
     return model.evaluate(graph, **(settings | changes))
+
+
+def solved(
+    model: FixedPointPotential, graph: Graph, constant_charge: bool = True, converges: bool = True
+) -> tuple[SCFProblem, Tensor, Tensor]:
+    """The problem linearised at its solution, the solution, and its level."""
+    nothing = torch.zeros(0, 4, dtype=torch.float64)
+    end = model.solve(graph, (80, 1e-11, 0.3, "anderson"), constant_charge, False, nothing, nothing[:, 0])
+    assert not converges or end.result.status.tolist() == [CONVERGED]
+    return end.fixed, end.result.x, end.result.level
+
+
+def dense_jacobian(model: FixedPointPotential, problem: SCFProblem, density: Tensor, level: Tensor) -> np.ndarray:
+    """dG/dp by central differences."""
+    n, step = density.numel(), 1e-4
+    columns = []
+    for k in range(n):
+        change = torch.zeros(n, dtype=density.dtype)
+        change[k] = step
+        change = change.reshape(density.shape)
+        up = model.solver.density_map(problem, density + change, level)[0]
+        down = model.solver.density_map(problem, density - change, level)[0]
+        columns.append(((up - down) / (2 * step)).detach().reshape(-1))
+    return torch.stack(columns, dim=1).numpy()

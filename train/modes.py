@@ -136,7 +136,7 @@ def _apply(model: FixedPointPotential, problem: SCFProblem, density: Tensor) -> 
         update, level = density_map.update(problem, field, torch.zeros_like(problem.target))
         return update, level, field
     u = (field + problem.external.unsqueeze(1)).detach()
-    level = density_map.find_level(problem, u, torch.zeros_like(problem.target))
+    level = density_map.find_level(problem, u, torch.zeros_like(problem.target))[0]
     response = density_map.linearised(problem, with_level(u, level, problem.batch)).response
     update, level = density_map.differentiable(problem, field, level, response)
     return update, level, field
@@ -181,8 +181,8 @@ def _solve(model: FixedPointPotential, problem: SCFProblem, n_graphs: int) -> Te
     """Self-consistent density of an affine map: one bordered linear system per structure."""
     if not model.solver.density_map.local:
         raise ValueError(
-            "mode 'linearize_solve' needs an update that is one matrix per atom (OneBodyVariableUpdate with "
-            "NoNonLinearity and a linear embedding); use mode 'unroll_scf'"
+            "mode 'linearize_solve' needs an update that is one matrix per atom (SymmetricUpdate, or "
+            "OneBodyVariableUpdate with NoNonLinearity and a linear embedding); use mode 'unroll_scf'"
         )
     n_widths = problem.state.matrix.shape[2]
     constant = model.solver.density_map.at_level(

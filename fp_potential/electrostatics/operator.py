@@ -100,6 +100,15 @@ class Electrostatics(nn.Module):
             pair_i, pair_j, tensors, first, cos, sin, k, filters, sign * self.own_kernel.to(dtype)
         )
 
+    @torch.jit.unused
+    def left_out(self, receiver: int) -> Tensor:
+        """What an atom's own Gaussian would add to the features of a receiver, per component of its density ``(4,)``.
+
+        Zeros where the features hold it.
+        """
+        own = self.own_kernel[receiver]
+        return torch.zeros_like(own) if self.include_field_si else own.clone()
+
     def detached(self, cache: ElectrostaticCache) -> ElectrostaticCache:
         """The same tables without their gradient."""
         return ElectrostaticCache(

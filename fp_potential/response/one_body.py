@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
-from ..nets import MLP
+from ..nets import MLP, NoNonlinearity
 from .embedding import FieldExpansion
-from .state import ResponseState, Update, no_rows
+from .state import LevelLine, ResponseState, Update, no_rows
 
 #: start of the scalar response β: charge per volt (e/V) and dipole per field (e Å²/V)
 INITIAL_SOFTNESS = 0.02
@@ -130,11 +130,12 @@ class OneBodyUpdate(Update):
         self.curved = nonlinearity == "MLPNonLinearity"
         self.affine = not (self.curved or self.expansion.saturating)
         self.local = self.affine
+        self.straight = self.curved and not self.expansion.saturating
         size = self.expansion.size
         self.field_weight = nn.Parameter(torch.randn(2, n_elements, size, channels) / math.sqrt(size / n_widths))
         self.feature_weight = nn.Parameter(torch.randn(2, channels, channels), requires_grad=self.biased)
         self.invariant_weight = nn.Parameter(torch.randn(2, channels, channels))
-        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else nn.Identity()
+        self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else NoNonlinearity()
         self.output = DensityOutput(channels, n_elements, scale)
         self.scalars = ScalarResponse(
             channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale
@@ -188,6 +189,30 @@ class OneBodyUpdate(Update):
             without = torch.cat([torch.zeros_like(v[:, :, :1]), v[:, :, 1:]], dim=2)
             induced = torch.cat([self._induced(s, without)[:, :1], induced[:, 1:]], dim=1)
         return p + induced
+
+    def level_line(self, s: ResponseState, u: Tensor) -> LevelLine:
+        """The argument of f and its slope, so that a level costs the network only."""
+        n, m = u.shape[0], u.shape[1]
+        scale = self.feature_scale.to(u.dtype)
+        base = s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+        shift = s.matrix[:, :, :, 0].sum(2)
+        v = u * scale
+        argument = s.bias + torch.matmul(s.inner, v.reshape(n, m * 4, 1)).squeeze(2)
+        direction = torch.matmul(s.inner.reshape(n, -1, m, 4)[:, :, :, 0], scale[:, 0])
+        outer = s.outer
+        if self.monotone:
+            without = torch.cat([torch.zeros_like(v[:, :, :1]), v[:, :, 1:]], dim=2)
+            charge = self._induced(s, without)[:, :1]
+            base = torch.cat([base[:, :1] + charge, base[:, 1:]], dim=1)
+            outer = torch.cat([torch.zeros_like(outer[:, :1]), outer[:, 1:]], dim=1)
+        return LevelLine(base, shift, argument, direction, outer)
+
+    def on_line(self, line: LevelLine, level: Tensor) -> tuple[Tensor, Tensor]:
+        """p ``(n, 4)`` at each atom's level ``(n,)``, and dq/dμ ``(n,)``."""
+        moved = line.argument + line.direction * level.unsqueeze(1)
+        f, slope = self.nonlinearity.with_slope(moved, line.direction)
+        density = line.base + line.shift * level.unsqueeze(1) + torch.matmul(line.outer, f.unsqueeze(2)).squeeze(2)
+        return density, line.shift[:, 0] + (line.outer[:, 0] * slope).sum(1)
 
     def _induced(self, s: ResponseState, v: Tensor) -> Tensor:
         expanded = self.expansion(v).reshape(v.shape[0], -1, 1)

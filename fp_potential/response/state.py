@@ -26,17 +26,37 @@ class ResponseState(NamedTuple):
     species: Tensor  #: (n_total,)
 
 
+class LevelLine(NamedTuple):
+    """The density in one field along the Fermi level: p(μ) = base + shift μ + outer · f(argument + direction μ)."""
+
+    base: Tensor  #: (n, 4)
+    shift: Tensor  #: (n, 4) e/V and e Å/V
+    argument: Tensor  #: (n, K)
+    direction: Tensor  #: (n, K)
+    outer: Tensor  #: (n, 4, K)
+
+
 class Update(nn.Module):
     """What the engine asks of an update; `forward` makes the `ResponseState` of a geometry, with arguments of its own.
 
     ``affine``: p is affine in the field. ``local``: besides, `ResponseState.matrix` is all of its slope.
+    ``straight``: p is not affine, but follows a `LevelLine`.
     """
 
     affine: bool
     local: bool
+    straight: bool = False
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
+        raise NotImplementedError
+
+    def level_line(self, s: ResponseState, u: Tensor) -> LevelLine:
+        """The density in the raw total field ``u`` along the level, made once for all levels."""
+        raise NotImplementedError
+
+    def on_line(self, line: LevelLine, level: Tensor) -> tuple[Tensor, Tensor]:
+        """p ``(n, 4)`` at each atom's level ``(n,)``, and dq/dμ ``(n,)``."""
         raise NotImplementedError
 
 

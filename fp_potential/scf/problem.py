@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..communication import sum_ranks
 from ..electrostatics import ElectrostaticCache, Electrostatics
-from ..response.state import ResponseState, Update, detach_state
+from ..response.state import LevelLine, ResponseState, Update, detach_state
 
 #: the charge does not respond when |R| is below this times sum |c^q| ...
 CANCELLATION = 1e-3
@@ -95,6 +95,7 @@ class DensityMap(nn.Module):
         self.level_steps, self.longest_step = LEVEL_STEPS, LONGEST_STEP
         #: whether the update is affine in the field, and whether it is one matrix per atom
         self.affine, self.local = bool(update.affine), bool(update.local)
+        self.straight = bool(update.straight)
 
     def problem(
         self,
@@ -171,8 +172,8 @@ class DensityMap(nn.Module):
             return self.at_level(problem, u, problem.target), problem.target
         if self.affine:
             return self._closed_form(problem, u)
-        level = self.find_level(problem, u.detach(), guess)
-        return self.at_level(problem, u, level), level
+        level, density = self.find_level(problem, u.detach(), guess)
+        return density, level
 
     def differentiable(
         self, problem: SCFProblem, field: Tensor, level: Tensor, response: Tensor
@@ -204,19 +205,19 @@ class DensityMap(nn.Module):
         level = (problem.target - charge) / problem.response
         return density + problem.shift * level[problem.batch].unsqueeze(1), level
 
-    def find_level(self, problem: SCFProblem, u: Tensor, guess: Tensor) -> Tensor:
-        """The level at which the density has the charge Q*, from ``guess``: Newton, bisecting once it is bracketed."""
+    def find_level(self, problem: SCFProblem, u: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+        """The level at which the density has the charge Q*, from ``guess``, and that density, without gradients.
+
+        Newton steps, bisecting once the level is bracketed.
+        """
         n_graphs = problem.atoms.shape[0]
         level = guess.detach()
         below, above = torch.full_like(level, float("nan")), torch.full_like(level, float("nan"))
         tiny = 1e-15 if u.dtype == torch.float64 else 5e-7
+        line: Optional[LevelLine] = self.response.level_line(problem.state, u) if self.straight else None
+        density, slopes = self._with_slope(problem, u, line, level)
         for _ in range(self.level_steps):
-            shifted = with_level(u, level, problem.batch).detach().requires_grad_(True)
-            charges = self.response.density(problem.state, shifted, problem.distributed)[:, 0]
-            slopes = torch.autograd.grad([charges.sum()], [shifted])[0]
-            assert slopes is not None
-            charges = charges.detach()
-            columns = torch.stack([charges, charges.abs(), slopes[:, :, 0].sum(1)], dim=1)
+            columns = torch.stack([density[:, 0], density[:, 0].abs(), slopes], dim=1)
             sums = graph_sum(columns, problem.batch, n_graphs, problem.distributed)
             error = problem.target - sums[:, 0]
             done = (error.abs() <= tiny * (1.0 + sums[:, 1])) | torch.logical_not(torch.isfinite(error))
@@ -231,7 +232,24 @@ class DensityMap(nn.Module):
             outside = (following <= low) | (following >= high)
             following = torch.where(outside, 0.5 * (low + high), following)
             level = torch.where(done, level, following)
-        return level
+            density, slopes = self._with_slope(problem, u, line, level)
+        return level, density
+
+    def _with_slope(
+        self, problem: SCFProblem, u: Tensor, line: Optional[LevelLine], level: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The density in the field ``u`` at the level ``(B,)`` and dQ/dmu by atom ``(n,)``, without gradients.
+
+        Of many-body updates only the sum of the latter over a structure has a meaning.
+        """
+        if line is not None:
+            density, slopes = self.response.on_line(line, level[problem.batch])
+            return density.detach(), slopes.detach()
+        shifted = with_level(u, level, problem.batch).detach().requires_grad_(True)
+        density = self.response.density(problem.state, shifted, problem.distributed)
+        on_field = torch.autograd.grad([density[:, 0].sum()], [shifted])[0]
+        assert on_field is not None
+        return density.detach(), on_field[:, :, 0].sum(1)
 
     def project(self, problem: SCFProblem, density: Tensor) -> Tensor:
         """Onto the charge surface: the missing charge in proportion to dQ/dmu_i; unchanged at constant Fermi level."""

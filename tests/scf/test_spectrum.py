@@ -10,35 +10,13 @@ from fp_potential.graph import collate
 from fp_potential.scf.problem import SCFProblem
 from fp_potential.scf.solve import CONVERGED
 from fp_potential.scf.spectrum import Spectrum, jacobian_spectrum, linear_applications
-from structures import make_model, salt_water_box, soften, to_graph, water_cluster
+from structures import dense_jacobian, make_model, salt_water_box, soften, solved, to_graph, water_cluster
 
 UPDATES = {
     "one-body": {},
     "network": {"fixedpoint_update_config": {"nonlinearity_cls": "MLPNonLinearity"}},
     "many-body": {"fixedpoint_update_config": {"type": "ManyBodyUpdate"}},
 }
-
-
-def solved(model, graph, constant_charge: bool = True, converges: bool = True) -> tuple[SCFProblem, Tensor, Tensor]:
-    """The problem linearised at its solution, the solution, and its level."""
-    nothing = torch.zeros(0, 4, dtype=torch.float64)
-    end = model.solve(graph, (80, 1e-11, 0.3, "anderson"), constant_charge, False, nothing, nothing[:, 0])
-    assert not converges or end.result.status.tolist() == [CONVERGED]
-    return end.fixed, end.result.x, end.result.level
-
-
-def dense_jacobian(model, problem: SCFProblem, density: Tensor, level: Tensor) -> np.ndarray:
-    """dG/dp by central differences."""
-    n, step = density.numel(), 1e-4
-    columns = []
-    for k in range(n):
-        change = torch.zeros(n, dtype=density.dtype)
-        change[k] = step
-        change = change.reshape(density.shape)
-        up = model.solver.density_map(problem, density + change, level)[0]
-        down = model.solver.density_map(problem, density - change, level)[0]
-        columns.append(((up - down) / (2 * step)).detach().reshape(-1))
-    return torch.stack(columns, dim=1).numpy()
 
 
 @pytest.mark.parametrize("constant_charge", [True, False])

@@ -1,0 +1,86 @@
+"""`SymmetricUpdate`: a response of the density that is symmetric and positive by construction.
+
+With u = (v, ∇v) the raw field received with the density's own width σ, the density is the minimum over p of
+
+    1/2 (p - p_loc)^T M^-1 (p - p_loc) + p^T (u_ext - μ on charges) + 1/2 p^T K p,
+
+where K is the Coulomb operator with the atoms' own Gaussians in it, positive semidefinite, and M one positive definite
+matrix per atom,
+
+    M = diag(s_q, s_d, s_d, s_d) + B B^T,   s_q, s_d > 0,   B (4, C) equivariant and linear in the features.
+
+The minimum exists and is unique in every geometry, at every charge and Fermi level: the loop has one fixed point, no
+eigenvalue of dG/dp reaches 1 and charges cannot run away, on data or off it.  Charge equilibration and induced dipoles
+are of this form.  Where field features leave out an atom's own part D (``include_field_si: false``) the same minimum is
+the fixed point of
+
+    Δp = -M' u,   M' = (M^-1 + D)^-1,
+
+whose Jacobian -M' (K - D) is the smaller one: 1 - dG/dp = (1 + M D)^-1 (1 + M K), a product of positive matrices.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.neighbours import Neighbours
+from .one_body import INITIAL_POLARIZABILITY, INITIAL_SOFTNESS, DensityOutput
+from .state import ResponseState, Update, no_rows
+
+#: B B^T is multiplied by this (e/V, e Å²/V): weights of order one then make a response as large as that of molecules
+RESPONSE_SCALE = 0.1
+
+
+class SymmetricUpdate(Update):
+    """Response by one symmetric positive matrix per atom; see the equations above.
+
+    ``own`` ``(4,)`` is the diagonal of D (V per e and so on; zeros where the features keep the own part) and
+    ``receiver`` says which of the ``n_widths`` receivers has the width of the density.
+    """
+
+    own: Tensor
+
+    def __init__(self, channels: int, n_widths: int, n_elements: int, scale: float, own: Tensor, receiver: int) -> None:
+        super().__init__()
+        self.affine, self.local = True, True
+        self.n_widths, self.receiver = n_widths, receiver
+        self.c = 1.0 / math.sqrt(channels)
+        self.response_scale = RESPONSE_SCALE
+        start = torch.tensor([INITIAL_SOFTNESS, INITIAL_POLARIZABILITY], dtype=torch.float64)
+        bias = torch.log(torch.expm1(start)).unsqueeze(1).repeat(1, n_elements)
+        self.scalar_bias = nn.Parameter(bias.to(torch.get_default_dtype()))
+        self.scalar_weight = nn.Parameter(torch.zeros(2, channels))
+        self.output = DensityOutput(channels, n_elements, math.sqrt(scale))
+        self.register_buffer("own", own, persistent=False)
+
+    def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:
+        """Features ``(n, 4, C)``, species of all atoms, p_loc ``(n, 4)`` -> the response of this geometry."""
+        n = h.shape[0]
+        screened = self.screened(self.softness(h, species[:n])).unsqueeze(2)
+        nothing = torch.zeros_like(screened)
+        matrix = torch.cat([-screened if m == self.receiver else nothing for m in range(self.n_widths)], dim=2)
+        empty = no_rows(h, [n, 0])
+        rows, columns, features = no_rows(h, [n, 0, 0]), no_rows(h, [n, 4, 0]), no_rows(h, [0, 4, 0])
+        return ResponseState(local_density, matrix, rows, empty, columns, features, features, neighbours, species)
+
+    def softness(self, h: Tensor, species: Tensor) -> Tensor:
+        """M ``(n, 4, 4)`` of atoms with features ``(n, 4, C)``: e/V, e Å/V and e Å²/V."""
+        argument = self.scalar_bias.t()[species] + torch.matmul(h[:, 0], self.scalar_weight.t() * self.c)
+        scalars = torch.nn.functional.softplus(argument)
+        diagonal = torch.cat([scalars[:, :1], scalars[:, 1:].expand(-1, 3)], dim=1)
+        b = self.output(h, species)
+        return torch.diag_embed(diagonal) + self.response_scale * torch.matmul(b, b.transpose(1, 2))
+
+    def screened(self, softness: Tensor) -> Tensor:
+        """M' = (M^-1 + D)^-1 = M (1 + D M)^-1 ``(n, 4, 4)``."""
+        root = torch.sqrt(self.own).to(softness.dtype)
+        # symmetric, and as well conditioned with D = 0: M - M S (1 + S M S)^-1 S M with S = D^1/2
+        right = root.unsqueeze(1) * softness
+        system = torch.eye(4, dtype=softness.dtype, device=softness.device) + right * root
+        return softness - torch.matmul(right.transpose(1, 2), torch.linalg.solve(system, right))
+
+    def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
+        """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
+        n, m = u.shape[0], u.shape[1]
+        return s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
