@@ -31,7 +31,7 @@ def test_the_known_model_is_its_own_clone(teacher: str, tmp_path: Path) -> None:
     options = CloningOptions(teacher=teacher, train_frames=2, test_frames=4)
     path = tmp_path / "structures.extxyz"
     known = write_structures(options, path)
-    config = run.training_config(options, path, True, 0, tmp_path / "run")
+    config = run.training_config(options, path, {}, 0, tmp_path / "run")
     samples = samples_of(known, path, config)
     found = compare(known, samples)
     for errors in (found.pointwise, found.self_consistent):
@@ -48,7 +48,8 @@ def test_the_known_model_is_its_own_clone(teacher: str, tmp_path: Path) -> None:
 def test_clones_and_their_report(tmp_path: Path) -> None:
     options = CloningOptions(**TINY, overrides=["model.num_channels=4"], run_dir=str(tmp_path / "clone"))
     rows = clone(options, Console(quiet=True))
-    assert [(row.model, row.seed) for row in rows] == [("known model", None), ("constrained", 3), ("unconstrained", 3)]
+    names = [("known model", None), ("constrained", 3), ("unconstrained", 3), ("symmetric", 3)]
+    assert [(row.model, row.seed) for row in rows] == names
     for row in rows[1:]:
         assert 1e-3 < row.comparison.pointwise.charge < 3
         assert np.isfinite(row.comparison.self_consistent.charge)
@@ -57,7 +58,7 @@ def test_clones_and_their_report(tmp_path: Path) -> None:
     folder = tmp_path / "clone"
     assert len(read(folder / "structures.extxyz", ":")) == 9
     lines = (folder / "table.txt").read_text().splitlines()
-    assert len(lines) == 5 and "SCF charge [me]" in lines[0]
+    assert len(lines) == 6 and "SCF charge [me]" in lines[0]
     report = json.loads((folder / "cloning.json").read_text())
     assert report["options"]["seeds"] == [3]
     with open(folder / "cloning.csv", newline="") as file:
@@ -75,7 +76,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["clone", "--run", str(tmp_path / "clone"), "--structures", str(tmp_path / "given.extxyz")]
     words += ["--train_frames", "7", "--test_frames", "3", "--seeds", "0", "--density_epochs", "1"]
     assert main([*words, "--force_epochs", "0", "--teacher", "both", "model.num_channels=4"]) == 0
-    assert "unconstrained" in capsys.readouterr().out
+    assert "symmetric" in capsys.readouterr().out
     written = read(tmp_path / "clone" / "structures.extxyz", ":")
     assert sorted(len(atoms) for atoms in written)[:2] == [1, 1]
     assert main([*words, "--test_frames", "9"]) == 2
@@ -116,7 +117,7 @@ def test_given_structures_keep_charge_and_field_only(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_constrained_clone_is_right_self_consistently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Charges trained point by point are those of the known model after iteration, to a few 1e-3 e in a short run."""
-    monkeypatch.setattr(run, "ARCHITECTURES", {"constrained": True})
+    monkeypatch.setattr(run, "ARCHITECTURES", {"constrained": {"monotone_charge": True}})
     options = CloningOptions(seeds=[0], density_epochs=50, force_epochs=0, run_dir=str(tmp_path / "clone"))
     known, found = (row.comparison for row in clone(options, Console(quiet=True)))
     assert found.self_consistent.charge < 4e-3

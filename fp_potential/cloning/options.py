@@ -1,13 +1,18 @@
 """What is cloned, on which structures, and how long."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from ..train.schema import Section
 
-#: whether the charge falls with the Fermi level on every atom by construction (`monotone_charge`)
-ARCHITECTURES = {"constrained": True, "unconstrained": False}
+#: ``fixedpoint_update_config`` of the clones: the charge falls with the Fermi level by construction, or is free to do
+#: what it wants, or the whole response is symmetric and positive, as that of the known models
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "constrained": {"monotone_charge": True},
+    "unconstrained": {},
+    "symmetric": {"type": "SymmetricUpdate"},
+}
 #: width of all Gaussians, Å
 SIGMA = 1.5
 #: keys of the structures' file that are trained on, and that of the Fermi level

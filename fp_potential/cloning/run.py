@@ -23,7 +23,9 @@ from .report import Clone, table, write_report
 from .structures import write_structures
 
 
-def training_config(options: CloningOptions, data: Path, monotone: bool, seed: int, run_dir: Path) -> TrainConfig:
+def training_config(
+    options: CloningOptions, data: Path, update: dict[str, Any], seed: int, run_dir: Path
+) -> TrainConfig:
     """The training file of one clone."""
     # densities of 1 me count as much as forces of 1 eV/Å: they must not be given up for the energy
     loss, direct = {"atomic_multipoles": 1000.0, "energy_per_atom": 0.01}, {"mode": "direct"}
@@ -48,7 +50,7 @@ def training_config(options: CloningOptions, data: Path, monotone: bool, seed: i
             "field_feature_widths": [SIGMA],
             "use_linear_local_charges": True,
             "include_electrostatic_self_interaction": False,
-            "fixedpoint_update_config": {"monotone_charge": monotone},
+            "fixedpoint_update_config": dict(update),
         },
         "training": {"batch_size": 4, "seed": seed, "num_threads": 1, "scf_eval_every": 0, "checkpoint_every": 50},
         "train_schedule": [stage | {"lr_decay": "cosine", "fixed_point_training_options": direct} for stage in stages],
@@ -70,9 +72,9 @@ def clone(options: CloningOptions, console: Console | None = None, restart: bool
     known = write_structures(options, data)
     rows: list[Clone] = []
     for seed in options.seeds:
-        for name, monotone in ARCHITECTURES.items():
+        for name, update in ARCHITECTURES.items():
             run_dir = folder / f"{name}-{seed}"
-            config = training_config(options, data, monotone, seed, run_dir)
+            config = training_config(options, data, update, seed, run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
             with open(run_dir / "train.log", "a", encoding="utf-8") as file:
                 train(config, Console(file=file, width=200), restart)

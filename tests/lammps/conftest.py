@@ -143,6 +143,10 @@ class Simulation:
         (self.folder / "in.lammps").write_text(script)
         return run(lammps_command(ranks), self.folder, timeout)
 
+    def thermo(self) -> list[dict[str, float]]:
+        """Rows of the last script's thermodynamic output, of all its runs."""
+        return read_thermo((self.folder / "log.lammps").read_text())
+
     def frames(
         self,
         ranks: int = 1,
@@ -162,7 +166,7 @@ class Simulation:
         done = self.run_script(script, ranks)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         log = (self.folder / "log.lammps").read_text()
-        thermo, tables = read_thermo(log), read_dump(self.folder / "out.dump")
+        thermo, tables = self.thermo(), read_dump(self.folder / "out.dump")
         assert len(thermo) == len(tables) == steps + 1
         return [Frame(*pair) for pair in zip(thermo, tables, strict=True)], log
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
 from fp_potential.calculator import FixedPointCalculator
+from fp_potential.export import export_model
 from structures import UPDATES, make_model
 
 BAR = 1.6021765e6  # LAMMPS' eV/Å³ in bar (nktv2p of units metal)
@@ -138,3 +141,43 @@ def test_every_update_on_two_ranks(simulation_of, update, level):
     calculator = FixedPointCalculator(run.model_file, scf_options={"scf_tolerance": 1e-12}, **given)
     for frame in frames:
         compare(frame, calculator)
+
+
+def test_three_ranks(simulation):
+    """A number of ranks that is no power of two."""
+    simulation.write_structure(SYSTEMS["triclinic"])
+    frames, _ = simulation.frames(3, f"charge 1 {TIGHT}", steps=2, setup="processors 3 1 1", temperature=300)
+    calculator = FixedPointCalculator(simulation.model_file, total_charge=1.0, scf_options={"scf_tolerance": 1e-12})
+    for frame in frames:
+        compare(frame, calculator)
+
+
+def test_second_run_is_the_first_one_continued(simulation):
+    """Two runs of two steps, with another charge named before a third: nothing of an earlier run stays."""
+    simulation.write_structure(SYSTEMS["orthogonal"])
+    frames, _ = simulation.frames(2, f"charge 0 {TIGHT}", steps=4)
+    script = (simulation.folder / "in.lammps").read_text()
+    parts = f"run 2\nrun 2\npair_style fixedpoint charge 1 {TIGHT}\npair_coeff * * model.pt O Na H Cl\nrun 0\n"
+    done = simulation.run_script(script.replace("run             4\n", parts), ranks=2)
+    assert done.returncode == 0, done.stdout[-2000:]
+    rows = simulation.thermo()
+    assert [int(row["Step"]) for row in rows] == [0, 1, 2, 2, 3, 4, 4]
+    for row, step in zip(rows[:6], (0, 1, 2, 2, 3, 4), strict=True):
+        assert row["PotEng"] == pytest.approx(frames[step].thermo["PotEng"], rel=1e-11)
+    assert rows[6]["c_fp[6]"] == pytest.approx(1.0, abs=1e-10)
+    atoms = frames[4].atoms()
+    calculator = FixedPointCalculator(simulation.model_file, total_charge=1.0, scf_options={"scf_tolerance": 1e-12})
+    assert rows[6]["PotEng"] == pytest.approx(calculator.get_potential_energy(atoms), rel=1e-9)
+
+
+def test_single_precision(simulation, model, tmp_path):
+    """An archive in float32 gives the forces of the double one to single precision, on two ranks."""
+    simulation.write_structure(SYSTEMS["triclinic"])
+    double = simulation.frames(2, "charge 1", setup="processors 2 1 1")[0][0]
+    (tmp_path / "model.pt").unlink()
+    export_model(copy.deepcopy(model).to(torch.float32), tmp_path / "model.pt")
+    single = simulation.frames(2, "charge 1", setup="processors 2 1 1")[0][0]
+    error = np.abs(single.forces - double.forces).max()
+    assert 1e-9 < error < 1e-4 * max(1.0, np.abs(double.forces).max())
+    assert np.abs(single.charges - double.charges).max() < 1e-5
+    assert single.global_value(6) == pytest.approx(1.0, abs=1e-5)
