@@ -28,7 +28,8 @@ from fp_potential.backbone.neighbours import Neighbours
 from fp_potential.electrostatics import Electrostatics
 from fp_potential.options import HISTORY
 from fp_potential.response.state import ResponseState, no_rows
-from fp_potential.scf.diagnosis import SCFRun, diagnose
+from fp_potential.scf.convergence import SCFRun
+from fp_potential.scf.diagnosis import diagnose
 from fp_potential.scf.problem import DensityMap, SCFProblem
 from fp_potential.scf.solve import FixedPointSolver
 from fp_potential.scf.spectrum import Spectrum, jacobian_spectrum

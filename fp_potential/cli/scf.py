@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fp_potential.options import SCFOptions
-    from fp_potential.scf.diagnosis import Diagnosis, SCFRun
+    from fp_potential.scf.convergence import SCFRun
+    from fp_potential.scf.diagnosis import Diagnosis
     from fp_potential.scf.spectrum import Spectrum
     from fp_potential.scf.trace import LoopTrace
     from fp_potential.train.frames import Frame

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..graph import Graph
 from ..options import SCFOptions
 from ..self_consistent import LocalState
-from .diagnosis import SCFRun
+from .convergence import SCFRun
 from .problem import SCFProblem
 from .solve import CONVERGED, NO_CHARGE_RESPONSE
 from .spectrum import Spectrum, jacobian_spectrum
