@@ -15,9 +15,6 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from ..options import ModelOptions, SCFOptions
 from .schema import Section
 
-#: modes this version trains in: ``fp_potential.train.modes.MODES``, here so that reading a file needs no torch
-AVAILABLE_MODES = ("direct", "unroll_scf", "linearize_solve")
-
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
@@ -211,8 +208,6 @@ class FixedPointTrainingOptions(Section):
 
     @model_validator(mode="after")
     def _scf_where_it_belongs(self) -> FixedPointTrainingOptions:
-        if self.mode not in AVAILABLE_MODES:
-            raise ValueError(f"mode '{self.mode}' is not available in this version; use {' or '.join(AVAILABLE_MODES)}")
         if self.mode == "direct":
             if self.scf is not None:
                 raise ValueError("mode 'direct' runs no SCF: remove the scf block, or choose mode 'unroll_scf'")

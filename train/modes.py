@@ -6,6 +6,10 @@
   known, p is that density, too.
 - ``unroll_scf``: ``num_scf_steps`` linearly mixed iterations p <- p + α (G(p) - p), differentiated through; energies of
   the last p in its own field.
+- ``implicit``: the self-consistent density by the model's own loop, started at the local guess or the data, and its
+  derivatives by the implicit function theorem (`implicit`): for every update, in memory that does not depend on the
+  number of steps. A structure whose loop does not converge is unrolled instead, for at most `FALLBACK_STEPS` steps, and
+  counts as not converged.
 - ``linearize_solve``: the self-consistent density itself. The map is linearised and the linear problem
 
       (1 - J) p - c μ = b,   Σ q = Q*
@@ -19,6 +23,9 @@ differentiated again.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -28,9 +35,13 @@ from ..model import FixedPointPotential
 from ..options import SCFOptions
 from ..scf.problem import SCFProblem, graph_sum, with_level
 from ..self_consistent import LocalState, strained
+from .implicit import ImplicitSolution
 
 #: modes of the schedule that this version can train in
-MODES = ("direct", "unroll_scf", "linearize_solve")
+MODES = ("direct", "unroll_scf", "implicit", "linearize_solve")
+
+#: iterations for a structure that has no self-consistent solution
+FALLBACK_STEPS = 15
 
 
 def predict(
@@ -73,34 +84,21 @@ def predict(
     local = model.local(graph, vectors)
     constant_charge = scf.constant_charge if scf is not None else True
     problem = model.problem(graph, local, owned, cell, constant_charge)
-    if mode == "direct":
-        if reference_density is None:
-            raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
-        density, level, field = _apply(model, problem, reference_density)
-        at_reference = _at_known_levels(model, problem, density, level, field, reference_fermi_level)
-        residual = (at_reference - reference_density).detach().abs().mean(1)
-        steps = 1
-    elif mode == "linearize_solve":
-        density = _solve(model, problem, n_graphs)
-        update, level, field = _apply(model, problem, density)
-        residual = (update - density).detach().abs().mean(1)
-        steps = 1
-    else:
-        assert scf is not None
-        start = _start(local, scf, reference_density)
-        density, residual = _unroll(model, problem, start, scf)
-        _, level, field = _apply(model, problem, density)
-        steps = scf.num_scf_steps
-    total = model.total_field(problem, field, level)
+    task = _Task(model, problem, local, scf or SCFOptions(), reference_density, reference_fermi_level, training)
+    state = _MODES[mode](task)
+    total = model.total_field(problem, state.field, state.level)
     species = graph.species[: graph.batch.shape[0]]
-    terms = model.observables(problem, local, density, total, species)
-    absolute = level + model.fermi_level_offset
+    terms = model.observables(problem, local, state.density, total, species)
+    absolute = state.level + model.fermi_level_offset
     atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field
     if not constant_charge:
-        atomic = atomic + (absolute[graph.batch] * density[:, 0]).to(torch.float64)
+        atomic = atomic + (absolute[graph.batch] * state.density[:, 0]).to(torch.float64)
+    density = state.density if state.labelled is None else state.labelled
+    wanted = ([positions] if forces else []) + ([strain] if stress else [])
+    implicit = state.implicit
+    if implicit is not None and wanted:
+        atomic = implicit.corrected(atomic, state.update, state.density, training)
     energy = graph_sum(atomic, graph.batch, n_graphs, False)
-    if mode == "direct":
-        density = at_reference
     out = {
         "energy": energy if training else energy.detach(),
         "density": density,
@@ -108,9 +106,9 @@ def predict(
         "dipole": _dipole(density, owned, graph.batch, n_graphs),
         "fermi_level": absolute,
     }
-    wanted = ([positions] if forces else []) + ([strain] if stress else [])
     if wanted:
-        gradients = list(torch.autograd.grad(energy.sum(), wanted, create_graph=training))
+        with implicit.closed() if implicit is not None else nullcontext():
+            gradients = list(torch.autograd.grad(energy.sum(), wanted, create_graph=training))
         if forces:
             out["forces"] = -gradients.pop(0)
         if stress:
@@ -120,12 +118,79 @@ def predict(
             out["stress"] = torch.where(periodic, per_volume, torch.zeros_like(per_volume))
     if not training:
         out = {key: value.detach() for key, value in out.items()}
+    residual = (state.update - state.density).detach().abs().mean(1) if state.residual is None else state.residual
     mean = graph_sum(residual.to(torch.float64), graph.batch, n_graphs, False) / problem.atoms
     out["residual"] = mean
-    out["scf_steps"] = torch.full((n_graphs,), steps, dtype=torch.int64, device=mean.device)
+    out["scf_steps"] = state.steps
     tolerance = scf.scf_tolerance if scf is not None else 0.0
     out["status"] = (mean > tolerance).to(torch.int64)
+    if implicit is not None:
+        out["status"] = torch.where(implicit.failed, implicit.result.status, out["status"])
     return out
+
+
+class _State(NamedTuple):
+    """What a mode finds: a density, G of it, and the field and level that G was taken in."""
+
+    density: Tensor  #: (n, 4) whose energy is taken
+    update: Tensor  #: (n, 4)
+    level: Tensor  #: (B,)
+    field: Tensor  #: (n, m, 4)
+    steps: Tensor  #: (B,) applications of the map
+    residual: Tensor | None = None  #: (n,) where it is not that of ``update``
+    labelled: Tensor | None = None  #: (n, 4) what labels of the density belong to, if another
+    implicit: ImplicitSolution | None = None
+
+
+class _Task(NamedTuple):
+    """What a mode works on."""
+
+    model: FixedPointPotential
+    problem: SCFProblem
+    local: LocalState
+    scf: SCFOptions
+    reference: Tensor | None  #: (n, 4)
+    known_level: Tensor | None  #: (B,)
+    training: bool
+
+
+def _direct(t: _Task) -> _State:
+    if t.reference is None:
+        raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
+    update, level, field = _apply(t.model, t.problem, t.reference)
+    labelled = _at_known_levels(t.model, t.problem, update, level, field, t.known_level)
+    residual = (labelled - t.reference).detach().abs().mean(1)
+    return _State(update, update, level, field, _steps(t, 1), residual, labelled)
+
+
+def _linearize_solve(t: _Task) -> _State:
+    density = _solve(t.model, t.problem, t.problem.atoms.shape[0])
+    return _State(density, *_apply(t.model, t.problem, density), _steps(t, 1))
+
+
+def _unroll_scf(t: _Task) -> _State:
+    density, residual = _unroll(t.model, t.problem, _start(t.local, t.scf, t.reference), t.scf)
+    return _State(density, *_apply(t.model, t.problem, density), _steps(t, t.scf.num_scf_steps), residual)
+
+
+def _implicit(t: _Task) -> _State:
+    start = _start(t.local, t.scf, t.reference)
+    solution = ImplicitSolution(t.model, t.problem, t.local, start, t.scf)
+    density = solution.result.x
+    if t.training:
+        density = solution.density(_apply(t.model, t.problem, density)[0])
+    if bool(solution.failed.any()):
+        few = t.scf.model_copy(update={"num_scf_steps": min(FALLBACK_STEPS, t.scf.num_scf_steps)})
+        unrolled = _unroll(t.model, t.problem, start, few)[0]
+        density = torch.where(solution.failed[t.problem.batch].unsqueeze(1), unrolled, density)
+    return _State(density, *_apply(t.model, t.problem, density), solution.result.steps, implicit=solution)
+
+
+_MODES = {"direct": _direct, "unroll_scf": _unroll_scf, "implicit": _implicit, "linearize_solve": _linearize_solve}
+
+
+def _steps(t: _Task, number: int) -> Tensor:
+    return torch.full_like(t.problem.atoms, number, dtype=torch.int64)
 
 
 def _apply(model: FixedPointPotential, problem: SCFProblem, density: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ from fp_potential.train.modes import predict
 
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
+from structures import UPDATES, evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 
 def batch(model):
@@ -18,13 +18,15 @@ def batch(model):
 
 
 UNROLL = SCFOptions(num_scf_steps=4, mixing_parameter=0.3)
+TIGHT = SCFOptions(num_scf_steps=100, scf_tolerance=1e-12)
+SCF = {"direct": None, "unroll_scf": UNROLL, "implicit": TIGHT, "linearize_solve": UNROLL}
 
 
-@pytest.mark.parametrize("mode", ["direct", "unroll_scf", "linearize_solve"])
+@pytest.mark.parametrize("mode", ["direct", "unroll_scf", "implicit", "linearize_solve"])
 def test_forces_and_stress_are_derivatives_of_the_mode_s_energy(mode: str) -> None:
     model = make_model()
     graph, reference = batch(model)
-    scf = None if mode == "direct" else UNROLL
+    scf = SCF[mode]
 
     def run(g):
         return predict(model, g, mode, scf, reference, None, True, True, False)
@@ -54,12 +56,22 @@ def test_forces_and_stress_are_derivatives_of_the_mode_s_energy(mode: str) -> No
     assert out["stress"][1].abs().max() == 0
 
 
-@pytest.mark.parametrize("mode", ["direct", "unroll_scf", "linearize_solve"])
-def test_parameter_gradients(mode: str) -> None:
+@pytest.mark.parametrize("constant_charge", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "update"),
+    [(mode, "skip path") for mode in SCF]
+    + [("implicit", name) for name in ("one-body MLP", "monotone", "many-body", "symmetric")],
+)
+def test_parameter_gradients(mode: str, update: str, constant_charge: bool) -> None:
     """Energy, forces, density and Fermi level: one random combination, along random directions of each group."""
-    model = make_model()
+    if mode == "direct" and not constant_charge:
+        pytest.skip("direct is at constant charge")
+    model = make_model(fixedpoint_update_config=UPDATES[update])
     graph, reference = batch(model)
-    scf = None if mode == "direct" else UNROLL
+    graph = graph._replace(fermi_level=torch.tensor([-2.2, -1.9], dtype=torch.float64))
+    scf = SCF[mode]
+    if scf is not None:
+        scf = scf.model_copy(update={"constant_charge": constant_charge})
     g = torch.Generator().manual_seed(7)
     weights = {}
 
@@ -92,7 +104,7 @@ def test_parameter_gradients(mode: str) -> None:
 
 
 @pytest.mark.parametrize("constant_charge", [True, False])
-@pytest.mark.parametrize("mode", ["unroll_scf", "linearize_solve"])
+@pytest.mark.parametrize("mode", ["unroll_scf", "implicit", "linearize_solve"])
 def test_long_unroll_and_linear_solve_are_the_self_consistent_solution(mode: str, constant_charge: bool) -> None:
     model = make_model()
     graph, _ = batch(model)
@@ -103,6 +115,25 @@ def test_long_unroll_and_linear_solve_are_the_self_consistent_solution(mode: str
     assert out["status"].tolist() == [0, 0]
     for key in ("energy", "forces", "density", "fermi_level", "dipole"):
         assert torch.allclose(out[key], exact[key], atol=1e-8), key
+
+
+def test_a_loop_that_does_not_converge_is_unrolled_and_counted() -> None:
+    """Values and gradients are those of `unroll_scf`; the other structure keeps its solution."""
+    model = make_model()
+    graph, _ = batch(model)
+    few = SCFOptions(num_scf_steps=3, mixing_parameter=0.3, scf_tolerance=1e-12)
+
+    def gradient(mode: str, scf: SCFOptions) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        out = predict(model, graph, mode, scf, None, None, True, False, True)
+        loss = out["forces"].square().sum() + out["energy"].sum() + out["density"].square().sum()
+        return out, list(torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad]))
+
+    (fallen, by_fallen), (unrolled, by_unrolled) = gradient("implicit", few), gradient("unroll_scf", few)
+    assert fallen["status"].tolist() == [1, 1]
+    for key in ("energy", "forces", "density"):
+        assert torch.allclose(fallen[key], unrolled[key], rtol=0, atol=1e-12), key
+    for a, b in zip(by_fallen, by_unrolled, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
 def test_direct_holds_the_charge_unless_a_fermi_level_is_known() -> None:
@@ -121,4 +152,4 @@ def test_direct_holds_the_charge_unless_a_fermi_level_is_known() -> None:
     with pytest.raises(ValueError, match="atomic_multipoles"):
         predict(model, graph, "direct", None, None, None, False, False, False)
     with pytest.raises(ValueError, match="not available"):
-        predict(model, graph, "implicit", UNROLL, reference, None, False, False, False)
+        predict(model, graph, "exact", UNROLL, reference, None, False, False, False)
