@@ -28,14 +28,15 @@ from common import SIZES, seconds, water  # isort: skip
 
 UPDATES = {
     "one-body, affine": {},
+    "symmetric": {"type": "SymmetricUpdate"},
     "one-body MLP": {"nonlinearity_cls": "MLPNonLinearity"},
     "many-body": {"type": "ManyBodyUpdate"},
 }
 NEVER = 1e-300
 
 
-def build(options: dict, update: str, atoms: int) -> tuple[torch.jit.ScriptModule, Graph]:
-    """A scripted model of the architecture with this update, and the box."""
+def build(options: dict, update: str, atoms: int) -> tuple[FixedPointPotential, Graph]:
+    """A model of the architecture with this update, and the box."""
     torch.manual_seed(0)
     model_options = ModelOptions(**(options | {"fixedpoint_update_config": UPDATES[update]}))
     statistics = ModelStatistics(

@@ -73,16 +73,22 @@ class MLP(nn.Module):
                 x = torch.nn.functional.silu(x) * self.activation_scale
         return x
 
-    def with_slope(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """f(x) and its derivative along ``t``, both ``(n, sizes[-1])``."""
-        last = len(self.scales) - 1
+    def first_layer(self, x: Tensor) -> Tensor:
+        """The arguments of the first activations ``(n, sizes[1])``."""
+        out = x
         for i, weight in enumerate(self.weights):
-            scaled = weight * self.scales[i]
-            x, t = torch.matmul(x, scaled), torch.matmul(t, scaled)
-            if i < last:
-                gate = torch.sigmoid(x)
-                t = t * (gate * (1.0 + x * (1.0 - gate))) * self.activation_scale
-                x = x * gate * self.activation_scale
+            if i == 0:
+                out = torch.matmul(x, weight * self.scales[i])
+        return out
+
+    def with_slope(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f and its derivative, both ``(n, sizes[-1])``, where `first_layer` is ``x`` and changes along ``t``."""
+        for i, weight in enumerate(self.weights):
+            if i > 0:
+                gate = torch.sigmoid(x) * self.activation_scale
+                slope = gate + x * gate * (1.0 - gate / self.activation_scale)
+                scaled = weight * self.scales[i]
+                x, t = torch.matmul(x * gate, scaled), torch.matmul(t * slope, scaled)
         return x, t
 
 
@@ -90,6 +96,10 @@ class NoNonlinearity(nn.Module):
     """The identity where an `MLP` may stand."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x`` itself."""
+        return x
+
+    def first_layer(self, x: Tensor) -> Tensor:
         """``x`` itself."""
         return x
 

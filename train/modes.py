@@ -14,8 +14,9 @@
 
       (1 - J) p - c μ = b,   Σ q = Q*
 
-  solved per structure, differentiably; for the one-body update, whose map is affine, this is exact and needs no
-  iteration, whatever ``num_scf_steps`` says.
+  solved per structure, differentiably; for updates with one matrix per atom, whose map is affine, this is exact and
+  needs no iteration, whatever ``num_scf_steps`` says. For other updates it is `implicit`: linearised at the solution,
+  their maps have the same derivatives.
 
 Forces and stress are derivatives of that energy. ``training=True`` keeps the graph, so that losses on them can be
 differentiated again.
@@ -164,6 +165,8 @@ def _direct(t: _Task) -> _State:
 
 
 def _linearize_solve(t: _Task) -> _State:
+    if not t.model.solver.density_map.local:
+        return _implicit(t)
     density = _solve(t.model, t.problem, t.problem.atoms.shape[0])
     return _State(density, *_apply(t.model, t.problem, density), _steps(t, 1))
 
@@ -244,11 +247,6 @@ def _linearised_at(model: FixedPointPotential, problem: SCFProblem, density: Ten
 
 def _solve(model: FixedPointPotential, problem: SCFProblem, n_graphs: int) -> Tensor:
     """Self-consistent density of an affine map: one bordered linear system per structure."""
-    if not model.solver.density_map.local:
-        raise ValueError(
-            "mode 'linearize_solve' needs an update that is one matrix per atom (SymmetricUpdate, or "
-            "OneBodyVariableUpdate with NoNonLinearity and a linear embedding); use mode 'unroll_scf'"
-        )
     n_widths = problem.state.matrix.shape[2]
     constant = model.solver.density_map.at_level(
         problem, problem.external.unsqueeze(1).repeat(1, n_widths, 1), torch.zeros_like(problem.target)

@@ -205,14 +205,15 @@ class OneBodyUpdate(Update):
             charge = self._induced(s, without)[:, :1]
             base = torch.cat([base[:, :1] + charge, base[:, 1:]], dim=1)
             outer = torch.cat([torch.zeros_like(outer[:, :1]), outer[:, 1:]], dim=1)
+        argument, direction = self.nonlinearity.first_layer(argument), self.nonlinearity.first_layer(direction)
         return LevelLine(base, shift, argument, direction, outer)
 
     def on_line(self, line: LevelLine, level: Tensor) -> tuple[Tensor, Tensor]:
-        """p ``(n, 4)`` at each atom's level ``(n,)``, and dq/dμ ``(n,)``."""
+        """p ``(n, 4)`` at each atom's level ``(n,)``, and dp/dμ ``(n, 4)``."""
         moved = line.argument + line.direction * level.unsqueeze(1)
         f, slope = self.nonlinearity.with_slope(moved, line.direction)
-        density = line.base + line.shift * level.unsqueeze(1) + torch.matmul(line.outer, f.unsqueeze(2)).squeeze(2)
-        return density, line.shift[:, 0] + (line.outer[:, 0] * slope).sum(1)
+        both = torch.matmul(line.outer, torch.stack([f, slope], dim=2))
+        return line.base + line.shift * level.unsqueeze(1) + both[:, :, 0], line.shift + both[:, :, 1]
 
     def _induced(self, s: ResponseState, v: Tensor) -> Tensor:
         expanded = self.expansion(v).reshape(v.shape[0], -1, 1)

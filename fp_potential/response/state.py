@@ -27,7 +27,10 @@ class ResponseState(NamedTuple):
 
 
 class LevelLine(NamedTuple):
-    """The density in one field along the Fermi level: p(μ) = base + shift μ + outer · f(argument + direction μ)."""
+    """The density in one field along the Fermi level: p(μ) = base + shift μ + outer · f(argument + direction μ).
+
+    ``argument`` and ``direction`` are those of f's first layer, which is linear.
+    """
 
     base: Tensor  #: (n, 4)
     shift: Tensor  #: (n, 4) e/V and e Å/V
@@ -56,7 +59,7 @@ class Update(nn.Module):
         raise NotImplementedError
 
     def on_line(self, line: LevelLine, level: Tensor) -> tuple[Tensor, Tensor]:
-        """p ``(n, 4)`` at each atom's level ``(n,)``, and dq/dμ ``(n,)``."""
+        """p ``(n, 4)`` at each atom's level ``(n,)``, and dp/dμ ``(n, 4)``."""
         raise NotImplementedError
 
 

@@ -215,7 +215,8 @@ class DensityMap(nn.Module):
         below, above = torch.full_like(level, float("nan")), torch.full_like(level, float("nan"))
         tiny = 1e-15 if u.dtype == torch.float64 else 5e-7
         line: Optional[LevelLine] = self.response.level_line(problem.state, u) if self.straight else None
-        density, slopes = self._with_slope(problem, u, line, level)
+        near = 1e-8 if u.dtype == torch.float64 else 1e-4
+        density, slopes, tangent = self._with_slope(problem, u, line, level)
         for _ in range(self.level_steps):
             columns = torch.stack([density[:, 0], density[:, 0].abs(), slopes], dim=1)
             sums = graph_sum(columns, problem.batch, n_graphs, problem.distributed)
@@ -226,30 +227,34 @@ class DensityMap(nn.Module):
             above = torch.where(error > 0, level, above)
             below = torch.where(error <= 0, level, below)
             step = torch.clamp(error / sums[:, 2], min=-self.longest_step, max=self.longest_step)
+            if line is not None and bool((done | (step.abs() <= near)).all()):
+                # what the tangent misses is the square of this
+                step = torch.where(done, torch.zeros_like(step), step)
+                return level + step, density + tangent * step[problem.batch].unsqueeze(1)
             following = level + torch.where(torch.isfinite(step), step, torch.full_like(step, self.longest_step))
             # comparisons with NaN are false: no bracket yet
             low, high = torch.minimum(below, above), torch.maximum(below, above)
             outside = (following <= low) | (following >= high)
             following = torch.where(outside, 0.5 * (low + high), following)
             level = torch.where(done, level, following)
-            density, slopes = self._with_slope(problem, u, line, level)
+            density, slopes, tangent = self._with_slope(problem, u, line, level)
         return level, density
 
     def _with_slope(
         self, problem: SCFProblem, u: Tensor, line: Optional[LevelLine], level: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The density in the field ``u`` at the level ``(B,)`` and dQ/dmu by atom ``(n,)``, without gradients.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The density in the field ``u`` at the level ``(B,)``, dQ/dmu by atom ``(n,)`` and dp/dmu, without gradients.
 
-        Of many-body updates only the sum of the latter over a structure has a meaning.
+        Without a line, the last is not known, and of the second only the sum over a structure has a meaning.
         """
         if line is not None:
-            density, slopes = self.response.on_line(line, level[problem.batch])
-            return density.detach(), slopes.detach()
+            density, tangent = self.response.on_line(line, level[problem.batch])
+            return density.detach(), tangent[:, 0].detach(), tangent.detach()
         shifted = with_level(u, level, problem.batch).detach().requires_grad_(True)
         density = self.response.density(problem.state, shifted, problem.distributed)
         on_field = torch.autograd.grad([density[:, 0].sum()], [shifted])[0]
         assert on_field is not None
-        return density.detach(), on_field[:, :, 0].sum(1)
+        return density.detach(), on_field[:, :, 0].sum(1), torch.zeros_like(density)
 
     def project(self, problem: SCFProblem, density: Tensor) -> Tensor:
         """Onto the charge surface: the missing charge in proportion to dQ/dmu_i; unchanged at constant Fermi level."""
