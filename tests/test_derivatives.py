@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from figures import at_least, at_most
 from fp_potential.graph import Graph
 from fp_potential.model import FixedPointPotential
 from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
@@ -41,7 +42,7 @@ def test_forces(model: FixedPointPotential, boundary: str, constant_charge: bool
     assert out["status"].tolist() == [0]
     atoms = [0, 1, 5]
     numeric = central_differences(model, graph, atoms, constant_charge=constant_charge)
-    assert (out["forces"][atoms] - numeric).abs().max() < 1e-6
+    at_most("forces against differences, eV/Å", (out["forces"][atoms] - numeric).abs(), 1e-6)
     assert out["forces"][atoms].abs().max() > 0.01
 
 
@@ -63,7 +64,7 @@ def test_stress(model: FixedPointPotential, constant_charge: bool) -> None:
                 for f in (-2, -1, 1, 2)
             ]
             numeric = (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * STEP) / volume
-            assert abs(stress[a, b] - numeric) < 1e-7
+            at_most("stress against differences, eV/Å³", abs(stress[a, b] - numeric), 1e-7)
 
 
 def test_fixed_density_forces_are_wrong_by_the_response(model: FixedPointPotential) -> None:
@@ -99,8 +100,9 @@ def test_corrected_energy_is_second_order_and_forces_first_order(model: FixedPoi
             energy_errors.append((out["energy"] - exact["energy"]).abs().item())
             force_errors.append((out["forces"] - exact["forces"]).pow(2).mean().sqrt().item())
     assert len(residuals) >= 5
-    assert slope(residuals, energy_errors) >= 1.8
-    assert 0.8 <= slope(residuals, force_errors) <= 1.3
+    at_least("slope of the energy's error over the residual", slope(residuals, energy_errors), 1.8)
+    at_least("slope of the forces' error over the residual", slope(residuals, force_errors), 0.8)
+    at_most("slope of the forces' error over the residual, from above", slope(residuals, force_errors), 1.3)
 
 
 def slope(x: list[float], y: list[float]) -> float:
