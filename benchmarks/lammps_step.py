@@ -25,7 +25,7 @@ from ase.io.lammpsdata import write_lammps_data
 from fp_potential.export import load_model
 from fp_potential.graph import graph_from_atoms
 
-from common import SIZES, seconds, water  # isort: skip
+from common import SIZES, fastest, water  # isort: skip
 
 
 def lammps_step(model: Path, atoms: Atoms, elements: list[str], ranks: int, steps: int) -> dict[str, float]:
@@ -88,10 +88,12 @@ def parts(module: torch.jit.ScriptModule, atoms: Atoms, numbers: list[int], cuto
     def evaluate(steps: int, response: bool, forces: bool):  # type: ignore[no-untyped-def]
         return model.evaluate(tuple(graph), steps, *settings, response, forces, *start)
 
-    one = seconds(lambda: evaluate(1, False, False))
-    scf = seconds(lambda: evaluate(100, False, False))
-    adjoint = seconds(lambda: evaluate(100, True, False))
-    full = seconds(lambda: evaluate(100, True, True))
+    one, scf, adjoint, full = fastest(
+        lambda: evaluate(1, False, False),
+        lambda: evaluate(100, False, False),
+        lambda: evaluate(100, True, False),
+        lambda: evaluate(100, True, True),
+    )
     return {"backbone": one, "scf": scf - one, "adjoint": adjoint - scf, "derivatives": full - adjoint, "full": full}
 
 

@@ -22,12 +22,12 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read
 from scipy.sparse.linalg import LinearOperator, gmres
-from torch import Tensor, nn
+from torch import Tensor
 
 from fp_potential.backbone.neighbours import Neighbours
 from fp_potential.electrostatics import Electrostatics
 from fp_potential.options import HISTORY
-from fp_potential.response.state import ResponseState, no_rows
+from fp_potential.response.state import ResponseState, Update, no_rows
 from fp_potential.scf.convergence import SCFRun
 from fp_potential.scf.diagnosis import diagnose
 from fp_potential.scf.problem import DensityMap, SCFProblem
@@ -53,7 +53,7 @@ class System:
     widths: list[float] = field(default_factory=lambda: [1.5])
 
 
-class PrescribedResponse(nn.Module):
+class PrescribedResponse(Update):
     """Density ``base + matrix · u``: an update that is one given matrix per atom."""
 
     def __init__(self) -> None:
