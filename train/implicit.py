@@ -12,6 +12,7 @@ replace the graph of the iterations, and memory does not depend on their number.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,8 +27,8 @@ from ..scf.problem import SCFProblem, detach_problem, graph_sum, with_level
 from ..scf.solve import CONVERGED, NO_CHARGE_RESPONSE, SolverResult
 from ..self_consistent import LocalState
 
-#: linear solves take up to this many times the applications of the loop
-PATIENCE = 2
+#: linear solves take up to this many times the applications of the loop, and go no deeper than this many roundings
+PATIENCE, ROUNDINGS = 2, 20.0
 
 
 class Gate:
@@ -68,36 +69,54 @@ class _Inverse(torch.autograd.Function):
 
 
 class LinearSolves:
-    """(1 - J)^-1 and (1 - J^T)^-1 at a solution."""
+    """(1 - J)^-1 and (1 - J^T)^-1 at the solutions of the structures with ``solved`` ``(B,)``; zero for the others."""
 
-    def __init__(self, model: FixedPointPotential, fixed: SCFProblem, at_solution: Tensor, scf: SCFOptions) -> None:
-        self.solver, self.problem, self.scf = model.solver, fixed, scf
+    def __init__(
+        self, model: FixedPointPotential, fixed: SCFProblem, at_solution: Tensor, solved: Tensor, scf: SCFOptions
+    ) -> None:
+        self.solver, self.problem = model.solver, fixed
         self.density_map = model.solver.density_map
         self.point = at_solution
+        self.solved = solved[fixed.batch].unsqueeze(1)
+        self.steps = PATIENCE * scf.num_scf_steps
+        self.tolerance = max(scf.scf_tolerance, ROUNDINGS * torch.finfo(at_solution.dtype).eps)
 
     def transposed(self, source: Tensor) -> Tensor:
         """(1 - J^T)^-1 b ``(n, 4)``."""
-        steps = PATIENCE * self.scf.num_scf_steps
-        scf = self.scf
-        return self.solver.adjoint(self.problem, source, steps, scf.scf_tolerance, "anderson", scf.mixing_parameter).x
+        source = torch.where(self.solved, source, torch.zeros_like(source))
+        found = self.solver.adjoint(self.problem, source, self.steps, self.tolerance, "anderson", 1.0)
+        self._check(found.status == CONVERGED, found.residual)
+        return found.x
 
     def forward(self, source: Tensor) -> Tensor:
         """(1 - J)^-1 b ``(n, 4)``, by the mixer of the loop."""
-        problem, mixer, tolerance = self.problem, self.solver.mixer, self.scf.scf_tolerance
+        source = torch.where(self.solved, source, torch.zeros_like(source))
+        problem, mixer, tolerance = self.problem, self.solver.mixer, self.tolerance
         batch = problem.batch
         x, state = source, mixer.start(source, problem.response.shape[0])
         scale = torch.ones_like(problem.response, dtype=torch.float64)
         active = torch.ones_like(problem.response, dtype=torch.bool)
-        for step in range(PATIENCE * self.scf.num_scf_steps):
+        residual = scale
+        for step in range(self.steps):
             f = source + self.jacobian(x) - x
             norms = mixer.norms(state, x, f, batch, problem.atoms, False)
             if step == 0:
                 scale = torch.clamp(mixer.norms(state, x, source, batch, problem.atoms, False).mean, min=1e-300)
-            active = active & (norms.mean > tolerance * scale) & torch.isfinite(norms.mean)
+            residual = norms.mean / scale
+            active = active & torch.logical_not(residual <= tolerance)
             if not bool(active.any()):
                 break
             x, state = mixer.step(state, norms, x, f, batch, active, "anderson", 1.0, torch.ones_like(scale))
+        self._check(torch.logical_not(active), residual)
         return x
+
+    def _check(self, converged: Tensor, residual: Tensor) -> None:
+        if not bool(converged.all()):
+            warnings.warn(
+                f"mode 'implicit': a linear solve for gradients has reached a relative residual of "
+                f"{float(residual.max()):.1e}, not {self.tolerance:.1e}: raise scf.num_scf_steps",
+                stacklevel=2,
+            )
 
     def jacobian(self, change: Tensor) -> Tensor:
         """J v ``(n, 4)``."""
@@ -129,7 +148,7 @@ class ImplicitSolution:
     def __init__(
         self, model: FixedPointPotential, problem: SCFProblem, local: LocalState, start: Tensor, scf: SCFOptions
     ) -> None:
-        self.model, self.scf, self.gate = model, scf, Gate()
+        self.model, self.gate = model, Gate()
         density_map = model.solver.density_map
         fixed = detach_problem(problem, model.electrostatics.detached(problem.cache))
         self.frozen = LocalState(
@@ -152,12 +171,9 @@ class ImplicitSolution:
             possible = density_map.responds(self.fixed) & density_map.holds(self.fixed, found.x)
             status = torch.where(possible, status, torch.full_like(status, NO_CHARGE_RESPONSE))
         self.result = SolverResult(found.x, found.level, found.steps, found.residual, status, found.history)
-        self.solves = LinearSolves(model, self.fixed, self.at_solution, scf)
-
-    @property
-    def failed(self) -> Tensor:
-        """Structures ``(B,)`` without a self-consistent solution."""
-        return self.result.status != CONVERGED
+        self.failed = status != CONVERGED  #: (B,) structures without a self-consistent solution
+        solved = torch.logical_not(self.failed)
+        self.solves = LinearSolves(model, self.fixed, self.at_solution, solved, scf)
 
     def density(self, update: Tensor) -> Tensor:
         """p~ from G(p) at the solution, with gradients."""
@@ -168,13 +184,11 @@ class ImplicitSolution:
         """Energies per atom ``(n,)`` of a density ``(n, 4)`` + λ~·(G - p); nothing is added where the loop failed."""
         gradient = self.model.density_gradient(self.fixed, self.frozen, self.result.x, self.at_solution)
         adjoint = self.solves.transposed(gradient)
-        adjoint = torch.where(self.failed[self.fixed.batch].unsqueeze(1), torch.zeros_like(adjoint), adjoint)
         if not training:
             return atomic + (adjoint * (update - density)).sum(1)
         lagrangian = atomic.sum() + (adjoint * (update - density)).sum()
         (by_density,) = torch.autograd.grad(lagrangian, density, create_graph=True)
         correction = _Inverse.apply(by_density, self.solves.transposed, self.solves.forward)
-        correction = torch.where(self.failed[self.fixed.batch].unsqueeze(1), torch.zeros_like(correction), correction)
         adjoint = self.gate.pass_through(adjoint + correction)
         return atomic + (adjoint * (update - density)).sum(1)
 

@@ -140,6 +140,21 @@ def test_a_loop_that_does_not_converge_is_unrolled_and_counted() -> None:
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("update", ["one-body MLP", "symmetric"])
+def test_implicit_in_single_precision(update: str) -> None:
+    """Loop and linear solves meet their tolerances (a failure warns), and gradients follow double precision."""
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        model = make_model(dtype=dtype, fixedpoint_update_config=UPDATES[update])
+        graph = to_graph(salt_water_box(), model, total_charge=0.2)
+        out = predict(model, graph, "implicit", SCFOptions(scf_tolerance=1e-6), None, None, True, False, True)
+        assert out["status"].tolist() == [0]
+        loss = out["forces"].square().sum() + out["density"].square().sum()
+        parts = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+        gradients.append(torch.cat([part.reshape(-1).double() for part in parts]))
+    assert (gradients[1] - gradients[0]).norm() < 1e-3 * gradients[0].norm()
+
+
 def test_direct_holds_the_charge_unless_a_fermi_level_is_known() -> None:
     model = make_model()
     graph, reference = batch(model)
