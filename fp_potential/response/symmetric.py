@@ -2,7 +2,7 @@
 
 With u = (v, ∇v) the raw field received with the density's own width σ, the density is the minimum over p of
 
-    1/2 (p - p_loc)^T M^-1 (p - p_loc) + p^T (u_ext - μ on charges) + 1/2 p^T K p,
+    1/2 (p - p_loc)^T M^-1 (p - p_loc) + p^T (u_ext + (μ - μ_0) on charges) + 1/2 p^T K p,
 
 where K is the Coulomb operator with the atoms' own Gaussians in it, positive semidefinite, and M one positive definite
 matrix per atom,
@@ -11,12 +11,13 @@ matrix per atom,
 
 The minimum exists and is unique in every geometry, at every charge and Fermi level: the loop has one fixed point, no
 eigenvalue of dG/dp reaches 1 and charges cannot run away, on data or off it.  Charge equilibration and induced dipoles
-are of this form.  Where field features leave out an atom's own part D (``include_field_si: false``) the same minimum is
-the fixed point of
+are of this form.  Where field features leave out an atom's own part D (``include_field_si: false``) the update is
 
     Δp = -M' u,   M' = (M^-1 + D)^-1,
 
-whose Jacobian -M' (K - D) is the smaller one: 1 - dG/dp = (1 + M D)^-1 (1 + M K), a product of positive matrices.
+the minimum of the same form with M' for M and K - D for K.  Its second derivative M'^-1 + K - D is M^-1 + K again, and
+so is the response to fields and levels; p_loc is then the density of an atom in its own field.  The Jacobian
+-M' (K - D) is the smaller one: 1 - dG/dp = (1 + M D)^-1 (1 + M K), a product of positive matrices.
 """
 
 import math
