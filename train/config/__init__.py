@@ -1,0 +1,25 @@
+"""The training file: its options, their meaning, units and defaults.
+
+``fixedpoint train --options`` prints this page. Sections: ``data`` (what to read), ``model`` (architecture,
+:class:`fp_potential.options.ModelOptions`), ``statistics`` (constants taken from the training set), ``training``
+(optimiser and machine) and ``train_schedule`` (stages). Units: eV, Å, e, V; dipoles e·Å, fields V/Å,
+stress eV/Å³.
+"""
+
+from .data import DataOptions, Keys, Split, StatisticsOptions
+from .file import TrainConfig
+from .loss import LossWeights
+from .schedule import FixedPointTrainingOptions, Stage
+from .training import TrainingOptions
+
+__all__ = [
+    "DataOptions",
+    "FixedPointTrainingOptions",
+    "Keys",
+    "LossWeights",
+    "Split",
+    "Stage",
+    "StatisticsOptions",
+    "TrainConfig",
+    "TrainingOptions",
+]

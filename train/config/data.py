@@ -1,0 +1,96 @@
+"""Sections ``data`` and ``statistics``: what to read, and the constants taken from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from ..schema import Section
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) or value is None else [value]
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Keys(Section):
+    """Which key of the extended XYZ files holds what; an option that is left out is not read."""
+
+    energy: str | None = None
+    """Total energy of the frame, eV; in a field it contains −E·dipole (info key)."""
+    forces: str | None = None
+    """Forces, eV/Å (array with 3 columns)."""
+    stress: str | None = None
+    """Stress dE/d(strain)/V, eV/Å³: 9, 3×3 or 6 numbers xx yy zz yz xz xy (info key)."""
+    atomic_multipoles: str | None = None
+    """Atomic charges and dipoles ``[q, d_y, d_z, d_x]``, e and e·Å (array; further columns are ignored)."""
+    dipole: str | None = None
+    """Dipole about the origin of the coordinates, x y z, e·Å (info key)."""
+    fermi_level: str | None = None
+    """Fermi level, eV (info key). Not mapped: the model's own, from the charge constraint."""
+    total_charge: str | None = None
+    """Total charge, e (info key). Not mapped or missing in a frame: 0."""
+    external_field: str | None = None
+    """Gradient of the external potential, F = −E, V/Å (info key, 3 numbers)."""
+    electric_field: str | None = None
+    """Uniform physical field E = −F, V/Å (info key, 3 numbers). Give this one or ``external_field``."""
+
+    @model_validator(mode="after")
+    def _one_field(self) -> Keys:
+        if self.external_field and self.electric_field:
+            raise ValueError("give external_field (F) or electric_field (E = -F), not both")
+        return self
+
+
+class Split(Section):
+    """Selection by an info key of the frames."""
+
+    key: str = "split"
+    """Info key that says to which set a frame belongs."""
+    train: Names = Field(default=["train"])
+    """Value or values of the training set."""
+    valid: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    """Value or values of the validation set; none: ``valid_fraction`` of the training frames."""
+    test: Names = Field(default=["test"])
+    """Value or values of the test set."""
+
+
+class DataOptions(Section):
+    """The reference data: extended XYZ, plain or .gz."""
+
+    files: Names = Field(min_length=1)
+    """Files or globs, relative to the training file."""
+    valid_files: Names = Field(default=[])
+    """Further files, all of whose frames are validation frames."""
+    test_files: Names = Field(default=[])
+    """Further files, all of whose frames are test frames."""
+    keys: Keys
+    """Names of the keys in the files."""
+    split: Split | None = None
+    """Selection by an info key; without it every frame of ``files`` is a training frame."""
+    valid_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Fraction of the training frames set aside for validation when no validation set is named."""
+    valid_seed: int = 1
+    """Seed of that choice."""
+    kind_key: str = "kind"
+    """Info key by which the test table has one row each; without it, the name of the file."""
+    kind_weights: dict[str, dict[str, float]] = Field(default={})
+    """Factors on the weights of labels by kind, ``{cluster: {energy: 4.0}}``; training and validation frames only."""
+
+
+class StatisticsOptions(Section):
+    """Constants that come from the training set (others are in ``model``, where null means the average)."""
+
+    E0s: Literal["least_squares", "isolated_atoms"] | dict[str, float] = "least_squares"
+    """Energies of the atoms, eV: fitted to the compositions (per atom, least squares), taken from frames with one
+    neutral atom, or given as ``{H: -13.6, O: -2040.1}`` (symbols or atomic numbers)."""
+
+    @field_validator("E0s", mode="before")
+    @classmethod
+    def _string_keys(cls, value: Any) -> Any:
+        if value == "average":
+            return "least_squares"
+        return {str(key): energy for key, energy in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,79 @@
+"""The whole training file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from ...options import ModelOptions
+from ..schema import Section
+from .data import DataOptions, StatisticsOptions
+from .loss import LossWeights
+from .schedule import Stage
+from .training import TrainingOptions
+
+
+class TrainConfig(Section):
+    """The whole training file."""
+
+    run_dir: str = "run"
+    """Folder of the results, relative to where the command is called."""
+    data: DataOptions
+    """Reference data."""
+    model: ModelOptions
+    """Architecture."""
+    statistics: StatisticsOptions = StatisticsOptions()
+    """Constants from the training set."""
+    training: TrainingOptions = TrainingOptions()
+    """Optimiser and machine."""
+    train_schedule: list[Stage] = Field(min_length=1)
+    """Stages, one after the other: a list, or a mapping with the keys 0, 1, 2 ..."""
+
+    @field_validator("train_schedule", mode="before")
+    @classmethod
+    def _schedule_as_list(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        numbers = list(range(len(value)))
+        if sorted(value, key=str) != sorted(numbers, key=str):
+            raise ValueError(f"the stages must be numbered 0, 1, 2 ...; got {list(value)}")
+        return [value[number] for number in numbers]
+
+    @field_validator("train_schedule")
+    @classmethod
+    def _consecutive(cls, stages: list[Stage]) -> list[Stage]:
+        begin = 0
+        for number, stage in enumerate(stages):
+            label = f"stage {number} ('{stage.name}')"
+            if stage.epochs is None:
+                if stage.start is None or stage.end is None:
+                    raise ValueError(f"{label}: give epochs, or start and end")
+                stage.epochs = stage.end - stage.start + 1
+            if stage.start is not None and stage.start != begin:
+                raise ValueError(
+                    f"{label}: start is {stage.start}, expected {begin} (the epoch after the stage before)"
+                )
+            if stage.end is not None and stage.end != begin + stage.epochs - 1:
+                raise ValueError(f"{label}: end is {stage.end}, expected {begin + stage.epochs - 1}; end counts itself")
+            if stage.epochs <= 0:
+                raise ValueError(f"{label}: end {stage.end} is before start {stage.start}")
+            stage.start, stage.end = begin, begin + stage.epochs - 1
+            begin += stage.epochs
+        return stages
+
+    @model_validator(mode="after")
+    def _labels_for_losses(self) -> TrainConfig:
+        labels = {name: name.removesuffix("_per_atom") for name in LossWeights.model_fields}
+        for number, stage in enumerate(self.train_schedule):
+            for name in stage.loss.active():
+                label = labels[name]
+                if label != "total_charge" and getattr(self.data.keys, label) is None:
+                    raise ValueError(
+                        f"train_schedule.{number}.loss.{name} needs the label data.keys.{label}, which is not mapped"
+                    )
+            if not stage.loss.active():
+                raise ValueError(f"train_schedule.{number}.loss has no term with a weight above zero")
+            if stage.fixed_point_training_options.mode == "direct" and self.data.keys.atomic_multipoles is None:
+                raise ValueError(f"train_schedule.{number}: mode 'direct' needs data.keys.atomic_multipoles")
+        return self

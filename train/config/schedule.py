@@ -1,0 +1,70 @@
+"""Section ``train_schedule``: the stages, their modes and learning rates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ...options import SCFOptions
+from ..schema import Section
+from .loss import LossWeights
+
+
+class FixedPointTrainingOptions(Section):
+    """How a stage obtains the density it is trained on."""
+
+    mode: Literal["direct", "unroll_scf", "implicit", "linearize_solve"]
+    """direct: one application of the map to the reference density; unroll_scf: the model's own SCF, differentiated
+    through its iterations; implicit, linearize_solve: the converged SCF, differentiated at the solution."""
+    scf: SCFOptions | None = None
+    """The SCF of every mode but direct; ``num_scf_steps`` and ``mixing_parameter`` must be written out."""
+
+    @model_validator(mode="after")
+    def _scf_where_it_belongs(self) -> FixedPointTrainingOptions:
+        if self.mode == "direct":
+            if self.scf is not None:
+                raise ValueError("mode 'direct' runs no SCF: remove the scf block, or choose mode 'unroll_scf'")
+            return self
+        given = self.scf.model_fields_set if self.scf is not None else set()
+        missing = [name for name in ("num_scf_steps", "mixing_parameter") if name not in given]
+        if missing:
+            raise ValueError(f"mode '{self.mode}' must explicitly set " + " and ".join(f"scf.{m}" for m in missing))
+        return self
+
+
+class Stage(Section):
+    """One stage of the schedule."""
+
+    name: str
+    """Name in the log."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Number of epochs; or give ``start`` and ``end``."""
+    start: int | None = Field(default=None, ge=0)
+    """First epoch: that after the ``end`` of the stage before."""
+    end: int | None = Field(default=None, ge=0)
+    """Last epoch, itself included."""
+    loss: LossWeights
+    """Weights of the loss terms."""
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate at the start of the stage."""
+    lr_final: float | None = Field(default=None, gt=0)
+    """Learning rate at its end; none: constant."""
+    lr_decay: Literal["exponential", "cosine"] = "exponential"
+    """How it goes from one to the other, step by step."""
+    reset_optimizer: bool = True
+    """Forget the optimiser's moments when the stage begins (its loss has another scale)."""
+    fixed_point_training_options: FixedPointTrainingOptions
+    """Mode and SCF of the stage."""
+
+    @property
+    def length(self) -> int:
+        """Number of epochs."""
+        assert self.epochs is not None
+        return self.epochs
+
+    @property
+    def first_epoch(self) -> int:
+        """Number of the first epoch, counted from 0 over all stages."""
+        assert self.start is not None
+        return self.start
