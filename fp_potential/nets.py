@@ -75,11 +75,7 @@ class MLP(nn.Module):
 
     def first_layer(self, x: Tensor) -> Tensor:
         """The arguments of the first activations ``(n, sizes[1])``."""
-        out = x
-        for i, weight in enumerate(self.weights):
-            if i == 0:
-                out = torch.matmul(x, weight * self.scales[i])
-        return out
+        return torch.matmul(x, self.weights[0] * self.scales[0])
 
     def with_slope(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and its derivative, both ``(n, sizes[-1])``, where `first_layer` is ``x`` and changes along ``t``."""
