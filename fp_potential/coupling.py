@@ -64,9 +64,18 @@ def symmetric_basis(l_max: int, l_out: int, correlation: int) -> tuple[np.ndarra
     """
     parity = (-1) ** l_out
     stack = np.stack([t for ell, p, t in _coupled(l_max, correlation) if (ell, p) == (l_out, parity)], axis=-1)
-    n = (l_max + 1) ** 2
-    index = np.stack(np.meshgrid(*[np.arange(n)] * correlation, indexing="ij"), axis=-1).reshape(-1, correlation)
-    flat = np.moveaxis(stack, 0, -2).reshape(n**correlation, 2 * l_out + 1, stack.shape[-1])
+    return over_monomials(stack, correlation)
+
+
+def over_monomials(polynomials: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Homogeneous polynomials given by tensors ``(d, n, …, n, K)``, n repeated ``order`` times, over monomials.
+
+    Returns the monomials as in `symmetric_basis` and the coefficients ``(n_mono, d, K)``: each is the sum over the
+    permutations of a monomial's indices.
+    """
+    n = polynomials.shape[1]
+    index = np.stack(np.meshgrid(*[np.arange(n)] * order, indexing="ij"), axis=-1).reshape(-1, order)
+    flat = np.moveaxis(polynomials, 0, -2).reshape(n**order, polynomials.shape[0], polynomials.shape[-1])
     monomials, inverse = np.unique(np.sort(index, axis=1), axis=0, return_inverse=True)
     coefficients = np.zeros((len(monomials),) + flat.shape[1:])
     np.add.at(coefficients, inverse.reshape(-1), flat)

@@ -112,6 +112,7 @@ class FixedPointPotential(SelfConsistentModel):
             o.num_interactions,
             o.radial_MLP,
             o.interaction_first == "RealAgnosticResidualInteractionBlock",
+            o.interaction == "RealAgnosticResidualInteractionBlock",
             statistics.avg_num_neighbors,
         )
         hidden = o.readout_channels

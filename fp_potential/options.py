@@ -102,8 +102,13 @@ class ModelOptions(_Options):
     num_interactions: int = Field(2, ge=1, description="message-passing layers")
     readout_channels: int = Field(16, ge=1, description="hidden channels of the read-outs (MLP_irreps)")
     radial_MLP: list[int] = Field([64, 64, 64], description="hidden layers of the radial network")
-    interaction_first: Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"] = (
-        "RealAgnosticResidualInteractionBlock"
+    interaction_first: Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"] = Field(
+        "RealAgnosticResidualInteractionBlock",
+        description="of the first layer: residual adds a linear map of the atom's own features, per element, to the "
+        "product; the other one puts that map on the message",
+    )
+    interaction: Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"] = Field(
+        "RealAgnosticResidualInteractionBlock", description="of the layers after the first"
     )
     avg_num_neighbors: float | None = Field(None, gt=0, description="None: average over the training set")
 
@@ -135,6 +140,8 @@ class ModelOptions(_Options):
 
     @model_validator(mode="after")
     def _check_lists(self) -> "ModelOptions":
+        if self.max_L > self.max_ell:
+            raise ValueError(f"`max_L` ({self.max_L}) must not exceed `max_ell` ({self.max_ell})")
         if any(w <= 0 for w in self.field_feature_widths):
             raise ValueError(f"`field_feature_widths` must be positive, got {self.field_feature_widths}")
         if self.atom_density_scaling is not None and not self.use_linear_local_charges:
