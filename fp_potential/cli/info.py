@@ -1,4 +1,4 @@
-"""``fixedpoint info model.pt``: metadata of a model archive, or the state of a run folder."""
+"""``fixedpoint info model.pt``: metadata of a model archive or start weights, or the state of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("model", help="model archive, or run folder")
+    parser.add_argument("model", help="model archive, run folder, or weights of import-mace")
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
 
 
@@ -21,8 +21,10 @@ def run(arguments: argparse.Namespace) -> int:
         metadata = _run_folder(arguments.model)
     else:
         from fp_potential.export import read_metadata
+        from fp_potential.train.mace_weights import stored_weights
 
-        metadata = read_metadata(arguments.model)
+        weights = stored_weights(arguments.model)
+        metadata = weights.summary() if weights else read_metadata(arguments.model)
     print(json.dumps(metadata, indent=1) if arguments.json else "\n".join(_lines(metadata)))
     return 0
 

@@ -13,13 +13,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-#: command -> what it does; the module is fp_potential.cli.<command>
+#: command -> what it does; the module is fp_potential.cli.<command>, with _ for -
 COMMANDS = {
     "train": "train a model from a training file, or continue a run",
     "eval": "errors of a model on data files, and its predictions",
     "export": "write the model archive for ASE and LAMMPS from a run",
     "info": "what a model archive or a run holds",
     "scf": "how the self-consistent loop of one structure goes, and what to change",
+    "import-mace": "weights of a mace-torch model, to start a training from",
     "clone": "fit models to a known one point by point, compare them with it self-consistently",
 }
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean '{near[0]}'?" if near else "commands: " + ", ".join(COMMANDS)
         print(f"fixedpoint: unknown command '{name}'; {hint}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"{__package__}.{name}")
+    module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"fixedpoint {name}", description=COMMANDS[name], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -70,7 +71,8 @@ def _version() -> str:
 
 def _help() -> str:
     lines = ["usage: fixedpoint <command> [options]", "", "commands:"]
-    lines += [f"  {name:<8}{text}" for name, text in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 2
+    lines += [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
     return "\n".join([*lines, "", "fixedpoint <command> --help explains each; fixedpoint --version prints the version"])
 
 

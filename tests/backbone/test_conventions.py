@@ -9,6 +9,7 @@ import torch
 from fp_potential.backbone.radial import BesselBasis
 from fp_potential.backbone.spherical_harmonics import spherical_harmonics
 from fp_potential.coupling import clebsch_gordan, silu_norm, symmetric_basis
+from fp_potential.options import ModelOptions
 from structures import make_model, salt_water_box, to_graph
 
 
@@ -100,3 +101,8 @@ def test_interaction_is_the_sum_over_neighbours() -> None:
             for l3, blocks in enumerate(paths)
         ]
     assert torch.allclose(fast, torch.cat(slow, dim=1), atol=1e-12)
+
+
+def test_features_have_no_larger_l_than_messages() -> None:
+    with pytest.raises(ValueError, match=r"`max_L` \(2\) must not exceed `max_ell` \(1\)"):
+        ModelOptions(max_L=2, max_ell=1)
