@@ -71,6 +71,7 @@ class Backbone(nn.Module):
         num_interactions: int,
         radial_MLP: list[int],
         first_residual: bool,
+        residual: bool,
         avg_num_neighbors: float,
     ) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class Backbone(nn.Module):
                 [num_radial_basis, *radial_MLP],
                 avg_num_neighbors,
                 n_elements,
-                first_residual or t > 0,
+                first_residual if t == 0 else residual,
             )
             for t in range(num_interactions)
         )
