@@ -1,0 +1,111 @@
+"""The JSON schema of the training file, for editors: it accepts the names and types that the loader accepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from .config import TrainConfig
+from .config.published_names import NAMES, PublishedName, Translator
+
+Schema = dict[str, Any]
+
+
+def json_schema() -> Schema:
+    """JSON schema (draft 2020-12) of the training file.
+
+    Options of sections may also stand at the top level, but not in both places; so may published names that are
+    accepted. Relations between values (stages that follow each other, labels that a loss needs) are the loader's.
+    """
+    schema = TrainConfig.model_json_schema(mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Training file of fixedpoint train"
+    translator = TrainConfig.translator()
+    properties, definitions = schema["properties"], schema["$defs"]
+    twice: Schema = {}
+    demands: list[Schema] = []
+    for section, options in translator.sections.items():
+        definition = definitions[options.__name__]
+        for name in options.model_fields:
+            owners = [other for other in translator.sections.values() if name in other.model_fields]
+            if name in properties or len(owners) > 1:
+                continue
+            properties[name] = {"$ref": f"#/$defs/{options.__name__}/properties/{name}"}
+            twice[name] = {"properties": {section: {"properties": {name: False}}}}
+        for name in definition.pop("required", []):
+            demands.append({"anyOf": _ways(f"{section}.{name}", translator)})
+        definition["type"] = ["object", "null"]
+        properties[section] = {"$ref": f"#/$defs/{options.__name__}"}
+    for entry in NAMES.values():
+        values = _values(entry)
+        if values is None:
+            continue
+        if entry.name in translator.sections:
+            # a name in place of the section; as a condition, so that editors point to what is wrong inside the section
+            definition = definitions[translator.sections[entry.name].__name__]
+            definition["type"] = [*definition["type"], "string"]
+            definition["if"], definition["then"] = {"type": "string"}, values
+            continue
+        if entry.name not in properties:
+            properties[entry.name] = values
+            twice[entry.name] = _instead_of(entry)
+        if entry.section:
+            inside = definitions[translator.sections[entry.section].__name__]["properties"]
+            inside.setdefault(entry.name, values)
+            twice[entry.name].setdefault("properties", {}).setdefault(entry.section, {}).setdefault("properties", {})[
+                entry.name
+            ] = False
+    schema["required"] = [name for name in schema["required"] if name not in translator.sections]
+    schema["allOf"] = demands
+    schema["dependentSchemas"] = twice
+    _with_legacy_stage(definitions["Stage"])
+    return schema
+
+
+def _values(entry: PublishedName) -> Schema | None:
+    """Schema of the values of a published name; None if it is refused."""
+    about = {"description": entry.meaning}
+    if entry.place is not None:
+        return {**TypeAdapter(entry.values).json_schema(), **about}
+    return {"enum": list(entry.idle), **about} if entry.idle else None
+
+
+def _instead_of(entry: PublishedName) -> Schema:
+    """That the options which a published name sets are not given, too."""
+    top: Schema = {}
+    for place in entry.sets:
+        section, _, name = place.rpartition(".")
+        top[name] = False
+        if section:
+            top.setdefault(section, {}).setdefault("properties", {})[name] = False
+    return {"properties": top} if top else {}
+
+
+def _ways(place: str, translator: Translator) -> list[Schema]:
+    """The ways in which a required option can be given."""
+    section, name = place.split(".")
+    ways = [_has(section, name), {"required": [name]}]
+    for entry in NAMES.values():
+        if place in entry.sets:
+            ways += [{"required": [entry.name]}, *([_has(entry.section, entry.name)] if entry.section else [])]
+    if place == "data.keys":
+        ways.append({"required": ["heads"]})
+    if place == "data.files":
+        of_head = {"additionalProperties": {"type": "object", "required": ["train_file"]}}
+        ways.append({"required": ["heads"], "properties": {"heads": of_head}})
+    return ways
+
+
+def _has(section: str, name: str) -> Schema:
+    return {"required": [section], "properties": {section: {"type": "object", "required": [name]}}}
+
+
+def _with_legacy_stage(stage: Schema) -> None:
+    stage["properties"]["scf_training_options"] = {
+        "type": "object",
+        "deprecated": True,
+        "description": "the earlier, flat form of fixed_point_training_options",
+    }
+    stage["required"] = [name for name in stage["required"] if name != "fixed_point_training_options"]
+    stage["oneOf"] = [{"required": [name]} for name in ("fixed_point_training_options", "scf_training_options")]
