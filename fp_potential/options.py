@@ -203,6 +203,9 @@ class ReadoutOptions(_Options):
     )
 
 
+#: periodicity that ``electrostatic_pbc_method`` demands; the other methods take every one
+PERIODICITY = {"pbc": (True, True, True), "realspace": (False, False, False), "molecule_in_box": (False, False, False)}
+
 Interaction = Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"]
 _INTERACTIONS = {
     "RealAgnosticDensityInteractionBlock": _DENSITY_NORMALISED.format("RealAgnosticInteractionBlock"),

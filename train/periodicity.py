@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..options import ModelOptions
+from ..options import PERIODICITY, ModelOptions
 from .errors import InputError
 from .frames import Frame
-
-#: method -> the only periodicity it is for
-DEMANDED = {"pbc": (True, True, True), "realspace": (False, False, False), "molecule_in_box": (False, False, False)}
 
 
 def check_periodicity(frames: Iterable[Frame], options: ModelOptions) -> None:
@@ -19,9 +16,9 @@ def check_periodicity(frames: Iterable[Frame], options: ModelOptions) -> None:
         InputError: naming the first such frame.
     """
     method = options.electrostatic_pbc_method
-    if method not in DEMANDED:
+    if method not in PERIODICITY:
         return
-    wanted = DEMANDED[method]
+    wanted = PERIODICITY[method]
     for frame in frames:
         found = tuple(bool(axis) for axis in frame.atoms.pbc)
         if found != wanted:

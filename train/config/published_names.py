@@ -93,6 +93,7 @@ def heads(value: Any) -> Places:
     for part, inner in content.items():
         if part in ("info_keys", "arrays_keys") and isinstance(inner, Mapping):
             for name, key in inner.items():
+                name = _KEYS.get(name, name)
                 if name not in Keys.model_fields:
                     known = ", ".join(Keys.model_fields)
                     raise ValueError(f"{head}.{part}.{name}: no such label here; data.keys knows {known}")
@@ -106,6 +107,8 @@ def heads(value: Any) -> Places:
     return places
 
 
+#: labels with another name in ``data.keys``
+_KEYS = {"molID": "molecules"}
 _HEAD_OPTIONS = {
     "train_file": "data.files",
     "valid_file": "data.valid_files",
