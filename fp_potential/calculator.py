@@ -241,9 +241,7 @@ class FixedPointCalculator(Calculator):
         pbc = tuple(self.atoms.pbc.tolist())
         demanded = PERIODICITY.get(self.pbc_handling, pbc)
         if pbc != demanded:
-            raise ValueError(
-                f"the structure's pbc is {pbc}, but `pbc_handling` '{self.pbc_handling}' is for {demanded}"
-            )
+            raise ValueError(f"pbc is {pbc}, but `pbc_handling` '{self.pbc_handling}' is for {demanded}")
         graph = graph_from_arrays(
             self.atoms.get_positions(),
             self.atoms.get_atomic_numbers(),

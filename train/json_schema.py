@@ -23,44 +23,63 @@ def json_schema() -> Schema:
     schema["title"] = "Training file of fixedpoint train"
     translator = TrainConfig.translator()
     properties, definitions = schema["properties"], schema["$defs"]
-    twice: Schema = {}
     demands: list[Schema] = []
     for section, options in translator.sections.items():
         definition = definitions[options.__name__]
-        for name in options.model_fields:
-            owners = [other for other in translator.sections.values() if name in other.model_fields]
-            if name in properties or len(owners) > 1:
-                continue
-            properties[name] = {"$ref": f"#/$defs/{options.__name__}/properties/{name}"}
-            twice[name] = {"properties": {section: {"properties": {name: False}}}}
         for name in definition.pop("required", []):
             demands.append({"anyOf": _ways(f"{section}.{name}", translator)})
+        for name in options.model_fields:
+            owners = [other for other in translator.sections.values() if name in other.model_fields]
+            if name not in properties and len(owners) == 1:
+                properties[name] = {"$ref": f"#/$defs/{options.__name__}/properties/{name}"}
         definition["type"] = ["object", "null"]
         properties[section] = {"$ref": f"#/$defs/{options.__name__}"}
     for entry in NAMES.values():
-        values = _values(entry)
-        if values is None:
-            continue
-        if entry.name in translator.sections:
-            # a name in place of the section; as a condition, so that editors point to what is wrong inside the section
-            definition = definitions[translator.sections[entry.name].__name__]
-            definition["type"] = [*definition["type"], "string"]
-            definition["if"], definition["then"] = {"type": "string"}, values
-            continue
-        if entry.name not in properties:
-            properties[entry.name] = values
-            twice[entry.name] = _instead_of(entry)
-        if entry.section:
-            inside = definitions[translator.sections[entry.section].__name__]["properties"]
-            inside.setdefault(entry.name, values)
-            twice[entry.name].setdefault("properties", {}).setdefault(entry.section, {}).setdefault("properties", {})[
-                entry.name
-            ] = False
+        _add_published(entry, schema, translator)
+    _forbid_second_places(schema, translator)
     schema["required"] = [name for name in schema["required"] if name not in translator.sections]
     schema["allOf"] = demands
-    schema["dependentSchemas"] = twice
+    numbered = next(form for form in properties["train_schedule"]["anyOf"] if form.get("type") == "object")
+    numbered["additionalProperties"] = False
     _with_legacy_stage(definitions["Stage"])
     return schema
+
+
+def _add_published(entry: PublishedName, schema: Schema, translator: Translator) -> None:
+    """A published name at the top level and in its section, if any value of it is accepted."""
+    values = _values(entry)
+    if values is None:
+        return
+    if entry.name in translator.sections:
+        # a name in place of the section; as a condition, so that editors point to what is wrong inside the section
+        definition = schema["$defs"][translator.sections[entry.name].__name__]
+        definition["type"] = [*definition["type"], "string"]
+        definition["if"], definition["then"] = {"type": "string"}, values
+        return
+    schema["properties"].setdefault(entry.name, values)
+    if entry.section:
+        schema["$defs"][translator.sections[entry.section].__name__]["properties"].setdefault(entry.name, values)
+
+
+def _forbid_second_places(schema: Schema, translator: Translator) -> None:
+    """No option is given twice: at the top level, in its section, or under published names there."""
+    forms: dict[str, set[tuple[str, str]]] = {}
+    for section, options in translator.sections.items():
+        for name in options.model_fields:
+            top = {("", name)} if schema["properties"].get(name, {}).get("$ref", "").endswith(f"/{name}") else set()
+            forms[f"{section}.{name}"] = {(section, name), *top}
+    for entry in NAMES.values():
+        for place in entry.sets:
+            forms.setdefault(place, {("", place)}).update({("", entry.name), (entry.section, entry.name)})
+    for same in forms.values():
+        for section, name in same:
+            where = schema["$defs"][translator.sections[section].__name__] if section else schema
+            forbidden = where.setdefault("dependentSchemas", {}).setdefault(name, {"properties": {}})["properties"]
+            for other_section, other in same - {(section, name)}:
+                if other_section == section:
+                    forbidden[other] = False
+                elif not section:
+                    forbidden.setdefault(other_section, {"properties": {}})["properties"][other] = False
 
 
 def _values(entry: PublishedName) -> Schema | None:
@@ -69,17 +88,6 @@ def _values(entry: PublishedName) -> Schema | None:
     if entry.place is not None:
         return {**TypeAdapter(entry.values).json_schema(), **about}
     return {"enum": list(entry.idle), **about} if entry.idle else None
-
-
-def _instead_of(entry: PublishedName) -> Schema:
-    """That the options which a published name sets are not given, too."""
-    top: Schema = {}
-    for place in entry.sets:
-        section, _, name = place.rpartition(".")
-        top[name] = False
-        if section:
-            top.setdefault(section, {}).setdefault("properties", {})[name] = False
-    return {"properties": top} if top else {}
 
 
 def _ways(place: str, translator: Translator) -> list[Schema]:
