@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from .config import TrainConfig
-from .config.published_names import NAMES, PublishedName, Translator
+from .config.published_names import NAMES, PublishedName
+from .config.translation import Translator
 
 Schema = dict[str, Any]
 
@@ -111,7 +112,7 @@ def _has(section: str, name: str) -> Schema:
 
 def _with_legacy_stage(stage: Schema) -> None:
     stage["properties"]["scf_training_options"] = {
-        "type": "object",
+        "type": ["object", "string"],
         "deprecated": True,
         "description": "the earlier, flat form of fixed_point_training_options",
     }

@@ -18,8 +18,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None, notes: lis
     """The training file at ``path`` with ``name=value`` overrides applied; paths of data made absolute.
 
     Names are dotted (``training.batch_size``) or those that may stand at the top level of the file (``batch_size``,
-    ``hidden_irreps``); an override replaces what the file says. ``notes`` receives what is to be said of accepted names
-    that change nothing.
+    ``hidden_irreps``); an override replaces what the file says. ``notes`` receives what is to be said of names that are
+    deprecated or change nothing.
 
     Raises:
         InputError: file missing, not YAML, or an option unknown (with the nearest name), of the wrong type or refused.

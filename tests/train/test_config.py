@@ -92,6 +92,20 @@ def test_resolved_options_can_be_read_again(example):
     assert again == config_read
 
 
+def test_options_of_an_older_run_can_be_read_again(example):
+    """Its checkpoints hold options without those that have come since."""
+    config_read = validate(example, TrainConfig, "train.yaml")
+    older = config_read.model_dump(mode="json")
+    for name in ("interaction", "electrostatic_pbc_method"):
+        del older["model"][name]
+    for name in ("interaction_cls", "central_atom_mixer_cls", "central_atom_feats_mixer_cls"):
+        del older["model"]["fixedpoint_update_config"][name]
+    for stage in older["train_schedule"]:
+        for name in ("linear_solve", "fixedpoint_scf_stability"):
+            del stage["fixed_point_training_options"][name]
+    assert validate(older, TrainConfig, "checkpoint") == config_read
+
+
 @pytest.mark.parametrize(
     ("place", "name", "expected"),
     [

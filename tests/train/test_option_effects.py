@@ -157,3 +157,50 @@ def test_a_run_without_dipoles_and_gradients(tmp_path, data_file):
     with open(tmp_path / "run" / "log.csv", encoding="utf-8", newline="") as file:
         losses = [float(row["train loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 4 and np.isfinite(losses).all() and losses[1] < losses[0]
+
+
+# ---- optimiser, batches, split ---------------------------------------------------------------------------------------
+
+
+def test_weight_decays_are_those_of_their_groups(tmp_path, data_file):
+    decays = ["weight_decay=1e-3", "local_charges_weight_decay=2e-3", "field_block_weight_decay=3e-3"]
+    problem = problem_of(tmp_path, data_file, decays)
+    found = {group["name"]: group["weight_decay"] for group in problem.parameter_groups()}
+    assert found["backbone"] == 1e-3 and found["local_charges"] == 2e-3 and found["field_block"] == 3e-3
+    heads = {id(p) for p in problem.module.density_readouts.parameters()}
+    response = {id(p) for p in problem.module.solver.density_map.response.parameters() if p.requires_grad}
+    parts = {group["name"]: {id(p) for p in group["params"]} for group in problem.parameter_groups()}
+    assert heads == parts["local_charges"] and response <= parts["field_block"]
+
+
+@pytest.mark.parametrize(("size", "valid_size"), [(1, 2), (3, 1)])
+def test_batch_sizes(tmp_path, data_file, size, valid_size):
+    problem = problem_of(
+        tmp_path, data_file, [f"batch_size={size}", f"valid_batch_size={valid_size}", "valid_fraction=0.4"]
+    )
+    for split, limit in (("train", size), ("valid", valid_size)):
+        numbers = [len(batch.indices) for batch in problem.batches(split)]
+        assert max(numbers) == limit and sum(numbers) == len(problem.samples[split])
+
+
+def test_seeds(tmp_path):
+    """`seed` draws the weights, `valid_set_seed` the validation frames."""
+    clusters = write_frames(tmp_path / "clusters.xyz", CLUSTERS)
+
+    def drawn(*overrides):
+        problem = problem_of(tmp_path, clusters, overrides)
+        energies = [sample.labels.energy.item() for sample in problem.samples["valid"]]
+        return problem.module.feature_mixers[0].weight.sum().item(), energies
+
+    first = drawn("seed=3", "valid_set_seed=3")
+    assert drawn("seed=3", "valid_set_seed=3") == first
+    assert drawn("seed=4", "valid_set_seed=3")[0] != first[0]
+    others = [drawn("seed=3", f"valid_set_seed={seed}") for seed in (4, 5, 6)]
+    assert all(weight == first[0] for weight, _ in others) and any(valid != first[1] for _, valid in others)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_default_dtype(tmp_path, data_file, dtype):
+    problem = problem_of(tmp_path, data_file, [f"default_dtype={dtype}"])
+    assert {str(p.dtype) for p in problem.module.parameters()} == {f"torch.{dtype}"}
+    assert str(next(iter(problem.batches("train"))).graph.positions.dtype) == f"torch.{dtype}"

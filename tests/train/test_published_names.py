@@ -262,6 +262,17 @@ def test_an_override_replaces_what_the_file_says(tmp_path):
         load_config(path, ["r_max=[1"])
 
 
+def test_note_on_a_deprecated_name(tmp_path):
+    path = tmp_path / "train.yaml"
+    stage = copy.deepcopy(BASE["train_schedule"][0])
+    stage["scf_training_options"] = stage.pop("fixed_point_training_options")
+    path.write_text(yaml.safe_dump(BASE | {"train_schedule": [stage]}))
+    notes: list[str] = []
+    with pytest.warns(DeprecationWarning):
+        load_config(path, notes=notes)
+    assert [note.split(":")[0] for note in notes] == ["train_schedule.0.scf_training_options is deprecated"]
+
+
 def test_notes_on_names_that_change_nothing(tmp_path):
     path = tmp_path / "train.yaml"
     path.write_text(yaml.safe_dump(BASE | {"return_electrostatic_potentials": True, "ema": True}))

@@ -11,9 +11,9 @@ from ...options import ModelOptions
 from ..schema import Section
 from .data import DataOptions, StatisticsOptions
 from .loss import LossWeights
-from .published_names import Translator
 from .schedule import Stage
 from .training import TrainingOptions
+from .translation import Translator
 
 _Number = Annotated[str, StringConstraints(pattern=r"^\d+$")]
 
