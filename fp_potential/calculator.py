@@ -1,5 +1,6 @@
 """ASE calculator of exported models."""
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from .calculator_arguments import take_published
 from .export import load_model, run_model
 from .graph import Graph, graph_from_arrays, to_device
-from .options import SCFOptions
+from .options import PERIODICITY, SCFOptions
 from .scf.trace import trace_loop
 from .units import CARTESIAN_FROM_STORED
 
@@ -57,6 +59,7 @@ class FixedPointCalculator(Calculator):
         ignore_nonconverged: warn instead of raising `SCFNotConverged`.
         density_key: array ``(N, 4)`` of reference multipoles.
         full_scf_history: keep density, charge, Fermi level and energy of every application; runs the loop three times.
+        kwargs: arguments of ASE's calculators, and those of the published one (`calculator_arguments`).
     """
 
     implemented_properties = [  # noqa: RUF012  declared so by ASE
@@ -78,7 +81,7 @@ class FixedPointCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | None = None,
         total_charge: float | None = None,
         fermi_level: float | None = None,
         electric_field: Sequence[float] | None = None,
@@ -89,14 +92,29 @@ class FixedPointCalculator(Calculator):
         full_scf_history: bool = False,
         **kwargs: Any,
     ) -> None:
+        said = take_published(kwargs, list(inspect.signature(FixedPointCalculator).parameters)[:-1])
         super().__init__(**kwargs)
+        model = said.own.get("model") if model is None else model
+        if model is None:
+            raise ValueError("expected `model`, an archive of `fixedpoint export`")
+        density_key = said.own.get("density_key", density_key)
+        full_scf_history = bool(said.own.get("full_scf_history", full_scf_history))
+        scf_options = {**said.scf_options, **(scf_options or {})}
         if total_charge is not None and fermi_level is not None:
             raise ValueError("give `total_charge` or `fermi_level`, not both: one of them follows from the other")
         self.module, self.metadata = load_model(model, device)
         self.device = torch.device(device)
         self.dtype = getattr(torch, self.metadata["dtype"])
         self.elements = [atomic_numbers[s] for s in self.metadata["elements"]]
-        self.scf = SCFOptions(**{**self.metadata["scf"], **(scf_options or {})})
+        if said.default_dtype not in (None, self.metadata["dtype"]):
+            raise ValueError(
+                f"`default_dtype` is {said.default_dtype}, but the archive has {self.metadata['dtype']}; export it "
+                f"with `fixedpoint export --dtype {said.default_dtype}`"
+            )
+        self.scf = SCFOptions(**{**self.metadata["scf"], **scf_options})
+        self.keys = {"total_charge": "total_charge", "external_field": "external_field"} | said.info_keys
+        self.level_key = self.keys.pop("fermi_level", "initial_fermi_level")
+        self.pbc_handling = said.pbc_handling
         if self.scf.history != self.metadata["scf"]["history"]:
             raise ValueError(
                 f"`scf_options.history` is {self.metadata['scf']['history']} in this archive and cannot be changed "
@@ -186,13 +204,17 @@ class FixedPointCalculator(Calculator):
     def _inputs(self, atoms: Atoms) -> tuple[Any, ...]:
         """What is read from ``atoms.info``: charge, Fermi level, physical field."""
         info = atoms.info
-        if info.get("electric_field") is not None and info.get("external_field") is not None:
-            raise ValueError("give atoms.info['electric_field'] (E) or ['external_field'] (F = -E), not both")
+        gradient, gradient_key = info.get(self.keys["external_field"]), self.keys["external_field"]
+        if info.get("electric_field") is not None and gradient is not None:
+            raise ValueError(f"give atoms.info['electric_field'] (E) or ['{gradient_key}'] (F = -E), not both")
         field = info.get("electric_field")
-        if info.get("external_field") is not None:
-            field = -np.asarray(info["external_field"], dtype=float)
+        if gradient is not None:
+            field = -np.asarray(gradient, dtype=float)
         vector = None if field is None else tuple(np.asarray(field, dtype=float).tolist())
-        return info.get("total_charge"), info.get("fermi_level"), vector
+        level = info.get("fermi_level")
+        if level is None and not self.scf.constant_charge:
+            level = info.get(self.level_key)
+        return info.get(self.keys["total_charge"]), level, vector
 
     def _state(self) -> tuple[float, float | None, np.ndarray]:
         """Total charge, Fermi level (None: constant charge) and gradient F of the external potential."""
@@ -201,6 +223,11 @@ class FixedPointCalculator(Calculator):
         charge = self.total_charge if self.total_charge is not None else info_charge
         if self.total_charge is not None:
             level = None
+        if level is None and not self.scf.constant_charge:
+            raise ValueError(
+                "constant_charge: false holds a Fermi level: give the argument `fermi_level`, or "
+                f"atoms.info['fermi_level'] or ['{self.level_key}'], in eV, and no argument `total_charge`"
+            )
         if level is None and charge is None:
             warnings.warn(
                 "no total charge given: using 0; set atoms.info['total_charge'] or the argument `total_charge`",
@@ -211,6 +238,10 @@ class FixedPointCalculator(Calculator):
         return float(charge or 0.0), None if level is None else float(level), gradient
 
     def _graph(self, charge: float, level: float | None, gradient: np.ndarray) -> Graph:
+        pbc = tuple(self.atoms.pbc.tolist())
+        demanded = PERIODICITY.get(self.pbc_handling, pbc)
+        if pbc != demanded:
+            raise ValueError(f"pbc is {pbc}, but `pbc_handling` '{self.pbc_handling}' is for {demanded}")
         graph = graph_from_arrays(
             self.atoms.get_positions(),
             self.atoms.get_atomic_numbers(),
@@ -257,9 +288,9 @@ class FixedPointCalculator(Calculator):
     def _initial_level(self) -> torch.Tensor:
         if self.scf.initial_fermi_level == "zero":
             return torch.zeros(0, dtype=self.dtype, device=self.device)
-        level = self.atoms.info.get("initial_fermi_level")
+        level = self.atoms.info.get(self.level_key)
         if level is None:
-            raise ValueError("initial_fermi_level 'from_data' needs atoms.info['initial_fermi_level'] in eV")
+            raise ValueError(f"initial_fermi_level 'from_data' needs atoms.info['{self.level_key}'] in eV")
         return torch.tensor([float(level)], dtype=self.dtype, device=self.device)
 
     def _collect(self, out: dict[str, torch.Tensor], constant_charge: bool) -> dict[str, Any]:

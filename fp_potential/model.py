@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .backbone.mace import Backbone
 from .electrostatics import Electrostatics
 from .graph import Graph
-from .nets import EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout
+from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
 from .options import ModelOptions, ModelStatistics
 from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
 from .response import ManyBodyUpdate, OneBodyUpdate, SymmetricUpdate, Update
@@ -19,11 +19,21 @@ from .units import GRADIENT_FEATURE, SCALAR_FEATURE
 
 
 def feature_scales(options: ModelOptions, norms: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Field features per raw field ``(m, 4)``, un-normalised and normalised (`units`)."""
+    """Field features per raw field ``(m, 4)``, un-normalised and normalised (`units`); zeros for an l that is left out.
+
+    Raises ``ValueError`` where the number of norms is not that of the features.
+    """
+    if len(norms) != options.number_of_norms:
+        raise ValueError(
+            f"expected {options.number_of_norms} field-feature norms, one per (l, width), got {len(norms)}"
+        )
     m = len(options.field_feature_widths)
     widths = torch.tensor(options.field_feature_widths, dtype=torch.float64)
     per_l = torch.stack([torch.full_like(widths, SCALAR_FEATURE), GRADIENT_FEATURE * widths])
-    normalised = per_l / torch.tensor(norms, dtype=torch.float64).reshape(2, m)
+    per_l[options.field_feature_max_l + 1 :] = 0.0
+    divisors = torch.ones(2 * m, dtype=torch.float64)
+    divisors[: len(norms)] = torch.tensor(norms, dtype=torch.float64)
+    normalised = per_l / divisors.reshape(2, m)
     return per_l[[0, 1, 1, 1]].t().contiguous(), normalised[[0, 1, 1, 1]].t().contiguous()
 
 
@@ -33,15 +43,29 @@ def build_update(
     """The update of ``fixedpoint_update_config``."""
     u = o.fixedpoint_update_config
     c, m, start = o.num_channels, len(o.field_feature_widths), o.fixedpoint_initial_charge_head_scale
+    l_max = o.atomic_multipoles_max_l
     if u.type == "SymmetricUpdate":
         receiver = o.field_feature_widths.index(o.atomic_multipoles_smearing_width)
-        return SymmetricUpdate(c, m, n_elements, start, electrostatics.left_out(receiver), receiver)
+        return SymmetricUpdate(c, m, n_elements, start, electrostatics.left_out(receiver), receiver, l_max)
     shared = (u.embedding, u.nonlinearity_cls, u.polarize_symmetric_sites, u.monotone_charge)
     if u.type == "OneBodyVariableUpdate":
-        return OneBodyUpdate(c, m, n_elements, start, scale, *shared)
+        return OneBodyUpdate(c, m, n_elements, start, scale, *shared, l_max)
     sizes = [o.num_radial_basis, *o.radial_MLP]
     return ManyBodyUpdate(
-        c, m, n_elements, start, scale, sizes, o.max_ell, statistics.avg_num_neighbors, *shared, u.correlation, u.use_sc
+        c,
+        m,
+        n_elements,
+        start,
+        scale,
+        sizes,
+        o.max_ell,
+        statistics.avg_num_neighbors,
+        *shared,
+        u.correlation,
+        u.use_sc,
+        u.central_atom_mixer_cls == "AdditiveFieldMixer",
+        u.central_atom_feats_mixer_cls == "AdditiveFieldMixer",
+        l_max,
     )
 
 
@@ -82,6 +106,7 @@ class FixedPointPotential(SelfConsistentModel):
             o.kspace_cutoff_factor,
             o.include_field_si,
             o.include_electrostatic_self_interaction,
+            max(o.atomic_multipoles_max_l, o.field_feature_max_l),
         )
         plain, normalised = feature_scales(o, statistics.field_feature_norms)
         e0 = torch.tensor([statistics.atomic_energies[z] for z in numbers], dtype=torch.float64)
@@ -95,6 +120,7 @@ class FixedPointPotential(SelfConsistentModel):
             statistics.fermi_level_offset,
         )
         self.register_buffer("feature_scale", plain, persistent=False)
+        self.without_dipoles = o.atomic_multipoles_max_l == 0
         self.num_interactions = o.num_interactions
         self.comm_width = c * (o.max_L + 1) ** 2
         if o.fixedpoint_update_config.type == "ManyBodyUpdate":
@@ -121,9 +147,12 @@ class FixedPointPotential(SelfConsistentModel):
         scale = o.fixedpoint_initial_charge_head_scale
         if o.use_linear_local_charges:
             scaling = torch.tensor([statistics.density_scaling.get(z, 1.0) for z in numbers], dtype=torch.float64)
-            heads = [LinearDensityReadout(c, scaling, scale) for _ in layers]
+            heads: list[nn.Module] = [
+                LinearDensityReadout(c, scaling, scale, o.atomic_multipoles_max_l) for _ in layers
+            ]
         else:
-            heads = [GatedReadout(c, hidden, scale) for _ in layers]
+            kind = ChargeReadout if self.without_dipoles else GatedReadout
+            heads = [kind(c, hidden, scale) for _ in layers]
         self.density_readouts = nn.ModuleList(heads)
         self.feature_mixers = nn.ModuleList(EquivariantLinear(1, c, c) for _ in layers)
         self.nonlocal_readout = build_readout(o, n_elements, statistics)
@@ -174,7 +203,11 @@ class FixedPointPotential(SelfConsistentModel):
     # ---- for training -------------------------------------------------------------------------------------------
 
     def field_features(self, graph: Graph, density: Tensor, level: Tensor) -> Tensor:
-        """Un-normalised field features ``(n, m, 4)`` of a density, with the Fermi level ``(B,)`` relative to mu_0."""
+        """Un-normalised field features ``(n, m, 4)`` of a density, with the Fermi level ``(B,)`` relative to mu_0.
+
+        Dipoles that the model does not have are left out of the density.
+        """
+        density = charges_only(density) if self.without_dipoles else density
         owned = graph.positions[: graph.batch.shape[0]]
         cache = self.electrostatics.prepare(owned, graph.cell, graph.pbc, graph.batch)
         u = self.electrostatics.field(cache, density, graph.distributed)

@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from .coupling import silu_norm
 
 
+def charges_only(density: Tensor) -> Tensor:
+    """``(n, >= 1, …)`` -> ``(n, 4, …)``: the charges, and zeros in place of dipoles."""
+    charge = density[:, :1]
+    nothing = torch.zeros_like(charge)
+    return torch.cat([charge, nothing, nothing, nothing], dim=1)
+
+
 class EquivariantLinear(nn.Module):
     """out^l_v = 1/sqrt(C_in) sum_u W^l_uv x^l_u for every l <= l_max; no bias, optionally one W per element."""
 
@@ -130,18 +137,34 @@ class GatedReadout(nn.Module):
         return self.last(x, species).squeeze(2)
 
 
+class ChargeReadout(nn.Module):
+    """What `GatedReadout` is for charges without dipoles: linear – silu, twice, then linear, of the scalars."""
+
+    def __init__(self, n_in: int, hidden: int, output_scale: float) -> None:
+        super().__init__()
+        self.mlp = MLP([n_in, hidden, hidden, 1])
+        with torch.no_grad():
+            self.mlp.weights[-1].mul_(output_scale)
+
+    def forward(self, h: Tensor, species: Tensor) -> Tensor:
+        """Features ``(n, >= 1, C)`` -> ``(n, 4)`` as [q, 0, 0, 0]."""
+        return charges_only(self.mlp(h[:, 0]))
+
+
 class LinearDensityReadout(nn.Module):
-    """One linear map of the features to charges and dipoles, times a scale per element (`atom_density_scaling`)."""
+    """One linear map of the features to charges, and dipoles if ``l_max`` is 1, times a scale per element."""
 
     scaling: Tensor
 
-    def __init__(self, n_in: int, scaling: Tensor, output_scale: float) -> None:
+    def __init__(self, n_in: int, scaling: Tensor, output_scale: float, l_max: int = 1) -> None:
         super().__init__()
-        self.linear = EquivariantLinear(1, n_in, 1)
+        self.linear = EquivariantLinear(l_max, n_in, 1)
         self.register_buffer("scaling", scaling, persistent=False)
         with torch.no_grad():
             self.linear.weight.mul_(output_scale)
 
     def forward(self, h: Tensor, species: Tensor) -> Tensor:
         """Features ``(n, >= 4, C)`` -> ``(n, 4)`` as [q, d_y, d_z, d_x]."""
-        return self.linear(h[:, :4], species).squeeze(2) * self.scaling.to(h.dtype)[species].unsqueeze(1)
+        size = (self.linear.l_max + 1) * (self.linear.l_max + 1)
+        density = self.linear(h[:, :size], species).squeeze(2) * self.scaling.to(h.dtype)[species].unsqueeze(1)
+        return charges_only(density) if size == 1 else density

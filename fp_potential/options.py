@@ -3,15 +3,66 @@
 Names are those users know from configuration files and the command line.
 """
 
-from typing import Literal
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 #: steps that Anderson mixing remembers: more than all but the hardest maps take, so that it is as fast as GMRES
 HISTORY = 80
 
+#: how text that stands for a list, a mapping or nothing begins
+_LITERAL = r"^\s*([\[({].*|None\s*)$"
 
-class _Options(BaseModel):
+
+def from_text(value: Any) -> Any:
+    """``value``, or what it says if it is text in Python's notation: "[1.5, 3.0]", "{'type': ...}", "None".
+
+    Raises:
+        ValueError: it begins like a list or a mapping and is none.
+    """
+    if not isinstance(value, str) or not re.match(_LITERAL, value, re.DOTALL):
+        return value
+    try:
+        return ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        raise ValueError(f"not a list or mapping in Python's notation: {value!r}") from None
+
+
+@dataclass(frozen=True)
+class MayBeText:
+    """Annotation of a list, a mapping or an option that may be None: it can be given as text, too (`from_text`)."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(from_text, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: Callable[[CoreSchema], JsonSchemaValue]
+    ) -> JsonSchemaValue:
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": _LITERAL}]}
+
+
+class WithReasons(BaseModel):
+    """Options that say of values known from elsewhere why they do not exist here."""
+
+    #: option -> value that it has elsewhere -> why it does not exist here and what to use
+    refused: ClassVar[dict[str, dict[str, str]]] = {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _values_of_others(cls, value: Any, info: ValidationInfo) -> Any:
+        reasons = cls.refused.get(info.field_name or "", {})
+        if isinstance(value, str) and value in reasons:
+            raise ValueError(f"{value} does not exist here: {reasons[value]}")
+        return value
+
+
+class _Options(WithReasons):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
@@ -39,24 +90,69 @@ class SCFOptions(_Options):
     history: int = Field(HISTORY, ge=2, le=500, description="steps remembered by `anderson`; fixed at export")
 
 
+#: messages that a learned density of neighbours normalises
+_DENSITY_NORMALISED = "messages are divided by `avg_num_neighbors`, not by a learned density of neighbours; use {}"
+
+
 class UpdateOptions(_Options):
     """`fixedpoint_update_config`: how the density responds to the field."""
+
+    refused: ClassVar[dict[str, dict[str, str]]] = {
+        "type": {
+            **dict.fromkeys(
+                ("OneBodyScaledNonLinearUpdate", "OneBodyScaledDPNonLinearUpdate"),
+                "its skip path is `polarize_symmetric_sites: true` of OneBodyVariableUpdate",
+            ),
+            "OneBodyMonotoneChargeUpdate": "use type: OneBodyVariableUpdate with `monotone_charge: true`",
+        },
+        "nonlinearity_cls": {
+            "ShallowNonLinearity": "use MLPNonLinearity (the same with hidden layers)",
+            "SkipMLPLinearity": "use MLPNonLinearity; `polarize_symmetric_sites` is the linear path beside it",
+        },
+        "central_atom_mixer_cls": {
+            "UncoupledProductMixer": "use AdditiveFieldMixer with `correlation: 2`, which couples centre and neighbours"
+        },
+        "central_atom_feats_mixer_cls": {
+            "UncoupledProductMixer": "use AdditiveFieldMixer with `correlation: 2`, which couples centre and neighbours"
+        },
+        "interaction_cls": {
+            name: _DENSITY_NORMALISED.format("RealAgnosticResidualInteractionBlock")
+            for name in ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
+        },
+    }
 
     type: Literal["OneBodyVariableUpdate", "ManyBodyUpdate", "SymmetricUpdate"] = Field(
         "OneBodyVariableUpdate",
         description="response to the field at the atom, through a message pass over fields, or by one symmetric "
         "positive matrix per atom, with which the loop is stable in every geometry",
     )
-    potential_embedding_cls: (
-        Literal["BiasedLinearPotentialEmbedding", "LinearPotentialEmbedding", "TanhPotentialEmbedding"] | None
-    ) = Field(None, description="None: biased linear for the one-body update, linear for the many-body one")
-    nonlinearity_cls: Literal["NoNonLinearity", "MLPNonLinearity"] = "NoNonLinearity"
+    potential_embedding_cls: Annotated[
+        Literal["BiasedLinearPotentialEmbedding", "LinearPotentialEmbedding", "TanhPotentialEmbedding"] | None,
+        MayBeText(),
+    ] = Field(
+        None,
+        description="linear in the field with a term of the features, linear in the field alone, or saturating; "
+        "none: biased linear for the one-body update, linear for the many-body one",
+    )
+    nonlinearity_cls: Literal["NoNonLinearity", "MLPNonLinearity"] = Field(
+        "NoNonLinearity", description="response linear in its invariants, or a network of them"
+    )
     polarize_symmetric_sites: bool = Field(
         True, description="scalar response of charge and dipole that does not vanish on symmetric sites"
     )
     monotone_charge: bool = Field(False, description="dq/dmu <= 0 on every atom by construction")
     correlation: int = Field(1, ge=1, le=3, description="body order of the product basis (ManyBodyUpdate)")
     use_sc: bool = Field(True, description="self-connection around the product basis (ManyBodyUpdate)")
+    interaction_cls: Literal["RealAgnosticResidualInteractionBlock"] = Field(
+        "RealAgnosticResidualInteractionBlock",
+        description="message over neighbours, divided by their average number (ManyBodyUpdate)",
+    )
+    central_atom_mixer_cls: Literal["AdditiveFieldMixer", "NoMixer"] = Field(
+        "AdditiveFieldMixer", description="add the atom's own field to the message, or not (ManyBodyUpdate)"
+    )
+    central_atom_feats_mixer_cls: Literal["AdditiveFieldMixer", "NoMixer"] = Field(
+        "NoMixer", description="add the atom's own features to the message, or not (ManyBodyUpdate)"
+    )
 
     @property
     def embedding(self) -> str:
@@ -67,18 +163,32 @@ class UpdateOptions(_Options):
 
     @model_validator(mode="after")
     def _of_the_type(self) -> "UpdateOptions":
-        if self.type != "ManyBodyUpdate" and (self.correlation != 1 or not self.use_sc):
-            raise ValueError("`correlation` and `use_sc` belong to type: ManyBodyUpdate")
-        if self.type == "SymmetricUpdate":
-            own = {"type", *self.model_dump(exclude_defaults=True)}
-            given = sorted(own - {"type", "correlation", "use_sc"})
-            if given:
-                raise ValueError(f"type: SymmetricUpdate has no such options (remove them): {', '.join(given)}")
+        set_here = set(self.model_dump(exclude_defaults=True)) - {"type"}
+        many_body = {
+            "correlation",
+            "use_sc",
+            "interaction_cls",
+            "central_atom_mixer_cls",
+            "central_atom_feats_mixer_cls",
+        }
+        misplaced = sorted(set_here & many_body)
+        if self.type != "ManyBodyUpdate" and misplaced:
+            names = ", ".join(f"`{name}`" for name in misplaced)
+            raise ValueError(f"{names}: only for type: ManyBodyUpdate (this one is {self.type})")
+        if self.type == "SymmetricUpdate" and set_here:
+            raise ValueError(f"type: SymmetricUpdate has no such options (remove them): {', '.join(sorted(set_here))}")
         return self
 
 
 class ReadoutOptions(_Options):
     """`field_readout_config`: the non-local energy."""
+
+    refused: ClassVar[dict[str, dict[str, str]]] = {
+        "type": {
+            "LinearChargesEnergyReadout": "use OneBodyMLPFieldReadout, which sees the same and more",
+            "QuadraticChargesEnergyReadout": "use StrictQuadraticFieldEnergyReadout or OneBodyMLPFieldReadout",
+        }
+    }
 
     type: Literal[
         "NullFieldReadout",
@@ -86,11 +196,35 @@ class ReadoutOptions(_Options):
         "OneBodyMLPFieldReadout",
         "ManyBodyChargesReadout",
         "ManyBodyChargesFieldReadout",
-    ] = "StrictQuadraticFieldEnergyReadout"
+    ] = Field(
+        "StrictQuadraticFieldEnergyReadout",
+        description="no energy; bilinear in induced density and field; a network of density and field at the atom; "
+        "of a message pass over densities; of one over densities and fields",
+    )
+
+
+#: periodicity that ``electrostatic_pbc_method`` demands; the other methods take every one
+PERIODICITY = {"pbc": (True, True, True), "realspace": (False, False, False), "molecule_in_box": (False, False, False)}
+
+Interaction = Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"]
+_INTERACTIONS = {
+    "RealAgnosticDensityInteractionBlock": _DENSITY_NORMALISED.format("RealAgnosticInteractionBlock"),
+    "RealAgnosticDensityResidualInteractionBlock": _DENSITY_NORMALISED.format("RealAgnosticResidualInteractionBlock"),
+}
 
 
 class ModelOptions(_Options):
     """Architecture of a `FixedPointPotential`."""
+
+    refused: ClassVar[dict[str, dict[str, str]]] = {
+        "interaction": _INTERACTIONS,
+        "interaction_first": _INTERACTIONS,
+        "electrostatic_pbc_method": {
+            "slab": "structures that are periodic in two directions (TTF) need kernels that this version has not; a "
+            "slab with vacuum in a cell that is periodic in three directions can be trained on with `pbc`, without a "
+            "correction of its dipole"
+        },
+    }
 
     r_max: float = Field(4.5, gt=0, description="cutoff of the local part, Å")
     num_radial_basis: int = Field(8, ge=1, description="Bessel functions")
@@ -101,42 +235,76 @@ class ModelOptions(_Options):
     max_L: int = Field(1, ge=1, le=2, description="largest l of the hidden features")
     num_interactions: int = Field(2, ge=1, description="message-passing layers")
     readout_channels: int = Field(16, ge=1, description="hidden channels of the read-outs (MLP_irreps)")
-    radial_MLP: list[int] = Field([64, 64, 64], description="hidden layers of the radial network")
-    interaction_first: Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"] = Field(
+    radial_MLP: Annotated[list[int], MayBeText()] = Field(
+        [64, 64, 64], description="hidden layers of the radial network"
+    )
+    interaction: Interaction = Field(
         "RealAgnosticResidualInteractionBlock",
-        description="of the first layer: residual adds a linear map of the atom's own features, per element, to the "
-        "product; the other one puts that map on the message",
+        description="layers after the first: with the atom's features of the layer before added around the product "
+        "basis (Residual), or with an element-dependent map of the message before it",
     )
-    interaction: Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"] = Field(
-        "RealAgnosticResidualInteractionBlock", description="of the layers after the first"
+    interaction_first: Interaction = Field(
+        "RealAgnosticResidualInteractionBlock", description="the same choice for the first layer"
     )
-    avg_num_neighbors: float | None = Field(None, gt=0, description="None: average over the training set")
+    avg_num_neighbors: Annotated[float | None, MayBeText()] = Field(
+        None, gt=0, description="messages are divided by this; none: average over the training set"
+    )
 
     core_repulsion: float = Field(
         300.0, ge=0, description="eV times (1 - r/r_min)^3 for pairs nearer than any of the training set; 0: none"
     )
 
-    atomic_multipoles_max_l: Literal[1] = Field(1, description="charges and dipoles")
+    atomic_multipoles_max_l: Literal[0, 1] = Field(1, description="density of charges (0), or charges and dipoles (1)")
     atomic_multipoles_smearing_width: float = Field(1.5, gt=0, description="Gaussian width sigma of the density, Å")
     kspace_cutoff_factor: float = Field(1.5, gt=0, description="multiplies the cutoff of the k-sum")
-    field_feature_max_l: Literal[1] = 1
-    field_feature_widths: list[float] = Field([1.5, 3.0], min_length=1, description="receiver widths, Å")
-    field_feature_norms: Literal["average"] | list[float] | None = Field(
-        "average", description="one norm per (l, width), l-major; None: 1; average: RMS over the training set"
+    electrostatic_pbc_method: Literal["auto", "mixed_periodic", "pbc", "realspace", "molecule_in_box"] = Field(
+        "auto",
+        description="which structures the data may hold; each gets the exact kernels of its own periodicity, whatever "
+        "is said here: k-sum (TTT) or open boundaries (FFF). auto, mixed_periodic: either; pbc: TTT only; realspace, "
+        "molecule_in_box: FFF only (no box, no image correction)",
     )
-    fermi_level_offset: float | None = Field(None, description="mu_0, eV; None: mean over the training set, else 0")
-    include_electrostatic_self_interaction: bool = True
-    include_field_si: bool = False
-    include_local_electron_energy: bool = True
-    fixedpoint_update_config: UpdateOptions = Field(default_factory=UpdateOptions)
-    field_readout_config: ReadoutOptions = Field(default_factory=ReadoutOptions)
+    field_feature_max_l: Literal[0, 1] = Field(
+        1, description="field features: averaged potentials (0), or their gradients too (1)"
+    )
+    field_feature_widths: Annotated[list[float], MayBeText()] = Field(
+        [1.5, 3.0], min_length=1, description="receiver widths, Å"
+    )
+    field_feature_norms: Annotated[Literal["average"] | list[float] | None, MayBeText()] = Field(
+        "average",
+        description="what field features are divided by: one number per (l, width), l-major; none: 1; average: RMS "
+        "over the training set",
+    )
+    fermi_level_offset: Annotated[float | None, MayBeText()] = Field(
+        None, description="mu_0, eV; none: mean over the training set, else 0"
+    )
+    include_electrostatic_self_interaction: bool = Field(
+        True, description="the Coulomb energy holds the energy of each atom's Gaussians in their own potential"
+    )
+    include_field_si: bool = Field(False, description="field features hold the potential of the atom's own Gaussians")
+    include_local_electron_energy: bool = Field(True, description="the energy has the term of `field_readout_config`")
+    fixedpoint_update_config: Annotated[UpdateOptions, MayBeText()] = Field(
+        default_factory=UpdateOptions, description="how the density responds to the field"
+    )
+    field_readout_config: Annotated[ReadoutOptions, MayBeText()] = Field(
+        default_factory=ReadoutOptions, description="non-local energy of density and field"
+    )
     use_linear_local_charges: bool = Field(
         False, description="one linear map to the local density instead of the gated network"
     )
-    atom_density_scaling: Literal["average"] | dict[str, float] | None = Field(
-        None, description="scale per element of that map (symbol: e); average: RMS of the reference multipoles"
+    atom_density_scaling: Annotated[Literal["average"] | dict[str, float] | None, MayBeText()] = Field(
+        None,
+        description="scale per element of that map, e (by symbol or atomic number); none: 1; average: RMS of the "
+        "reference multipoles",
     )
-    fixedpoint_initial_charge_head_scale: float = Field(0.01, gt=0, description="initial scale of the density heads")
+    fixedpoint_initial_charge_head_scale: float = Field(
+        0.01, gt=0, description="initial scale of the density heads and of the response; 1: none"
+    )
+
+    @field_validator("atom_density_scaling", mode="before")
+    @classmethod
+    def _elements_as_text(cls, value: Any) -> Any:
+        value = from_text(value)
+        return {str(element): scale for element, scale in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check_lists(self) -> "ModelOptions":
@@ -144,23 +312,38 @@ class ModelOptions(_Options):
             raise ValueError(f"`max_L` ({self.max_L}) must not exceed `max_ell` ({self.max_ell})")
         if any(w <= 0 for w in self.field_feature_widths):
             raise ValueError(f"`field_feature_widths` must be positive, got {self.field_feature_widths}")
+        if any(size < 1 for size in self.radial_MLP):
+            raise ValueError(f"`radial_MLP` must hold sizes of at least 1, got {self.radial_MLP}")
         if self.atom_density_scaling is not None and not self.use_linear_local_charges:
             raise ValueError("`atom_density_scaling` belongs to `use_linear_local_charges: true`")
+        if self.fixedpoint_update_config.type == "SymmetricUpdate":
+            self._check_symmetric()
+        norms = self.field_feature_norms
+        if isinstance(norms, list) and (len(norms) != self.number_of_norms or any(x <= 0 for x in norms)):
+            raise ValueError(
+                f"`field_feature_norms` must hold {self.number_of_norms} positive numbers "
+                f"(len(field_feature_widths) * (field_feature_max_l + 1)), got {norms}"
+            )
+        return self
+
+    @property
+    def number_of_norms(self) -> int:
+        """Length of the list of field-feature norms: one per (l, width)."""
+        return len(self.field_feature_widths) * (self.field_feature_max_l + 1)
+
+    def _check_symmetric(self) -> None:
         sigma = self.atomic_multipoles_smearing_width
-        if self.fixedpoint_update_config.type == "SymmetricUpdate" and sigma not in self.field_feature_widths:
+        if sigma not in self.field_feature_widths:
             raise ValueError(
                 "type: SymmetricUpdate answers to the field received with the density's own width: put "
                 f"`atomic_multipoles_smearing_width` ({sigma}) among `field_feature_widths`, got "
                 f"{self.field_feature_widths}"
             )
-        norms = self.field_feature_norms
-        expected = 2 * len(self.field_feature_widths)
-        if isinstance(norms, list) and (len(norms) != expected or any(x <= 0 for x in norms)):
+        if self.atomic_multipoles_max_l > self.field_feature_max_l:
             raise ValueError(
-                f"`field_feature_norms` must hold {expected} positive numbers "
-                f"(len(field_feature_widths) * (field_feature_max_l + 1)), got {norms}"
+                "type: SymmetricUpdate answers with dipoles to the gradient of the potential: set "
+                "`field_feature_max_l: 1`, or `atomic_multipoles_max_l: 0`"
             )
-        return self
 
 
 class ModelStatistics(_Options):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .electrostatics import Electrostatics
 from .graph import Graph
+from .nets import charges_only
 from .options import HISTORY
 from .readout.state import ReadoutState, detach_readout
 from .response.state import ResponseState, Update, detach_state
@@ -77,7 +78,8 @@ class SelfConsistentModel(nn.Module):
     energy at fixed p and λ.  See docs/scf.md.
 
     A subclass gives `local` and `nonlocal_energy`, and sets ``num_interactions`` and ``comm_width``, the number of
-    layers and the most values per atom in an exchange of ghosts, where it has any.  An update with ``fixed_charge``
+    layers and the most values per atom in an exchange of ghosts, where it has any, and ``without_dipoles`` where its
+    density has charges only.  An update with ``fixed_charge``
     true has charges that no field moves: no Fermi level is sought, mu_0 is reported.
     """
 
@@ -105,6 +107,7 @@ class SelfConsistentModel(nn.Module):
         self.atomic_energies = atomic_energies
         self.num_interactions, self.comm_width = 0, 0
         self.fixed_charge = bool(getattr(update, "fixed_charge", False))
+        self.without_dipoles = False
 
     def local(self, graph: Graph, vectors: Tensor) -> LocalState:
         """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``."""
@@ -286,7 +289,7 @@ class SelfConsistentModel(nn.Module):
         )
         start = frozen.density
         if initial_density.shape[0] > 0:
-            start = initial_density
+            start = charges_only(initial_density) if self.without_dipoles else initial_density
         guess = torch.zeros_like(fixed.response)
         if initial_level.shape[0] > 0:
             guess = initial_level - self.fermi_level_offset

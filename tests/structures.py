@@ -40,7 +40,7 @@ def make_model(seed: int = 0, dtype: torch.dtype = torch.float64, **options) -> 
     settings |= {"fixedpoint_initial_charge_head_scale": 0.2, **options}
     opts = ModelOptions(**settings)
     energies = {1: -13.0, 8: -430.0, 11: -5.0, 17: -450.0}
-    norms = [9.0] * len(opts.field_feature_widths) + [0.6] * len(opts.field_feature_widths)
+    norms = ([9.0] * len(opts.field_feature_widths) + [0.6] * len(opts.field_feature_widths))[: opts.number_of_norms]
     statistics = ModelStatistics(
         atomic_energies=energies, avg_num_neighbors=15.0, field_feature_norms=norms, fermi_level_offset=-2.0
     )

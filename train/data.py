@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..graph import Graph, collate, graph_from_atoms
 from ..graph import to_device as graph_to_device
+from ..nets import charges_only
 from .errors import InputError
 from .frames import LABELS, Frame
 
@@ -87,6 +88,14 @@ def batch_samples(samples: Sequence[Sample], indices: Sequence[int], device: tor
     atoms = torch.tensor([sample.graph.batch.shape[0] for sample in chosen], dtype=graph.positions.dtype)
     batch = Batch(graph, labels, atoms, list(indices))
     return batch if device is None or device.type == "cpu" else to_device(batch, device)
+
+
+def with_charges_only(batch: Batch) -> Batch:
+    """The batch as a model without dipoles sees it: reference dipoles of atoms are zero, and the weight of the charges
+    is such that means over the four stored components are means over the charges."""
+    labels = batch.labels
+    weight = 4.0 * labels.multipoles_weight[:, :1]
+    return batch._replace(labels=labels._replace(multipoles=charges_only(labels.multipoles), multipoles_weight=weight))
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ from .errors import InputError
 from .schema import validate
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
-    """The training file at ``path`` with ``section.option=value`` overrides applied; paths of data made absolute.
+def load_config(path: str | Path, overrides: list[str] | None = None, notes: list[str] | None = None) -> TrainConfig:
+    """The training file at ``path`` with ``name=value`` overrides applied; paths of data made absolute.
+
+    Names are dotted (``training.batch_size``) or those that may stand at the top level of the file (``batch_size``,
+    ``hidden_irreps``); an override replaces what the file says. ``notes`` receives what is to be said of names that are
+    deprecated or change nothing.
 
     Raises:
-        InputError: file missing, not YAML, or an option unknown (with the nearest name) or of the wrong type.
+        InputError: file missing, not YAML, or an option unknown (with the nearest name), of the wrong type or refused.
     """
     path = Path(path)
     if not path.is_file():
@@ -28,8 +33,20 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected sections data, model, training, train_schedule")
+    translator = TrainConfig.translator()
+    data, problems = translator.translated(data)
+    if problems:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
     for override in overrides or []:
-        apply_override(data, override)
+        name, value = parse_override(override)
+        try:
+            places = translator.places(name, value)
+        except ValueError as error:
+            raise InputError(f"override '{override}': {error}") from error
+        for place, content in places.items():
+            set_option(data, place, content, override)
+    if notes is not None:
+        notes += translator.notes
     config = validate(data, TrainConfig, str(path))
     for names in (config.data.files, config.data.valid_files, config.data.test_files):
         names[:] = [str((path.parent / name).absolute()) for name in names]
@@ -37,10 +54,34 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set ``a.b.c=value`` in nested ``data``; the value is read as YAML."""
+    """Set ``a.b.c=value`` in nested ``data``."""
+    name, value = parse_override(override)
+    set_option(data, name, value, override)
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """Name and value of ``name=value``; the value is read as YAML, or as a list or mapping in Python's notation."""
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise InputError(f"override '{override}': expected section.option=value")
+    try:
+        return name, _value(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"override '{override}': not a value in YAML: {str(error).splitlines()[0]}") from error
+
+
+def _value(text: str) -> Any:
+    if text.strip() == "None" or text.strip()[:1] in ("[", "{", "("):
+        try:
+            value = ast.literal_eval(text.strip())
+            return list(value) if isinstance(value, tuple) else value
+        except (ValueError, SyntaxError):
+            pass  # YAML: [direct, unroll]
+    return yaml.load(text, Loader=_Loader)
+
+
+def set_option(data: dict[str, Any], name: str, value: Any, override: str) -> None:
+    """Set the dotted option ``name`` in nested ``data``; ``override`` is what messages quote."""
     parents: list[Any] = [int(part) if part.isdigit() else part for part in name.split(".")]
     last = parents.pop()
     place: Any = data
@@ -57,7 +98,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
             raise InputError(f"override '{override}': '{part}' is not a section")
     if not (isinstance(place, dict) or (isinstance(place, list) and isinstance(last, int) and last < len(place))):
         raise InputError(f"override '{override}': '{last}' is not an option there")
-    place[last] = yaml.load(text, Loader=_Loader)
+    place[last] = value
 
 
 class _Loader(yaml.SafeLoader):

@@ -12,12 +12,13 @@ from torch import Tensor
 from ..options import ModelStatistics, SCFOptions
 from .archive import build_model, solve
 from .config import Stage, TrainConfig
-from .data import Batch, Sample, batch_samples, batches, make_samples
+from .data import Batch, Sample, batch_samples, batches, make_samples, with_charges_only
 from .errors import InputError
 from .frames import DataSets
 from .losses import needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
+from .periodicity import check_periodicity
 from .problem import LossResult
 from .statistics import (
     atomic_energies,
@@ -61,6 +62,7 @@ class PotentialProblem:
         self.device = torch.device(config.training.device)
         self.elements: list[int] = list(state["elements"]) if state else elements_of(data.train)
         frames = {"train": data.train, "valid": data.valid, "test": data.test}
+        check_periodicity([frame for content in frames.values() for frame in content], config.model)
         self.samples: dict[str, list[Sample]] = {
             name: make_samples(content, self.elements, config.model.r_max, self.dtype)
             for name, content in frames.items()
@@ -113,7 +115,7 @@ class PotentialProblem:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
         weights = stage.loss.active()
         output = self._predict(batch, stage, weights, training=True)
-        total, terms = weighted_loss(output, batch, weights)
+        total, terms = weighted_loss(output, self._as_labelled(batch), weights)
         if stage.fixed_point_training_options.mode != "direct":
             terms["scf_steps"] = output["scf_steps"].to(total.dtype).mean()
             terms["scf_converged"] = (output["status"] == 0).to(total.dtype).mean()
@@ -159,7 +161,7 @@ class PotentialProblem:
                 output = self._predict(batch, stage, weights, training=False)
             else:
                 output = solve(self.module, batch.graph, loop)
-            total, _ = weighted_loss(output, batch, weights)
+            total, _ = weighted_loss(output, self._as_labelled(batch), weights)
             loss += float(total.detach()) * len(batch.indices)
             structures += len(batch.indices)
             errors.add(output, batch, ["all"] * len(batch.indices))
@@ -205,6 +207,10 @@ class PotentialProblem:
         options = self.config.training
         return options.batch_size if split == "train" else options.valid_batch_size
 
+    def _as_labelled(self, batch: Batch) -> Batch:
+        """The batch with labels of the density that the model has."""
+        return with_charges_only(batch) if self.config.model.atomic_multipoles_max_l == 0 else batch
+
     def _predict(self, batch: Batch, stage: Stage, weights: dict[str, float], training: bool) -> dict[str, Tensor]:
         options = stage.fixed_point_training_options
         forces, stress = needs(weights)
@@ -213,7 +219,7 @@ class PotentialProblem:
             batch.graph,
             options.mode,
             options.scf,
-            batch.labels.multipoles,
+            self._as_labelled(batch).labels.multipoles,
             batch.labels.fermi_level,
             forces=forces,
             stress=stress,
@@ -226,7 +232,7 @@ class PotentialProblem:
         neighbours = options.avg_num_neighbors or average_neighbours(self.samples["train"])
         offset = options.fermi_level_offset
         offset = mean_fermi_level(data.train) if offset is None else offset
-        norms = [1.0] * (2 * len(options.field_feature_widths))
+        norms = [1.0] * options.number_of_norms
         if isinstance(options.field_feature_norms, list):
             norms = options.field_feature_norms
         constants = ModelStatistics(
@@ -235,11 +241,14 @@ class PotentialProblem:
             field_feature_norms=norms,
             fermi_level_offset=offset,
             minimum_distances=minimum_distances(self.samples["train"], len(self.elements)),
-            density_scaling=density_scaling(options.atom_density_scaling, self.batches("train"), self.elements),
+            density_scaling=density_scaling(
+                options.atom_density_scaling, self.batches("train"), self.elements, options.atomic_multipoles_max_l
+            ),
         )
         if options.field_feature_norms == "average":
             model = build_model(options, self.elements, constants, self.dtype).to(self.device)
-            constants.field_feature_norms = field_feature_norms(model.field_features, self.batches("train"), offset)
+            norms = field_feature_norms(model.field_features, self.batches("train"), offset)
+            constants.field_feature_norms = norms[: options.number_of_norms]
         return constants
 
     def _check_labels(self) -> None:

@@ -65,6 +65,27 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
     return table
 
 
+def check(config: TrainConfig, console: Console | None = None) -> PotentialProblem:
+    """Read and check everything that `train` would, print it and all options as resolved; nothing is written.
+
+    Raises:
+        InputError: bad data or options, or a run with other options in the folder.
+    """
+    console = console or Console()
+    prepare_torch(config)
+    data = load_data(config.data)
+    path = Path(config.run_dir) / "checkpoints" / checkpoint.LATEST
+    state: dict[str, Any] | None = None
+    if path.is_file():
+        state = checkpoint.load(path)
+        checkpoint.check_resumable(state, config, fingerprint([*data.train, *data.valid]), path)
+    problem = PotentialProblem(config, data, state["problem"] if state else None)
+    _introduce(console, config, data, problem)
+    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    console.print(f"\n{resolved}", highlight=False, markup=False, soft_wrap=True)
+    return problem
+
+
 def prepare_torch(config: TrainConfig) -> None:
     """Threads and device of the run.
 

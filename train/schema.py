@@ -1,4 +1,4 @@
-"""Typed options: unknown names found with their dotted path, and the manual printed from the types.
+"""Typed options: unknown names found with their dotted path, and problems in words.
 
 The schema classes themselves are in :mod:`fp_potential.train.config` and :mod:`fp_potential.options`.
 """
@@ -11,15 +11,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import PydanticUndefined
 
+from ..options import WithReasons, from_text
 from .errors import InputError, nearest
 
 
-class Section(BaseModel):
+class Section(WithReasons):
     """Base of all sections of the training file: unknown options are errors, descriptions are docstrings."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @classmethod
+    def translated(cls, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+        """``data`` under the names of this class, and what is wrong with it; for classes that know other names."""
+        return data, []
+
+    @classmethod
+    def further_names(cls) -> list[str]:
+        """Names that :meth:`translated` knows."""
+        return []
 
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
@@ -62,7 +72,7 @@ def unknown_options(data: Any, model: type[BaseModel], path: str = "") -> list[t
             continue
         for shape, inner in nested_models(field.annotation):
             if shape == "one":
-                unknown += unknown_options(value, inner, f"{path}{key}.")
+                unknown += unknown_options(_as_given(value), inner, f"{path}{key}.")
             elif isinstance(value, Mapping):
                 for item, content in value.items():
                     unknown += unknown_options(content, inner, f"{path}{key}.{item}.")
@@ -80,13 +90,10 @@ def validate(data: Any, model: type[SectionType], source: str) -> SectionType:
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{source}: expected a mapping of options, got {type(data).__name__}")
-    lines = []
-    everywhere = {dotted for dotted, _, _ in option_names(model)}
-    for path, owner in unknown_options(data, model):
-        name = path.rsplit(".", 1)[-1]
-        elsewhere = sorted(dotted for dotted in everywhere if dotted.rsplit(".", 1)[-1] == name)
-        hint = f"did you mean '{elsewhere[0]}'?" if elsewhere else nearest(name, owner.model_fields)
-        lines.append(f"unknown option '{path}'; {hint}")
+    lines: list[str] = []
+    if issubclass(model, Section):
+        data, lines = model.translated(data)
+    lines += [f"unknown option '{path}'; {_hint(path, owner, model)}" for path, owner in unknown_options(data, model)]
     if not lines:
         try:
             return model.model_validate(data)
@@ -104,25 +111,21 @@ def validate(data: Any, model: type[SectionType], source: str) -> SectionType:
     raise InputError("\n".join(f"{source}: {line}" for line in lines))
 
 
-def manual(model: type[BaseModel]) -> str:
-    """The options of ``model`` as text: dotted name, type, default and description of each."""
-    lines = []
-    for dotted, field, _ in option_names(model):
-        default = "required" if field.is_required() else f"default {_shown(field)}"
-        if any(shape == "one" for shape, _ in nested_models(field.annotation)):
-            default = "section"
-        lines.append(f"{dotted}  [{_type_name(field.annotation)}; {default}]")
-        for line in (field.description or "").strip().splitlines():
-            lines.append(f"    {line.strip()}")
-    return "\n".join(lines)
+def _hint(path: str, owner: type[BaseModel], model: type[BaseModel]) -> str:
+    """Where the option ``path``, which ``owner`` does not have, belongs, or what it may have been meant to be."""
+    name = path.rsplit(".", 1)[-1]
+    for field_name, field in owner.model_fields.items():
+        if any(shape == "one" and name in inner.model_fields for shape, inner in nested_models(field.annotation)):
+            return f"it must be nested under {field_name}"
+    elsewhere = sorted(dotted for dotted, _, _ in option_names(model) if dotted.rsplit(".", 1)[-1] == name)
+    if elsewhere:
+        return f"did you mean '{elsewhere[0]}'?"
+    return nearest(name, owner.model_fields, owner.further_names() if issubclass(owner, Section) else ())
 
 
-def _shown(field: Any) -> str:
-    value = field.default if field.default is not PydanticUndefined else field.default_factory()
-    return repr(value)
-
-
-def _type_name(annotation: Any) -> str:
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__name__
-    return str(annotation).replace("typing.", "").replace("NoneType", "None")
+def _as_given(value: Any) -> Any:
+    """A section that is written as text, as a mapping."""
+    try:
+        return from_text(value)
+    except ValueError:
+        return value

@@ -132,12 +132,12 @@ def field_feature_norms(
 
 
 def density_scaling(
-    scaling: str | dict[str, float] | None, data: Iterable[Batch], elements: Sequence[int]
+    scaling: str | dict[str, float] | None, data: Iterable[Batch], elements: Sequence[int], l_max: int = 1
 ) -> dict[int, float]:
     """Scale of the linear local density per element, e (``model.atom_density_scaling``).
 
-    ``average``: RMS over the atoms of the element and all multipole components of the training set; structures
-    without multipoles are left out.
+    ``average``: RMS over the atoms of the element and all multipole components with l <= ``l_max`` of the training
+    set; structures without multipoles are left out.
 
     Raises:
         InputError: an element without a given scale, or without any reference multipoles.
@@ -151,12 +151,13 @@ def density_scaling(
             raise InputError(f"model.atom_density_scaling: no scale for {', '.join(missing)}; give one per element")
         return given
     squares, numbers = np.zeros(len(elements)), np.zeros(len(elements))
+    components = (l_max + 1) ** 2
     for batch in data:
         known = (batch.labels.multipoles_weight > 0).double()
-        rows = (known * batch.labels.multipoles.double().square()).sum(1)
+        rows = (known * batch.labels.multipoles.double().square())[:, :components].sum(1)
         species = batch.graph.species.cpu().numpy()
         np.add.at(squares, species, rows.cpu().numpy())
-        np.add.at(numbers, species, 4.0 * known[:, 0].cpu().numpy())
+        np.add.at(numbers, species, float(components) * known[:, 0].cpu().numpy())
     missing = [chemical_symbols[element] for element, number in zip(elements, numbers, strict=True) if number == 0]
     if missing:
         raise InputError(f"model.atom_density_scaling: average found no atomic multipoles of {', '.join(missing)}")

@@ -1,8 +1,8 @@
 """``fixedpoint <command>``: commands are imported when they are called, so that help is immediate.
 
-A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``; it imports what is slow
-inside ``run``. Bad input (:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback``
-shows where it was raised.
+A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``, and may have
+``prepare(words) -> words``, called before the words are parsed; it imports what is slow inside these. Bad input
+(:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback`` shows where it was raised.
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
-    given = parser.parse_intermixed_args(words[1:])
+    rest = words[1:]
     try:
-        return module.run(given) or 0
+        if hasattr(module, "prepare"):
+            rest = module.prepare(rest)
+        return module.run(parser.parse_intermixed_args(rest)) or 0
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 1
     except (ValueError, OSError) as error:
-        if given.traceback:
+        if "--traceback" in rest:
             raise
         print(f"fixedpoint {name}: error: {error}", file=sys.stderr)
         return 2

@@ -1,40 +1,118 @@
-"""``fixedpoint train config.yaml [section.option=value ...]``."""
+"""``fixedpoint train config.yaml [name=value ...] [--name value ...]``."""
 
 from __future__ import annotations
 
 import argparse
 
+#: words of the command itself; every other --word is an option of the training file
+OWN = (
+    "--config",
+    "--run",
+    "--restart",
+    "--dry-run",
+    "--help-config",
+    "--options",
+    "--schema",
+    "--traceback",
+    "--help",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("config", nargs="?", help="training file (YAML)")
+    parser.add_argument("--config", dest="named", metavar="FILE", help="the same, as an option")
     parser.add_argument(
         "overrides",
         nargs="*",
-        metavar="section.option=value",
-        help="options set over those of the file, for example training.batch_size=4",
+        metavar="name=value",
+        help="options set over those of the file: batch_size=4, training.batch_size=4, --batch_size 4, --amsgrad",
     )
     parser.add_argument("--run", metavar="DIR", help="folder of the results, in place of run_dir of the file")
     parser.add_argument("--restart", action="store_true", help="start anew; what the folder holds of a run is removed")
-    parser.add_argument("--options", action="store_true", help="print all options of the training file and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read and check everything, print all options as resolved, and stop"
+    )
+    parser.add_argument(
+        "--help-config",
+        "--options",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="print the manual of the training file, or of one section or option, and stop",
+    )
+    parser.add_argument(
+        "--schema",
+        metavar="FILE",
+        help="write the JSON schema of the training file, for editors (- : print it), and stop",
+    )
+
+
+def prepare(words: list[str]) -> list[str]:
+    """``--option value`` of the training file as ``option=value``."""
+    if not any(word.startswith("--") and word.partition("=")[0] not in OWN for word in words):
+        return words
+    from fp_potential.train.command_line import with_overrides
+
+    return with_overrides(words, OWN)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train or continue."""
-    from fp_potential.train.config import TrainConfig
-    from fp_potential.train.load import load_config
-    from fp_potential.train.schema import manual
-
-    if arguments.options:
-        print(manual(TrainConfig))
-        return 0
-    if arguments.config is None:
-        raise ValueError("expected a training file: fixedpoint train config.yaml (--options prints what it may hold)")
-    overrides = list(arguments.overrides)
+    """Train or continue; or print what a training file may hold."""
+    if arguments.help_config is not None:
+        return _manual(arguments.help_config)
+    if arguments.schema is not None:
+        return _schema(arguments.schema)
+    file, overrides = arguments.config, list(arguments.overrides)
+    if arguments.named is not None:
+        overrides = ([] if file is None else [file]) + overrides
+        file = arguments.named
+    if file is None:
+        raise ValueError(
+            "expected a training file: fixedpoint train config.yaml (--help-config prints what it may hold)"
+        )
     if arguments.run is not None:
         overrides.append(f"run_dir={arguments.run}")
-    config = load_config(arguments.config, overrides)
-    from fp_potential.train.run import train
+    from fp_potential.train.load import load_config
 
-    train(config, restart=arguments.restart)
+    notes: list[str] = []
+    config = load_config(file, overrides, notes)
+    for note in notes:
+        print(f"note: {note}")
+    from fp_potential.train.run import check, train
+
+    if arguments.dry_run:
+        check(config)
+    else:
+        train(config, restart=arguments.restart)
+    return 0
+
+
+def _manual(name: str) -> int:
+    from rich.console import Console
+
+    from fp_potential.train.manual import as_text, entries, show
+
+    console = Console()
+    if console.is_terminal:
+        show(console, entries(name))
+    else:
+        print(as_text(entries(name)))
+    return 0
+
+
+def _schema(file: str) -> int:
+    import json
+    from pathlib import Path
+
+    from fp_potential.train.json_schema import json_schema
+
+    text = json.dumps(json_schema(), indent=1, ensure_ascii=False)
+    if file == "-":
+        print(text)
+    else:
+        Path(file).write_text(text + "\n", encoding="utf-8")
+        print(
+            f"wrote {file}; for editors, as the first line of a training file:\n# yaml-language-server: $schema={file}"
+        )
     return 0

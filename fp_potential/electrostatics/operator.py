@@ -32,9 +32,9 @@ class ElectrostaticCache(NamedTuple):
 class Electrostatics(nn.Module):
     """Coulomb operator of Gaussian multipoles of width sigma, received by Gaussians of several widths.
 
-    Periodic structures (TTT) use the k-sum up to ``kspace_cutoff_factor`` · 2.25 · 2^0.3 / sigma_min (1/Å), open
-    ones (FFF) the erf kernels.  An atom's own, free-space part is left out of the features unless
-    ``include_field_si`` and kept in the energy if ``include_self_energy``.
+    Periodic structures (TTT) use the k-sum up to ``kspace_cutoff_factor`` · 2.25 · (l_max + 1)^0.3 / sigma_min (1/Å),
+    open ones (FFF) the erf kernels; ``l_max`` is the largest l of densities and features.  An atom's own, free-space
+    part is left out of the features unless ``include_field_si`` and kept in the energy if ``include_self_energy``.
     """
 
     combined: Tensor
@@ -47,10 +47,11 @@ class Electrostatics(nn.Module):
         kspace_cutoff_factor: float,
         include_field_si: bool,
         include_self_energy: bool,
+        l_max: int = 1,
     ) -> None:
         super().__init__()
         self.n_widths = len(widths)
-        self.kspace_cutoff = kspace_cutoff_factor * 0.75 * 3.0 * 2.0**0.3 / min([sigma, *widths])
+        self.kspace_cutoff = kspace_cutoff_factor * 0.75 * 3.0 * (l_max + 1.0) ** 0.3 / min([sigma, *widths])
         self.include_field_si = include_field_si
         self.include_self_energy = include_self_energy
         receivers = torch.tensor([*widths, sigma], dtype=torch.float64)

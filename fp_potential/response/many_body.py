@@ -38,6 +38,9 @@ class ManyBodyUpdate(Update):
         monotone_charge: bool,
         correlation: int,
         use_sc: bool,
+        centre: bool,
+        centre_features: bool,
+        l_max: int,
     ) -> None:
         super().__init__()
         self.monotone = monotone_charge
@@ -55,11 +58,13 @@ class ManyBodyUpdate(Update):
             embedding == "BiasedLinearPotentialEmbedding",
             correlation,
             use_sc,
+            centre,
+            centre_features,
         )
         self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else nn.Identity()
-        self.output = DensityOutput(channels, n_elements, scale)
+        self.output = DensityOutput(channels, n_elements, scale, l_max)
         self.scalars = ScalarResponse(
-            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale
+            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale, l_max == 0
         )
         self.register_buffer("feature_scale", feature_scale, persistent=False)
 

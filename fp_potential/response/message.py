@@ -4,7 +4,7 @@ and read-outs.
 With inputs x (field features, or densities; l <= 1), features h and c = 1/sqrt(C):
 
     m_w^l = sum_n A^l_{z n w} x_n^l [+ c sum_u B^l_{u w} h_u^l]           (embedding, biased or not)
-    A_i   = message(m)_i + centre(m_i)                                    (one convolution over the short-range graph)
+    A_i   = message(m)_i [+ centre(m_i)] [+ centre(h_i)]                  (one convolution over the short-range graph)
     B_i   = product basis of A_i up to ``correlation`` [+ self-connection(m_i)]
     d_u   = c sum_l sum_w W^l_{u w} <h_u^l, B_w^l> / sqrt(2l + 1).
 """
@@ -21,6 +21,14 @@ from ..communication import ghost_gather
 from ..nets import EquivariantLinear
 
 
+class NoMixer(nn.Module):
+    """Nothing, where a linear map of the centre may stand."""
+
+    def forward(self, x: Tensor, species: Tensor) -> Tensor:
+        """Zeros like ``x``."""
+        return torch.zeros_like(x)
+
+
 class FieldMessage(nn.Module):
     """Inputs ``(n, size, 4)`` -> invariants ``(n, C)``; see the equations above."""
 
@@ -35,6 +43,8 @@ class FieldMessage(nn.Module):
         biased: bool,
         correlation: int,
         use_sc: bool,
+        centre: bool = True,
+        centre_features: bool = False,
     ) -> None:
         super().__init__()
         self.c = 1.0 / math.sqrt(channels)
@@ -43,7 +53,8 @@ class FieldMessage(nn.Module):
         self.embedding = nn.Parameter(torch.randn(2, n_elements, size, channels))
         self.feature_weight = nn.Parameter(torch.randn(2, channels, channels), requires_grad=biased)
         self.interaction = Interaction(1, max_ell, channels, radial_sizes, avg_num_neighbors)
-        self.centre = EquivariantLinear(1, channels, channels)
+        self.centre = EquivariantLinear(1, channels, channels) if centre else NoMixer()
+        self.centre_features = EquivariantLinear(1, channels, channels) if centre_features else NoMixer()
         self.product = ProductBasis(max_ell, 1, channels, correlation, n_elements)
         self.self_connection = EquivariantLinear(1, channels, channels, n_elements)
         if not use_sc:
@@ -69,7 +80,8 @@ class FieldMessage(nn.Module):
             # fewer numbers to send, and the ghosts' embedding is cheap
             everywhere = self._embed(ghost_gather(x.reshape(n, -1), n_total).reshape(n_total, -1, 4), h, species)
         messages = self.interaction.convolve(everywhere, species, neighbours, edges)
-        messages = torch.cat([messages[:, :4] + self.centre(embedded, own), messages[:, 4:]], dim=1)
+        low = messages[:, :4] + self.centre(embedded, own) + self.centre_features(h, own)
+        messages = torch.cat([low, messages[:, 4:]], dim=1)
         product = self.product(messages, own)
         if self.use_sc:
             product = product + self.self_connection(embedded, own)

@@ -14,6 +14,9 @@ once and the update is one matrix per atom.
 ``polarize_symmetric_sites`` adds Δp^l += sum_n α^l_n v_n^l with environment-dependent scalars α^l_n = β^l_{z n} +
 c sum_u w^l_{n u} h_u^0: without it the induced dipole is a scalar times h^1 and vanishes on symmetric sites.
 
+Where the density has charges only (``l_max`` 0), Δp^1 is left out. Field features without gradients have a scale of
+zero for l = 1, and no part in any of this.
+
 ``monotone_charge`` makes the charge fall with the Fermi level on every atom: its response to l = 0 features is
 q -= sum_n S_n v_n^0 with S_n = softplus(b_{z n} + c sum_u w_{n u} h_u^0) >= 0 and nothing else.
 """
@@ -24,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
-from ..nets import MLP, NoNonlinearity
+from ..nets import MLP, NoNonlinearity, charges_only
 from .embedding import FieldExpansion
 from .state import LevelLine, ResponseState, Update, no_rows
 
@@ -44,14 +47,22 @@ class ScalarResponse(nn.Module):
     softness_bias: Tensor
 
     def __init__(
-        self, channels: int, n_widths: int, n_elements: int, skip: bool, monotone: bool, feature_scale: Tensor
+        self,
+        channels: int,
+        n_widths: int,
+        n_elements: int,
+        skip: bool,
+        monotone: bool,
+        feature_scale: Tensor,
+        without_dipoles: bool,
     ) -> None:
         super().__init__()
         self.c = 1.0 / math.sqrt(channels)
-        self.skip, self.monotone = skip, monotone
+        self.skip, self.monotone, self.without_dipoles = skip, monotone, without_dipoles
         self.skip_scale = SKIP_SCALE
         start = torch.tensor([INITIAL_SOFTNESS, INITIAL_POLARIZABILITY], dtype=torch.float64)
         per_feature = start[:, None] / (n_widths * feature_scale.t()[:2])
+        per_feature = torch.where(torch.isfinite(per_feature), per_feature, 0.0)
         self.skip_weight = nn.Parameter(torch.zeros(2, n_widths, channels))
         bias = (-per_feature / SKIP_SCALE).unsqueeze(1).repeat(1, n_elements, 1)
         self.skip_bias = nn.Parameter(bias.to(torch.get_default_dtype()))
@@ -79,26 +90,29 @@ class ScalarResponse(nn.Module):
             argument = self.softness_bias[species] + torch.matmul(h[:, 0], self.softness_weight.t() * self.c)
             softness = torch.nn.functional.softplus(argument).unsqueeze(2)
             diagonal = torch.cat([-softness, diagonal[:, :, 1:]], dim=2)
+        if self.without_dipoles:
+            diagonal = torch.cat([diagonal[:, :, :1], torch.zeros_like(diagonal[:, :, 1:])], dim=2)
         return diagonal
 
 
 class DensityOutput(nn.Module):
-    """U of Δp = U s: element-selective read-out of the features scaled by mixed scalars s."""
+    """U of Δp = U s: element-selective read-out of the features scaled by mixed scalars s; l of Δp up to ``l_max``."""
 
-    def __init__(self, channels: int, n_elements: int, scale: float) -> None:
+    def __init__(self, channels: int, n_elements: int, scale: float, l_max: int) -> None:
         super().__init__()
         self.c = 1.0 / math.sqrt(channels)
-        self.mixing_weight = nn.Parameter(torch.randn(2, channels, channels))
-        self.element_readout = nn.Parameter(scale * torch.randn(2, n_elements, channels))
+        self.l_max = l_max
+        self.mixing_weight = nn.Parameter(torch.randn(l_max + 1, channels, channels))
+        self.element_readout = nn.Parameter(scale * torch.randn(l_max + 1, n_elements, channels))
 
     def forward(self, h: Tensor, species: Tensor) -> Tensor:
         """Features ``(n, 4, C)`` -> U ``(n, 4, C)``."""
         rows: list[Tensor] = []
-        for ell in range(2):
+        for ell in range(self.l_max + 1):
             hl = h[:, ell * ell : (ell + 1) * (ell + 1)]
             selected = hl * (self.element_readout[ell] * self.c)[species].unsqueeze(1)
             rows.append(torch.matmul(selected, self.mixing_weight[ell] * self.c))
-        return torch.cat(rows, dim=1)
+        return torch.cat(rows, dim=1) if self.l_max == 1 else charges_only(rows[0])
 
 
 class OneBodyUpdate(Update):
@@ -120,6 +134,7 @@ class OneBodyUpdate(Update):
         nonlinearity: str = "NoNonLinearity",
         polarize_symmetric_sites: bool = True,
         monotone_charge: bool = False,
+        l_max: int = 1,
     ) -> None:
         super().__init__()
         self.c = 1.0 / math.sqrt(channels)
@@ -136,9 +151,9 @@ class OneBodyUpdate(Update):
         self.feature_weight = nn.Parameter(torch.randn(2, channels, channels), requires_grad=self.biased)
         self.invariant_weight = nn.Parameter(torch.randn(2, channels, channels))
         self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else NoNonlinearity()
-        self.output = DensityOutput(channels, n_elements, scale)
+        self.output = DensityOutput(channels, n_elements, scale, l_max)
         self.scalars = ScalarResponse(
-            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale
+            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale, l_max == 0
         )
         self.register_buffer("feature_scale", feature_scale, persistent=False)
 

@@ -18,6 +18,9 @@ are of this form.  Where field features leave out an atom's own part D (``includ
 the minimum of the same form with M' for M and K - D for K.  Its second derivative M'^-1 + K - D is M^-1 + K again, and
 so is the response to fields and levels; p_loc is then the density of an atom in its own field.  The Jacobian
 -M' (K - D) is the smaller one: 1 - dG/dp = (1 + M D)^-1 (1 + M K), a product of positive matrices.
+
+Of a density of charges only (``l_max`` 0) p, K, D and M are the charges' parts: M is s_q + |B_q|² > 0 per atom, and the
+same minimum exists.
 """
 
 import math
@@ -26,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
+from ..nets import charges_only
 from .one_body import INITIAL_POLARIZABILITY, INITIAL_SOFTNESS, DensityOutput
 from .state import ResponseState, Update, no_rows
 
@@ -42,8 +46,18 @@ class SymmetricUpdate(Update):
 
     own: Tensor
 
-    def __init__(self, channels: int, n_widths: int, n_elements: int, scale: float, own: Tensor, receiver: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        n_widths: int,
+        n_elements: int,
+        scale: float,
+        own: Tensor,
+        receiver: int,
+        l_max: int = 1,
+    ) -> None:
         super().__init__()
+        self.without_dipoles = l_max == 0
         self.affine, self.local = True, True
         self.n_widths, self.receiver = n_widths, receiver
         self.c = 1.0 / math.sqrt(channels)
@@ -52,7 +66,7 @@ class SymmetricUpdate(Update):
         bias = torch.log(torch.expm1(start)).unsqueeze(1).repeat(1, n_elements)
         self.scalar_bias = nn.Parameter(bias.to(torch.get_default_dtype()))
         self.scalar_weight = nn.Parameter(torch.zeros(2, channels))
-        self.output = DensityOutput(channels, n_elements, math.sqrt(scale))
+        self.output = DensityOutput(channels, n_elements, math.sqrt(scale), l_max)
         self.register_buffer("own", own, persistent=False)
 
     def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:
@@ -70,6 +84,8 @@ class SymmetricUpdate(Update):
         argument = self.scalar_bias.t()[species] + torch.matmul(h[:, 0], self.scalar_weight.t() * self.c)
         scalars = torch.nn.functional.softplus(argument)
         diagonal = torch.cat([scalars[:, :1], scalars[:, 1:].expand(-1, 3)], dim=1)
+        if self.without_dipoles:
+            diagonal = charges_only(diagonal)
         b = self.output(h, species)
         return torch.diag_embed(diagonal) + self.response_scale * torch.matmul(b, b.transpose(1, 2))
 

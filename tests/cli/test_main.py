@@ -59,7 +59,7 @@ def test_traceback_on_request(tmp_path):
 def test_options_manual(capsys):
     assert main(["train", "--options"]) == 0
     text = capsys.readouterr().out
-    assert "training.batch_size  [int; default 8]" in text and "V/Å" in text
+    assert "training.batch_size  [integer > 0; default 8]" in text and "V/Å" in text
 
 
 @pytest.fixture(scope="module")

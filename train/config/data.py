@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from ...options import MayBeText, from_text
 from ..schema import Section
 
 
@@ -13,7 +14,7 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
 
 
-Names = Annotated[list[str], BeforeValidator(_as_list)]
+Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 
 
 class Keys(Section):
@@ -52,7 +53,7 @@ class Split(Section):
     """Info key that says to which set a frame belongs."""
     train: Names = Field(default=["train"])
     """Value or values of the training set."""
-    valid: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    valid: Annotated[list[str] | None, BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None)] = None
     """Value or values of the validation set; none: ``valid_fraction`` of the training frames."""
     test: Names = Field(default=["test"])
     """Value or values of the test set."""
@@ -81,16 +82,20 @@ class DataOptions(Section):
     """Factors on the weights of labels by kind, ``{cluster: {energy: 4.0}}``; training and validation frames only."""
 
 
+_GivenE0s = Annotated[Literal["least_squares", "average", "isolated_atoms"] | dict[str, float], MayBeText()]
+
+
 class StatisticsOptions(Section):
     """Constants that come from the training set (others are in ``model``, where null means the average)."""
 
     E0s: Literal["least_squares", "isolated_atoms"] | dict[str, float] = "least_squares"
-    """Energies of the atoms, eV: fitted to the compositions (per atom, least squares), taken from frames with one
-    neutral atom, or given as ``{H: -13.6, O: -2040.1}`` (symbols or atomic numbers)."""
+    """Energies of the atoms, eV: fitted to the compositions (per atom, least squares; also called ``average``), taken
+    from frames with one neutral atom, or given as ``{H: -13.6, O: -2040.1}`` (symbols or atomic numbers)."""
 
-    @field_validator("E0s", mode="before")
+    @field_validator("E0s", mode="before", json_schema_input_type=_GivenE0s)
     @classmethod
     def _string_keys(cls, value: Any) -> Any:
+        value = from_text(value)
         if value == "average":
             return "least_squares"
         return {str(key): energy for key, energy in value.items()} if isinstance(value, dict) else value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 
 from ...options import ModelOptions
 from ..schema import Section
@@ -12,6 +13,9 @@ from .data import DataOptions, StatisticsOptions
 from .loss import LossWeights
 from .schedule import Stage
 from .training import TrainingOptions
+from .translation import Translator
+
+_Number = Annotated[str, StringConstraints(pattern=r"^\d+$")]
 
 
 class TrainConfig(Section):
@@ -21,7 +25,7 @@ class TrainConfig(Section):
     """Folder of the results, relative to where the command is called."""
     data: DataOptions
     """Reference data."""
-    model: ModelOptions
+    model: ModelOptions = ModelOptions()
     """Architecture."""
     statistics: StatisticsOptions = StatisticsOptions()
     """Constants from the training set."""
@@ -30,7 +34,26 @@ class TrainConfig(Section):
     train_schedule: list[Stage] = Field(min_length=1)
     """Stages, one after the other: a list, or a mapping with the keys 0, 1, 2 ..."""
 
-    @field_validator("train_schedule", mode="before")
+    @classmethod
+    def translator(cls) -> Translator:
+        """Options at the top level, and published names, to their sections."""
+        classes = {name: field.annotation for name, field in cls.model_fields.items()}
+        sections = {
+            name: kind for name, kind in classes.items() if isinstance(kind, type) and issubclass(kind, BaseModel)
+        }
+        return Translator(sections, list(cls.model_fields))
+
+    @classmethod
+    def translated(cls, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+        """``data`` with every option in its section, and what is wrong with it."""
+        return cls.translator().translated(data)
+
+    @classmethod
+    def further_names(cls) -> list[str]:
+        """Names that the top level may have besides its own."""
+        return cls.translator().names()
+
+    @field_validator("train_schedule", mode="before", json_schema_input_type=list[Stage] | dict[_Number, Stage])
     @classmethod
     def _schedule_as_list(cls, value: Any) -> Any:
         if not isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,9 +19,26 @@ class FixedPointTrainingOptions(Section):
     through its iterations; implicit, linearize_solve: the converged SCF, differentiated at the solution."""
     scf: SCFOptions | None = None
     """The SCF of every mode but direct; ``num_scf_steps`` and ``mixing_parameter`` must be written out."""
+    linear_solve: Literal["inverse"] | None = None
+    """How mode linearize_solve solves its linear systems, for those who want to say it: directly, one dense system per
+    structure."""
+    fixedpoint_scf_stability: bool | None = None
+    """Whether the stage has the penalty of that name; it must agree with the stage's loss, which alone decides."""
+
+    refused: ClassVar[dict[str, dict[str, str]]] = {
+        "linear_solve": {
+            "normal_cg": "the normal equations square the condition number; modes implicit and linearize_solve solve "
+            "the system itself; leave linear_solve out"
+        }
+    }
 
     @model_validator(mode="after")
     def _scf_where_it_belongs(self) -> FixedPointTrainingOptions:
+        if self.linear_solve is not None and self.mode != "linearize_solve":
+            reason = "solves without a matrix" if self.mode == "implicit" else "solves no linear system"
+            raise ValueError(f"linear_solve: mode '{self.mode}' {reason}: leave it out, or use mode linearize_solve")
+        if self.scf is not None and self.scf.initial_density == "restart":
+            raise ValueError("scf.initial_density 'restart' is the calculator's: use local_guess or from_data")
         if self.mode == "direct":
             if self.scf is not None:
                 raise ValueError("mode 'direct' runs no SCF: remove the scf block, or choose mode 'unroll_scf'")
@@ -56,6 +73,16 @@ class Stage(Section):
     """Forget the optimiser's moments when the stage begins (its loss has another scale)."""
     fixed_point_training_options: FixedPointTrainingOptions
     """Mode and SCF of the stage."""
+
+    @model_validator(mode="after")
+    def _stability_in_the_loss(self) -> Stage:
+        wanted = self.fixed_point_training_options.fixedpoint_scf_stability
+        if wanted is not None and wanted != ("fixedpoint_scf_stability" in self.loss.active()):
+            raise ValueError(
+                f"fixed_point_training_options.fixedpoint_scf_stability is {str(wanted).lower()}, but the loss says "
+                "otherwise: leave the key out and give loss.fixedpoint_scf_stability a weight, or none"
+            )
+        return self
 
     @property
     def length(self) -> int:
