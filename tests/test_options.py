@@ -483,6 +483,18 @@ def test_central_atom_feats_mixer_cls(mixer, answers):
     assert is_affine(change)
 
 
+def test_interaction_cls_divides_by_the_number_of_neighbours():
+    model = make_model(3, fixedpoint_update_config=BARE | NO_CENTRE)
+    update, state = model.solver.density_map.response, local(model, water_cluster(2))
+
+    def answer():
+        return update.density(state.response, field(), False) - state.density
+
+    once = answer()
+    update.message.interaction.inverse_neighbours /= 2.0
+    assert torch.allclose(2 * answer(), once, rtol=1e-10) and once.abs().max() > 1e-8
+
+
 def test_correlation_of_the_response():
     assert is_affine(response(BARE | {"correlation": 1}))
     assert not is_affine(response(BARE | {"correlation": 2}))
