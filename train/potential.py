@@ -19,6 +19,7 @@ from .losses import needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .problem import LossResult
+from .progress import track
 from .statistics import (
     atomic_energies,
     average_neighbours,
@@ -153,8 +154,8 @@ class PotentialProblem:
         direct = options.mode == "direct"
         constant_charge = options.scf is None or options.scf.constant_charge
         loop = VALIDATION_SCF.model_copy(update={"constant_charge": constant_charge})
-        errors, loss, structures = StructureErrors(), 0.0, 0
-        for batch in self.batches(split):
+        errors, loss, structures = StructureErrors(constant_charge), 0.0, 0
+        for batch in self._tracked(split, "validation"):
             if direct:
                 output = self._predict(batch, stage, weights, training=False)
             else:
@@ -183,8 +184,8 @@ class PotentialProblem:
 
     def solved(self, split: str, scf: SCFOptions) -> StructureErrors:
         """Errors of the model's own solution, started at the local guess."""
-        errors = StructureErrors()
-        for batch in self.batches(split):
+        errors = StructureErrors(scf.constant_charge)
+        for batch in self._tracked(split, f"self-consistent, {split} set"):
             output = solve(self.module, batch.graph, scf)
             errors.add(output, batch, [self.samples[split][index].kind for index in batch.indices])
         return errors
@@ -200,6 +201,9 @@ class PotentialProblem:
         from ..export import export_model
 
         export_model(self.module, path, training=summary or {})
+
+    def _tracked(self, split: str, title: str) -> Iterator[Batch]:
+        return track(self.batches(split), title, self.number_of_batches(split))
 
     def _batch_size(self, split: str) -> int:
         options = self.config.training
@@ -235,11 +239,15 @@ class PotentialProblem:
             field_feature_norms=norms,
             fermi_level_offset=offset,
             minimum_distances=minimum_distances(self.samples["train"], len(self.elements)),
-            density_scaling=density_scaling(options.atom_density_scaling, self.batches("train"), self.elements),
+            density_scaling=density_scaling(
+                options.atom_density_scaling, self._tracked("train", "density scaling"), self.elements
+            ),
         )
         if options.field_feature_norms == "average":
             model = build_model(options, self.elements, constants, self.dtype).to(self.device)
-            constants.field_feature_norms = field_feature_norms(model.field_features, self.batches("train"), offset)
+            constants.field_feature_norms = field_feature_norms(
+                model.field_features, self._tracked("train", "field-feature norms"), offset
+            )
         return constants
 
     def _check_labels(self) -> None:
