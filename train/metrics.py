@@ -60,8 +60,8 @@ def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = Tr
         level = labels.fermi_level.nan_to_num()
         found["fermi_level"] = Compared(output["fermi_level"], level, labels.fermi_level_weight, per_atom=False)
     else:
-        weight = labels.total_charge_weight
-        found["total_charge"] = Compared(output["total_charge"], graph.total_charge, weight, per_atom=False)
+        wanted = graph.total_charge
+        found["total_charge"] = Compared(output["total_charge"], wanted, torch.ones_like(wanted), per_atom=False)
     if "forces" in output:
         found["forces"] = Compared(output["forces"], labels.forces, labels.forces_weight, per_atom=True)
     if "stress" in output:
@@ -169,7 +169,7 @@ def error_rows(errors: StructureErrors) -> list[list[str]]:
     shown = [name for name in PROPERTIES if errors.rmse_mae(name) is not None]
     head = ["kind", "frames", "atoms", *(PROPERTIES[name] for name in shown)]
     if errors.scf():
-        head += ["SCF median / p95 / max", "converged [%]"]
+        head += ["SCF [median / p95 / max]", "converged [%]"]
     rows = [head]
     atoms = torch.cat(errors.atoms)
     for kind in errors.row_kinds():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from .errors import InputError
 Item = TypeVar("Item")
 
 HEADING_EVERY = 25
+#: characters of a column of the row: at least, unless it is one of these; and of a word of its heading, at most
+LEAST_WIDTH, WIDTHS, LONG_WORD = 7, {"epoch": 5, "stage": 10}, 10
 
 #: folder of the events in that of the run
 EVENTS = "tensorboard"
@@ -36,16 +39,20 @@ class Log:
     ) -> None:
         self.path, self.columns, self.console = path, list(columns), console
         self.events = Events(path.parent / EVENTS, finished_epochs) if tensorboard else None
-        valid = any(name.startswith("valid ") for name in self.columns)
-        # where there is a validation set, its errors are on the screen and those of the training in the file only
-        hidden = [name for name in self.columns if valid and name.startswith("train ") and name != "train loss"]
-        self.shown = [name for name in self.columns if name not in hidden]
+        self.shown = [name for name in self.columns if not self._hidden(name)]
         self.rows_shown = 0
         rows = self._kept(finished_epochs)
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+    def _hidden(self, name: str) -> bool:
+        """Where there is a validation set, what it has is on the screen and that of the training in the file only."""
+        own = name.removeprefix("train ")
+        if own == name or own == "loss" or not any(column.startswith("valid ") for column in self.columns):
+            return False
+        return "[" in own or f"valid {own}" in self.columns
 
     def _kept(self, finished_epochs: int) -> list[dict[str, str]]:
         """Rows of an earlier part of the run, without epochs that will be done again."""
@@ -73,9 +80,8 @@ class Log:
         if self.rows_shown % HEADING_EVERY == 0:
             for line in _heading(self.shown):
                 self.console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
-        cells = [_short(values[name]) if name in values else "-" for name in self.shown]
-        widths = [_width(name) for name in self.shown]
-        self.message(" ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
+        cells = [_short(values.get(name, "-"), _width(name)).rjust(_width(name)) for name in self.shown]
+        self.message(" ".join(cells))
         self.rows_shown += 1
 
     def bar(self, items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
@@ -124,8 +130,8 @@ def track(
 ) -> Iterator[Item]:
     """The items, with a progress bar while they are gone through.
 
-    Silent where the screen is not a terminal, and in all but the first of several processes (``RANK``, as torchrun
-    sets it). Bars do not nest on one screen: an inner one is left out.
+    Silent where the screen is not a terminal, in forked processes, and in all but the first of several (``RANK``, as
+    torchrun sets it). Bars do not nest on one screen: an inner one is left out.
 
     Args:
         items: what is gone through.
@@ -134,7 +140,8 @@ def track(
         console: the screen; none: standard error.
     """
     console = console or Console(stderr=True)
-    if not console.is_terminal or int(os.environ.get("RANK", "0")) > 0 or _BUSY:
+    follower = parent_process() is not None or int(os.environ.get("RANK", "0")) > 0
+    if not console.is_terminal or follower or _BUSY:
         yield from items
         return
     if total is None and isinstance(items, Sized):
@@ -163,18 +170,26 @@ def _full(value: float | str) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _short(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _short(value: float | str, width: int) -> str:
+    """A number with four digits, or as many as there is room for; a name cut to the width."""
+    if not isinstance(value, float):
+        text = str(value)
+        return text if len(text) <= width else text[: width - 1] + "…"
+    return next((text for digits in (4, 3) if len(text := f"{value:.{digits}g}") <= width), f"{value:.2g}")
 
 
 def _parts(name: str) -> list[str]:
-    """Heading with one word per line, the unit last."""
+    """Heading with one word per line (long ones on two), the unit last."""
     text, bracket, unit = name.partition("[")
-    return [*text.split(), bracket + unit]
+    words = []
+    for word in text.split():
+        half = -(-len(word) // 2)
+        words += [word] if len(word) <= LONG_WORD else [word[:half] + "-", word[half:]]
+    return [*words, bracket + unit]
 
 
 def _width(name: str) -> int:
-    return max(8, *(len(part) for part in _parts(name)))
+    return max(WIDTHS.get(name, LEAST_WIDTH), *(len(part) for part in _parts(name)))
 
 
 def _heading(columns: Sequence[str]) -> list[str]:
