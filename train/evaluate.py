@@ -18,7 +18,7 @@ from ase.data import atomic_numbers
 from ase.io import write
 from torch import Tensor
 
-from ..export import load_model
+from ..export import load_model, run_model
 from ..options import SCFOptions
 from ..self_consistent import SelfConsistentModel
 from .archive import with_stress
@@ -216,7 +216,7 @@ def archive_solver(module: torch.jit.ScriptModule) -> Solver:
     """A model archive as a solver."""
 
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
-        output = module(*batch.graph[:-1], False, *_loop(scf), scf.use_autograd_forces, *_start(batch, scf))
+        output = run_model(module, *batch.graph[:-1], False, *_loop(scf), scf.use_autograd_forces, *_start(batch, scf))
         return with_stress(output, batch.graph)
 
     return solver

@@ -14,7 +14,7 @@ from fp_potential import __version__
 
 from ...options import SCFOptions
 from ..archive import find_checkpoint
-from ..frames import DataSets, Frame
+from ..frames import DataSets, Frame, fingerprint
 from ..metrics import PROPERTIES, element_rows, error_rows
 from ..progress import track, write_whole
 from ..tables import scf_rows
@@ -26,7 +26,7 @@ from .history import RATE, History, read_history
 from .page import Section
 from .parity import parity_plots
 from .results import Run, SetResults, evaluate_set, load_run, read_sets
-from .viewer import chosen_frames, viewer_data
+from .viewer import check_frames, chosen_frames, viewer_data
 
 
 @dataclass
@@ -62,11 +62,14 @@ def write_report(folder: Path, output: Path, scf: SCFOptions, options: ReportOpt
     history = read_history(folder, run.config.train_schedule)
     results: list[SetResults] = []
     frames: dict[str, list[Frame]] = {}
+    data: DataSets | None = None
     if options.evaluate:
         run.model.to(options.device)
         sets, data = read_sets(run, options.files, options.splits)
-        frames = sets if data is None else _all(data)
+        frames = sets if data is None else {"train": data.train, "valid": data.valid, "test": data.test}
         limits = {"batch_size": options.batch_size, "device": options.device, "max_frames": options.max_frames}
+        first = next(iter(sets))
+        check_frames(options.frames or (), first, min(len(sets[first]), options.max_frames))
         for number, (name, content) in enumerate(sets.items()):
             results.append(evaluate_set(run, name, content, scf, limits, full=number == 0))
     draw = [
@@ -77,7 +80,7 @@ def write_report(folder: Path, output: Path, scf: SCFOptions, options: ReportOpt
         lambda: _convergence(results, scf),
         lambda: _charges(results),
         lambda: _timing(run, history),
-        lambda: _data(run, frames),
+        lambda: _data(run, frames, _changed(run, data)),
         lambda: _configuration(run),
     ]
     sections = [section for make in track(draw, "report") if (section := make()) is not None]
@@ -90,8 +93,11 @@ def write_report(folder: Path, output: Path, scf: SCFOptions, options: ReportOpt
     write_whole(output, text)
 
 
-def _all(data: DataSets) -> dict[str, list[Frame]]:
-    return {"train": data.train, "valid": data.valid, "test": data.test}
+def _changed(run: Run, data: DataSets | None) -> str:
+    """A sentence if the data are no longer those of the training."""
+    if data is None or fingerprint([*data.train, *data.valid]) == run.state["data"]:
+        return ""
+    return "The data files have changed since the training: these are not the frames the model has seen."
 
 
 def _description(run: Run, results: Sequence[SetResults]) -> str:
@@ -236,7 +242,7 @@ def _timing(run: Run, history: History) -> Section | None:
     return Section("timing", "Timing", parts, "Optimiser steps of the epochs, without validation.")
 
 
-def _data(run: Run, frames: dict[str, list[Frame]]) -> Section:
+def _data(run: Run, frames: dict[str, list[Frame]], note: str) -> Section:
     statistics = run.state["problem"]["statistics"]
     energies = {int(number): float(energy) for number, energy in statistics["atomic_energies"].items()}
     constants = [["constant of the model", "value"]]
@@ -257,7 +263,7 @@ def _data(run: Run, frames: dict[str, list[Frame]]) -> Section:
         if len(charges) > 1:
             parts += [page.subtitle(f"Reference charges, {next(iter(frames))} set"), page.table(charges)]
     parts += [page.subtitle("Constants from the training set"), page.table(constants)]
-    return Section("data", "Data", parts)
+    return Section("data", "Data", parts, note)
 
 
 def _configuration(run: Run) -> Section:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 SIZE = (4.4, 4.2)
 #: points drawn; the figures in the plot are those of all
 MOST_POINTS = 30_000
-#: the axes reach this many ranges of the reference beyond it; predictions still farther are counted, not drawn
-ROOM = 1.0
+#: the axes reach beyond the reference by its range, or by this many times the median error if that is more;
+#: predictions still farther are counted, not drawn
+MEDIANS = 3.0
 #: more groups than this share one colour
 MOST_GROUPS = 10
 #: more names than this stand beside the plot
@@ -89,7 +90,7 @@ def _plot(
 
 def _limits(reference: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     low, high = float(reference.min()), float(reference.max())
-    room = ROOM * ((high - low) or max(abs(high), 1e-3))
+    room = max(high - low, MEDIANS * float(np.median(np.abs(predicted - reference))), 1e-6)
     low, high = max(low - room, min(low, predicted.min())), min(high + room, max(high, predicted.max()))
     margin = 0.05 * (high - low)
     return low - margin, high + margin

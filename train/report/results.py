@@ -16,6 +16,7 @@ from ...options import SCFOptions
 from ..archive import load_trained
 from ..config import TrainConfig
 from ..data import Batch, make_samples
+from ..errors import InputError
 from ..evaluate import Evaluation, EvaluationSet, model_solver, select
 from ..frames import DataSets, Frame, load_data, read_frames
 from ..metrics import Compared, StructureErrors, compared
@@ -112,9 +113,16 @@ def read_sets(run: Run, files: Sequence[str], splits: Sequence[str]) -> tuple[di
         key = options.split.key if options.split else "split"
         names: Sequence[str | None] = splits or [None]
         return {name or "files": select(frames, key, name) for name in names}, None
-    data = load_data(options)
+    try:
+        data = load_data(options)
+    except InputError as error:
+        raise InputError(f"{error} (--files evaluates other files, --no_evaluation none)") from error
     sets = {"test": data.test, "valid": data.valid, "train": data.train}
-    return {name: content for name, content in sets.items() if content and (not splits or name in splits)}, data
+    present = [name for name, content in sets.items() if content]
+    for name in splits:
+        if name not in present:
+            raise InputError(f"--split {name}: the run has no such frames; its sets: {', '.join(present)}")
+    return {name: sets[name] for name in splits or present}, data
 
 
 def sample_frames(frames: list[Frame], number: int) -> list[Frame]:

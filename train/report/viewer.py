@@ -18,17 +18,21 @@ MOST_KINDS = 10
 NAMES = {"forces": "forces", "charge": "charges", "energy": "energy"}
 
 
+def check_frames(asked: Sequence[int], name: str, number: int) -> None:
+    """Raises `InputError` if the set does not have one of the frames."""
+    for index in asked:
+        if not 0 <= index < number:
+            raise InputError(f"--frames {index}: {number} frames of the {name} set are evaluated, counted from 0")
+
+
 def chosen_frames(results: SetResults, asked: Sequence[int] | None) -> dict[int, str]:
     """Index of a frame in its set -> why it is shown: those asked for, or of each kind the middle and the worst.
 
     Raises:
         InputError: there is no such frame.
     """
-    number = len(results.frames)
     if asked is not None:
-        wrong = [index for index in asked if not 0 <= index < number]
-        if wrong:
-            raise InputError(f"--frames {wrong[0]}: the {results.name} set has {number} frames, counted from 0")
+        check_frames(asked, results.name, len(results.frames))
         return {index: "" for index in asked}
     ranked = next((name for name in NAMES if results.errors.rmse_mae(name) is not None), None)
     chosen: dict[int, str] = {}
@@ -41,7 +45,7 @@ def chosen_frames(results: SetResults, asked: Sequence[int] | None) -> dict[int,
         sums = torch.cat(results.errors.sums[ranked])[rows]
         order = np.argsort((sums[:, 0] / sums[:, 2].clamp(min=1)).nan_to_num(torch.inf).numpy(), kind="stable")
         chosen[rows[int(order[-1])]] = f"largest error of {NAMES[ranked]}"
-        chosen.setdefault(rows[int(order[len(order) // 2])], f"median error of {NAMES[ranked]}")
+        chosen.setdefault(rows[int(order[(len(order) - 1) // 2])], f"median error of {NAMES[ranked]}")
     return chosen
 
 
