@@ -64,8 +64,11 @@ def _panel(history: History, name: str, series: list[Series], linear: bool = Fal
 
 
 def _logarithmic(name: str, values: dict[str, list[float]]) -> bool:
+    """Errors, losses and rates; not percentages and counts (which have no unit)."""
+    if "[%]" in name or ("[" not in name and name not in ("loss", "learning rate")):
+        return False
     finite = [value for numbers in values.values() for value in numbers if math.isfinite(value)]
-    return "[%]" not in name and bool(finite) and min(finite) > 0
+    return bool(finite) and min(finite) > 0
 
 
 def _limits(axes: Axes, values: dict[str, list[float]], logarithmic: bool) -> None:

@@ -64,7 +64,8 @@ def label_rows(sets: Mapping[str, Sequence[Frame]], atomic_energies: Mapping[int
                     figures = (values.mean(), values.std(), values.min(), values.max())
                     cells = [_number(value, values.std()) for value in figures]
                     rows.append([label, set_name, f"{len(known)} of {len(frames)}", *cells, unit])
-    return rows
+    labels = list(dict.fromkeys(row[0] for row in rows))
+    return sorted(rows, key=lambda row: labels.index(row[0]))
 
 
 def charge_rows(frames: Sequence[Frame]) -> list[list[str]]:
