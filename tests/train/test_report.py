@@ -1,6 +1,7 @@
 """The parts of the report: what is read from a log, what is drawn, what stands in the tables."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fp_potential.train.errors import InputError
 from fp_potential.train.frames import read_frames
 from fp_potential.train.load import load_config
 from fp_potential.train.metrics import PROPERTIES, StructureErrors
-from fp_potential.train.report import convergence, curves, page, parity
+from fp_potential.train.report import convergence, curves, page, parity, viewer
 from fp_potential.train.report.dataset import charge_rows, kind_rows, label_rows, set_rows
 from fp_potential.train.report.history import SOLVED, read_history
 from fp_potential.train.report.results import Run, evaluate_set, read_sets, sample_frames
@@ -105,6 +106,24 @@ def test_all_charge_modes_and_starts_are_run(results):
     runs = [(item.scf.constant_charge, item.scf.initial_density) for item in results.evaluations]
     assert runs == [(True, "local_guess"), (True, "from_data"), (False, "local_guess"), (False, "from_data")]
     assert [len(item.frames) for item in results.evaluations] == [3, 3, 3, 3]
+
+
+def test_run_trained_at_constant_level_is_shown_there(run):
+    config = run.config.model_copy(deep=True)
+    config.train_schedule[1].fixed_point_training_options.scf.constant_charge = False
+    other = replace(run, config=config)
+    assert run.constant_charge and not other.constant_charge
+    assert replace(other, state={**run.state, "epoch": 2}).constant_charge  # its second stage has not begun
+    options = {"batch_size": 4, "device": "cpu", "max_frames": 100}
+    test = read_sets(run, [], ["test"])[0]["test"]
+    result = evaluate_set(other, "test", test, SCF, options, full=True)
+    runs = [(item.scf.constant_charge, item.scf.initial_density) for item in result.evaluations]
+    assert runs == [(False, "local_guess"), (False, "from_data"), (True, "local_guess"), (True, "from_data")]
+    assert "total_charge" in result.values and "fermi_level" not in result.values
+    for frame in test:
+        frame.labels["fermi_level"] = None
+    result = evaluate_set(other, "test", test, SCF, options, full=False)
+    assert [item.scf.constant_charge for item in result.evaluations] == [True] and len(result.frames) == 3
 
 
 def test_values_have_the_errors_of_the_table(results):
@@ -205,6 +224,14 @@ def test_middle_and_worst_frame_of_each_kind(results):
     assert chosen_frames(results, [1]) == {1: ""}
     with pytest.raises(InputError, match="--frames 7: 3 frames of the test set are evaluated, counted from 0"):
         chosen_frames(results, [7])
+
+
+def test_atoms_in_the_viewer_are_limited(results, monkeypatch):
+    everything = chosen_frames(results, None)
+    first = next(iter(everything))
+    monkeypatch.setattr(viewer, "MOST_ATOMS", len(results.frames[first].atoms))
+    assert chosen_frames(results, None) == {first: everything[first]} and len(everything) > 1
+    assert len(chosen_frames(results, [0, 1, 2])) == 3
 
 
 def test_data_of_the_viewer(results):

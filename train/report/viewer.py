@@ -14,6 +14,8 @@ from .results import SetResults
 
 #: frames of each kind: the middle one and the worst by their error; and of how many kinds
 MOST_KINDS = 10
+#: atoms of all frames together, unless they are asked for: some 130 bytes of the page each
+MOST_ATOMS = 20_000
 #: properties whose error ranks frames: the first that has labels
 NAMES = {"forces": "forces", "charge": "charges", "energy": "energy"}
 
@@ -46,7 +48,13 @@ def chosen_frames(results: SetResults, asked: Sequence[int] | None) -> dict[int,
         order = np.argsort((sums[:, 0] / sums[:, 2].clamp(min=1)).nan_to_num(torch.inf).numpy(), kind="stable")
         chosen[rows[int(order[-1])]] = f"largest error of {NAMES[ranked]}"
         chosen.setdefault(rows[int(order[(len(order) - 1) // 2])], f"median error of {NAMES[ranked]}")
-    return chosen
+    atoms = 0
+    kept: dict[int, str] = {}
+    for index, why in chosen.items():
+        atoms += len(results.frames[index].atoms)
+        if atoms <= MOST_ATOMS or not kept:
+            kept[index] = why
+    return kept
 
 
 def viewer_data(results: SetResults, chosen: dict[int, str]) -> str:
