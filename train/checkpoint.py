@@ -34,6 +34,7 @@ FREE_OPTIONS = (
     "training.eval_every",
     "training.scf_eval_every",
     "training.checkpoint_every",
+    "training.tensorboard",
     "training.valid_batch_size",
 )
 

@@ -17,6 +17,7 @@ from ..graph import to_device as graph_to_device
 from ..nets import charges_only
 from .errors import InputError
 from .frames import LABELS, Frame
+from .progress import track
 
 #: batches per window of ``group_by_size``
 WINDOW = 16
@@ -59,7 +60,7 @@ class Sample(NamedTuple):
 
 def make_samples(frames: Sequence[Frame], elements: Sequence[int], cutoff: float, dtype: torch.dtype) -> list[Sample]:
     """Graphs (neighbour lists made once) and label tensors of ``frames``."""
-    return [make_sample(frame, elements, cutoff, dtype) for frame in frames]
+    return [make_sample(frame, elements, cutoff, dtype) for frame in track(frames, "neighbour lists")]
 
 
 def make_sample(frame: Frame, elements: Sequence[int], cutoff: float, dtype: torch.dtype) -> Sample:

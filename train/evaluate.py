@@ -1,13 +1,13 @@
 """``fixedpoint eval``: errors of a model archive on data files, per kind, and its predictions.
 
-The model runs its own SCF, from the local guess unless told otherwise. Keys and split of the data are those it was
-trained with (its metadata hold them) unless others are given.
+The model runs its own SCF, at constant charge or constant Fermi level, from the local guess or from the reference
+density. Keys and split of the data are those it was trained with (its metadata hold them) unless others are given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,21 @@ from ase.data import atomic_numbers
 from ase.io import write
 from torch import Tensor
 
-from ..export import load_model
+from ..export import load_model, run_model
 from ..options import SCFOptions
+from ..self_consistent import SelfConsistentModel
 from .archive import with_stress
 from .config import Keys
-from .data import Batch, batches, make_samples
+from .data import Batch, Sample, batches, make_samples
 from .errors import InputError
 from .frames import LABELS, Frame, read_frames
 from .metrics import StructureErrors
+from .progress import track
 from .schema import validate
 
 #: key of a prediction in the output file -> what it is
 PREDICTIONS = {
-    "FP_energy": "energy, eV",
+    "FP_energy": "energy, eV; at constant Fermi level E + μQ",
     "FP_forces": "forces, eV/Å",
     "FP_stress": "stress dE/d(strain)/V, eV/Å³, periodic frames",
     "FP_atomic_multipoles": "[q, d_y, d_z, d_x], e and e·Å",
@@ -38,19 +40,90 @@ PREDICTIONS = {
     "FP_atomic_dipoles": "atomic dipoles x y z, e·Å",
     "FP_dipole": "dipole about the origin x y z, e·Å, open frames",
     "FP_fermi_level": "Fermi level, eV",
+    "FP_total_charge": "total charge, e",
+    "FP_constant_charge": "T: the total charge was given, F: the Fermi level",
     "FP_scf_steps": "applications of the map",
     "FP_scf_status": "0: converged",
 }
+
+
+#: results of a model for a batch: keys of the model archive and ``stress``
+Solver = Callable[[Batch, SCFOptions], dict[str, Tensor]]
 
 
 @dataclass
 class Evaluation:
     """Errors, the frames they belong to, and, if wanted, the frames with their predictions."""
 
+    scf: SCFOptions
     errors: StructureErrors
     frames: list[Frame]
     predictions: list[Atoms]
-    notes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class EvaluationSet:
+    """A model and the frames it is to be run on."""
+
+    solver: Solver
+    scf: SCFOptions  #: the model's defaults
+    elements: list[int]
+    frames: list[Frame]
+    samples: list[Sample]
+    notes: list[str] = field(default_factory=list)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def with_labels(self, scf: SCFOptions) -> EvaluationSet:
+        """The frames that have the labels which this SCF starts from or holds fixed."""
+        wanted = needed_labels(scf).values()
+        rows = [row for row, frame in enumerate(self.frames) if all(frame.labels[name] is not None for name in wanted)]
+        return replace(self, frames=[self.frames[row] for row in rows], samples=[self.samples[row] for row in rows])
+
+    def outputs(self, scf: SCFOptions, batch_size: int) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+        """Batches of the frames, in their order, with the model's results."""
+        chunks = batches(self.samples, batch_size, device=self.device)
+        for batch in track(chunks, scf_title(scf), -(-len(self.samples) // batch_size)):
+            yield batch, self.solver(batch, scf)
+
+    def run(self, scf: SCFOptions, batch_size: int = 16, keep: bool = False) -> Evaluation:
+        """Errors of the model on the frames, and the frames with its predictions if ``keep``.
+
+        Raises:
+            InputError: a frame lacks a label that ``scf`` needs.
+        """
+        for option, label in needed_labels(scf).items():
+            if any(frame.labels[label] is None for frame in self.frames):
+                raise InputError(
+                    f"this {option} needs {label} on every frame; name its key with --key {label}=KEY, or choose "
+                    "frames that have it"
+                )
+        errors = StructureErrors(constant_charge=scf.constant_charge)
+        predictions: list[Atoms] = []
+        for batch, output in self.outputs(scf, batch_size):
+            errors.add(output, batch, [self.frames[index].kind for index in batch.indices])
+            if keep:
+                predictions += _predictions(output, batch, self.frames, scf)
+        return Evaluation(scf, errors, self.frames, predictions, self.notes)
+
+
+def needed_labels(scf: SCFOptions) -> dict[str, str]:
+    """Option -> label that every frame must have for it."""
+    needed = {}
+    if not scf.constant_charge:
+        needed["constant_charge"] = "fermi_level"
+    if scf.initial_density == "from_data":
+        needed["initial_density"] = "atomic_multipoles"
+    if scf.initial_fermi_level == "from_data":
+        needed["initial_fermi_level"] = "fermi_level"
+    return needed
+
+
+def scf_title(scf: SCFOptions) -> str:
+    """What an SCF holds fixed and starts from, in words."""
+    held = "constant charge" if scf.constant_charge else "constant Fermi level"
+    start = "the data" if scf.initial_density == "from_data" else "the local guess"
+    return f"{held}, from {start}"
 
 
 def data_options(metadata: dict[str, Any], given_keys: Sequence[str] = ()) -> tuple[Keys, str, str]:
@@ -88,6 +161,37 @@ def select(frames: Sequence[Frame], key: str, value: str | None) -> list[Frame]:
     return chosen
 
 
+def evaluation_set(
+    model: str | Path,
+    files: Sequence[str],
+    split: str | None = None,
+    given_keys: Sequence[str] = (),
+    kind_key: str | None = None,
+    device: str = "cpu",
+) -> EvaluationSet:
+    """The archive ``model`` and the frames of ``files``.
+
+    Args:
+        split: only frames with this value of the split key.
+        given_keys: ``name=key`` pairs set over the keys the model was trained with.
+        kind_key: info key of the rows of the table.
+    """
+    module, metadata = load_model(model, device)
+    keys, split_key, trained_kind = data_options(metadata, given_keys)
+    demanded = {pair.partition("=")[0] for pair in given_keys}
+    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded), split_key, split)
+    elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
+    samples = make_samples(frames, elements, float(metadata["cutoff"]), getattr(torch, metadata["dtype"]))
+    notes = [
+        f"no frame has {name}"
+        for name in LABELS
+        if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
+    ]
+    solver = archive_solver(module)
+    options = SCFOptions(**metadata["scf"])
+    return EvaluationSet(solver, options, elements, frames, samples, notes, torch.device(device))
+
+
 def evaluate(
     model: str | Path,
     files: Sequence[str],
@@ -99,62 +203,46 @@ def evaluate(
     device: str = "cpu",
     keep: bool = False,
 ) -> Evaluation:
-    """Run the archive ``model`` on the frames of ``files``.
+    """Run the archive ``model`` on the frames of ``files`` (arguments: `evaluation_set`, `EvaluationSet.run`).
 
     Args:
         scf: options set over the model's defaults.
-        split: only frames with this value of the split key.
-        given_keys: ``name=key`` pairs set over the keys the model was trained with.
-        kind_key: info key of the rows of the table.
-        keep: keep the frames with their predictions.
     """
-    module, metadata = load_model(model, device)
-    keys, split_key, trained_kind = data_options(metadata, given_keys)
-    demanded = {pair.partition("=")[0] for pair in given_keys}
-    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded), split_key, split)
-    elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
-    dtype = getattr(torch, metadata["dtype"])
-    options = SCFOptions(**{**metadata["scf"], **(scf or {})})
-    samples = make_samples(frames, elements, float(metadata["cutoff"]), dtype)
-    notes = [
-        f"no frame has {name}"
-        for name in LABELS
-        if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
-    ]
-    errors = StructureErrors()
-    predictions: list[Atoms] = []
-    for batch in batches(samples, batch_size, device=torch.device(device)):
-        output = run_archive(module, batch, options)
-        errors.add(output, batch, [frames[index].kind for index in batch.indices])
-        if keep:
-            predictions += list(_predictions(output, batch, frames))
-    return Evaluation(errors, frames, predictions, notes)
+    chosen = evaluation_set(model, files, split, given_keys, kind_key, device)
+    return chosen.run(chosen.scf.model_validate(chosen.scf.model_dump() | (scf or {})), batch_size, keep)
 
 
-def run_archive(module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
-    """Results of the archive for a batch, with ``stress``."""
-    tensors = batch.graph[:-1]
-    loop = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge)
-    density = batch.graph.positions.new_zeros((0, 4))
-    level = density[:, 0]
-    if scf.initial_density == "from_data":
-        _demand("initial_density", "atomic_multipoles", bool((batch.labels.multipoles_weight > 0).all()))
-        density = batch.labels.multipoles
-    if scf.initial_fermi_level == "from_data":
-        _demand("initial_fermi_level", "fermi_level", bool(batch.labels.fermi_level.isfinite().all()))
-        level = batch.labels.fermi_level
-    if not scf.constant_charge:
-        _demand("constant_charge", "fermi_level", bool(batch.labels.fermi_level.isfinite().all()))
-    output = module(*tensors, False, *loop, scf.use_autograd_forces, density, level)
-    return with_stress(output, batch.graph)
+def archive_solver(module: torch.jit.ScriptModule) -> Solver:
+    """A model archive as a solver."""
+
+    def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
+        output = run_model(module, *batch.graph[:-1], False, *_loop(scf), scf.use_autograd_forces, *_start(batch, scf))
+        return with_stress(output, batch.graph)
+
+    return solver
 
 
-def _demand(option: str, label: str, present: bool) -> None:
-    if not present:
-        raise InputError(
-            f"this {option} needs {label} on every frame, with a weight above zero; name its key with "
-            f"--key {label}=KEY, or choose frames that have it"
-        )
+def model_solver(model: SelfConsistentModel, forces: bool = True) -> Solver:
+    """A model as a solver; without ``forces`` no forces and no stress."""
+
+    def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
+        loop, start = _loop(scf), _start(batch, scf)
+        output = model.evaluate(batch.graph, *loop, scf.use_autograd_forces, forces, *start)
+        return with_stress(output, batch.graph) if forces else output
+
+    return solver
+
+
+def _loop(scf: SCFOptions) -> tuple[int, float, float, str, bool]:
+    return scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge
+
+
+def _start(batch: Batch, scf: SCFOptions) -> tuple[Tensor, Tensor]:
+    """Initial density and absolute Fermi level; no rows: the local guess, mu_0."""
+    nothing = batch.graph.positions.new_zeros((0, 4))
+    density = batch.labels.multipoles if scf.initial_density == "from_data" else nothing
+    level = batch.labels.fermi_level if scf.initial_fermi_level == "from_data" else nothing[:, 0]
+    return density, level
 
 
 def write_predictions(path: str | Path, predictions: Sequence[Atoms]) -> None:
@@ -162,7 +250,7 @@ def write_predictions(path: str | Path, predictions: Sequence[Atoms]) -> None:
     write(str(path), list(predictions), format="extxyz")
 
 
-def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame]) -> Iterator[Atoms]:
+def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame], scf: SCFOptions) -> Iterator[Atoms]:
     host = {name: value.detach().cpu().numpy() for name, value in output.items()}
     first = 0
     for row, index in enumerate(batch.indices):
@@ -175,6 +263,8 @@ def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame
         atoms.arrays["FP_atomic_dipoles"] = density[:, [3, 1, 2]]
         atoms.info["FP_energy"] = float(host["energy"][row])
         atoms.info["FP_fermi_level"] = float(host["fermi_level"][row])
+        atoms.info["FP_total_charge"] = float(host["total_charge"][row])
+        atoms.info["FP_constant_charge"] = scf.constant_charge
         atoms.info["FP_scf_steps"] = int(host["scf_steps"][row])
         atoms.info["FP_scf_status"] = int(host["status"][row])
         if atoms.pbc.all():

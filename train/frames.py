@@ -20,6 +20,7 @@ from ase.io import iread
 
 from .config import DataOptions, Keys
 from .errors import InputError
+from .progress import track
 
 #: labels kept per frame: name -> (shape per frame or per atom, True if per atom)
 LABELS: dict[str, tuple[tuple[int, ...], bool]] = {
@@ -73,7 +74,8 @@ def read_frames(
         stem = label.split(".")[0]
         before = len(frames)
         try:
-            for number, atoms in enumerate(iread(path, index=":", format="extxyz")):
+            content = track(iread(path, index=":", format="extxyz"), f"reading {label}")
+            for number, atoms in enumerate(content):
                 frames.append(_frame(atoms, keys, f"{label}, frame {number}", str(atoms.info.get(kind_key, stem))))
         except InputError:
             raise

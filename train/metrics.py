@@ -1,15 +1,20 @@
-"""Errors per structure, summed by kind, and their table.
+"""Errors per structure, summed by kind and by element, and their tables.
 
 The unit of every column is in its heading: energies meV/atom, forces meV/Å, stress meV/Å³, charges me, atomic and total
-dipoles me·Å per component, Fermi levels meV.
+dipoles me·Å per component, Fermi levels meV, total charges me.
+
+At constant Fermi level the energy of a structure is Ω = E + μQ, and that of its labels E* + μ*Q*; the level is given
+and has no error, the total charge has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from .data import Batch
@@ -23,14 +28,64 @@ PROPERTIES: dict[str, str] = {
     "atomic_dipole": "atomic dipoles [me·Å]",
     "dipole": "dipole [me·Å]",
     "fermi_level": "Fermi level [meV]",
+    "total_charge": "total charge [me]",
 }
+
+
+class Compared(NamedTuple):
+    """One property of a batch: rows are structures, or atoms where ``per_atom``."""
+
+    predicted: Tensor
+    reference: Tensor
+    weight: Tensor  #: broadcast over the components; 0 where there is no label
+    per_atom: bool
+
+
+def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = True) -> dict[str, Compared]:
+    """Predictions beside labels, eV, Å, e; energies per atom of the structure. Keys are those of `PROPERTIES`."""
+    labels, graph = batch.labels, batch.graph
+    energy = labels.energy
+    if not constant_charge:
+        energy = energy + (labels.fermi_level.double() * graph.total_charge).nan_to_num()
+    density, multipoles = output["density"], labels.multipoles
+    found = {
+        "energy": Compared(
+            output["energy"] / batch.num_atoms, energy / batch.num_atoms, labels.energy_weight, per_atom=False
+        ),
+        "charge": Compared(density[:, :1], multipoles[:, :1], labels.multipoles_weight, per_atom=True),
+        "atomic_dipole": Compared(density[:, 1:], multipoles[:, 1:], labels.multipoles_weight, per_atom=True),
+        "dipole": Compared(output["dipole"], labels.dipole, labels.dipole_weight, per_atom=False),
+    }
+    if constant_charge:
+        level = labels.fermi_level.nan_to_num()
+        found["fermi_level"] = Compared(output["fermi_level"], level, labels.fermi_level_weight, per_atom=False)
+    else:
+        wanted = graph.total_charge
+        found["total_charge"] = Compared(output["total_charge"], wanted, torch.ones_like(wanted), per_atom=False)
+    if "forces" in output:
+        found["forces"] = Compared(output["forces"], labels.forces, labels.forces_weight, per_atom=True)
+    if "stress" in output:
+        found["stress"] = Compared(output["stress"], labels.stress, labels.stress_weight, per_atom=False)
+    return found
+
+
+class SCFStatistics(NamedTuple):
+    """Applications of the map over structures; ``median`` and ``p95`` are of those that converged, NaN without any."""
+
+    mean: float
+    largest: int
+    converged: float  #: %
+    median: float
+    p95: float
 
 
 @dataclass
 class StructureErrors:
     """Sums over the components of each property for each structure: squares, absolute values, numbers."""
 
+    constant_charge: bool = True
     sums: dict[str, list[Tensor]] = field(default_factory=dict)  #: property -> [structures, 3] pieces
+    by_element: dict[str, Tensor] = field(default_factory=dict)  #: property of atoms -> [elements, 3]
     scf_steps: list[Tensor] = field(default_factory=list)
     status: list[Tensor] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
@@ -38,22 +93,13 @@ class StructureErrors:
 
     def add(self, output: dict[str, Tensor], batch: Batch, kinds: Sequence[str]) -> None:
         """Errors of one batch; properties that are not in ``output`` or carry no label count nothing."""
-        labels, graph = batch.labels, batch.graph
-        density = output["density"].detach()
-        pieces = {
-            "energy": ((output["energy"] - labels.energy) / batch.num_atoms, labels.energy_weight),
-            "charge": (density[:, :1] - labels.multipoles[:, :1], labels.multipoles_weight),
-            "atomic_dipole": (density[:, 1:] - labels.multipoles[:, 1:], labels.multipoles_weight),
-            "dipole": (output["dipole"] - labels.dipole, labels.dipole_weight),
-            "fermi_level": (output["fermi_level"] - labels.fermi_level, labels.fermi_level_weight),
-        }
-        if "forces" in output:
-            pieces["forces"] = (output["forces"] - labels.forces, labels.forces_weight)
-        if "stress" in output:
-            pieces["stress"] = (output["stress"] - labels.stress, labels.stress_weight)
-        for name, (error, weight) in pieces.items():
-            rows = self._rows(error.detach(), weight, graph.batch, len(kinds))
-            self.sums.setdefault(name, []).append(rows.double().cpu())
+        graph = batch.graph
+        for name, pair in compared(output, batch, self.constant_charge).items():
+            rows = self._rows((pair.predicted - pair.reference).detach(), pair.weight).double()
+            if pair.per_atom:
+                self._add_by_element(name, rows, graph.species[: graph.batch.shape[0]])
+                rows = rows.new_zeros(len(kinds), 3).index_add(0, graph.batch, rows)
+            self.sums.setdefault(name, []).append(rows.cpu())
         self.kinds += kinds
         self.atoms.append(batch.num_atoms.cpu())
         if "scf_steps" in output:
@@ -61,61 +107,100 @@ class StructureErrors:
             self.status.append(output["status"].detach().cpu())
 
     @staticmethod
-    def _rows(error: Tensor, weight: Tensor, batch: Tensor, structures: int) -> Tensor:
+    def _rows(error: Tensor, weight: Tensor) -> Tensor:
         known = (weight > 0).expand_as(error)
         error = torch.where(known, error, torch.zeros_like(error))
         rows = torch.stack([error.square(), error.abs(), known.to(error.dtype)], dim=-1)
-        rows = rows.reshape(rows.shape[0], -1, 3).sum(1)
-        if rows.shape[0] == structures:
-            return rows
-        return rows.new_zeros(structures, 3).index_add(0, batch, rows)
+        return rows.reshape(rows.shape[0], -1, 3).sum(1)
+
+    def _add_by_element(self, name: str, rows: Tensor, species: Tensor) -> None:
+        seen = self.by_element.get(name, torch.zeros(0, 3, dtype=torch.float64))
+        total = torch.zeros(max(len(seen), int(species.max()) + 1), 3, dtype=torch.float64)
+        total[: len(seen)] = seen
+        self.by_element[name] = total.index_add(0, species.cpu(), rows.cpu())
 
     def chosen(self, kind: str | None) -> Tensor:
         """Indices of the structures of ``kind`` (all for None)."""
         wanted = [number for number, name in enumerate(self.kinds) if kind is None or name == kind]
         return torch.tensor(wanted, dtype=torch.int64)
 
+    def row_kinds(self) -> list[str | None]:
+        """Kinds in the order of their appearance, and None (all) if there is more than one."""
+        kinds = list(dict.fromkeys(self.kinds))
+        return [*kinds] if len(kinds) == 1 else [*kinds, None]
+
     def rmse_mae(self, name: str, kind: str | None = None) -> tuple[float, float] | None:
         """Root mean square and mean absolute error times 1000, or None without labels."""
         if name not in self.sums:
             return None
-        squares, absolute, count = torch.cat(self.sums[name])[self.chosen(kind)].sum(0).tolist()
-        return (1000 * (squares / count) ** 0.5, 1000 * absolute / count) if count > 0 else None
+        return _rmse_mae(torch.cat(self.sums[name])[self.chosen(kind)].sum(0))
 
-    def scf(self, kind: str | None = None) -> tuple[float, int, float] | None:
-        """Mean and largest number of applications of the map and the percentage converged, or None without an SCF."""
+    def element_rmse_mae(self, name: str, element: int) -> tuple[float, float] | None:
+        """The same over the atoms of the element with this index in the model's list."""
+        rows = self.by_element.get(name)
+        return None if rows is None or element >= len(rows) else _rmse_mae(rows[element])
+
+    def scf(self, kind: str | None = None) -> SCFStatistics | None:
+        """How the SCF went, or None without one."""
         if not self.scf_steps:
             return None
         index = self.chosen(kind)
-        steps, status = torch.cat(self.scf_steps)[index], torch.cat(self.status)[index]
-        return float(steps.double().mean()), int(steps.max()), 100 * float((status == 0).double().mean())
+        steps, converged = torch.cat(self.scf_steps)[index].double(), torch.cat(self.status)[index] == 0
+        quantiles = torch.tensor([0.5, 0.95], dtype=torch.float64)
+        done = steps[converged].quantile(quantiles).tolist() if converged.any() else [float("nan")] * 2
+        return SCFStatistics(float(steps.mean()), int(steps.max()), 100 * float(converged.double().mean()), *done)
 
     def not_converged(self) -> int:
         """Number of structures whose SCF did not converge."""
         return int(sum((part != 0).sum() for part in self.status))
 
 
-def error_table(errors: StructureErrors, by_kind: bool = True) -> str:
-    """Fixed-width table, one row per kind and one for all; a cell holds ``RMSE / MAE``."""
-    kinds: list[str | None] = list(dict.fromkeys(errors.kinds)) if by_kind else []
-    kinds = kinds if len(kinds) == 1 else [*kinds, None]
+def _rmse_mae(sums: Tensor) -> tuple[float, float] | None:
+    squares, absolute, count = sums.tolist()
+    return (1000 * (squares / count) ** 0.5, 1000 * absolute / count) if count > 0 else None
+
+
+def _cell(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else f"{pair[0]:.2f} / {pair[1]:.2f}"
+
+
+def error_rows(errors: StructureErrors) -> list[list[str]]:
+    """Heading and one row per kind and one for all; a cell holds ``RMSE / MAE``."""
     shown = [name for name in PROPERTIES if errors.rmse_mae(name) is not None]
     head = ["kind", "frames", "atoms", *(PROPERTIES[name] for name in shown)]
     if errors.scf():
-        head += ["SCF applications (max)", "converged [%]"]
+        head += ["SCF [median / p95 / max]", "converged [%]"]
     rows = [head]
     atoms = torch.cat(errors.atoms)
-    for kind in kinds:
+    for kind in errors.row_kinds():
         index = errors.chosen(kind)
         row = [kind or "all", str(len(index)), str(int(atoms[index].sum()))]
-        for name in shown:
-            pair = errors.rmse_mae(name, kind)
-            row.append("-" if pair is None else f"{pair[0]:.2f} / {pair[1]:.2f}")
+        row += [_cell(errors.rmse_mae(name, kind)) for name in shown]
         scf = errors.scf(kind)
         if scf:
-            row += [f"{scf[0]:.1f} ({scf[1]})", f"{scf[2]:.1f}"]
+            row += [f"{scf.median:.0f} / {scf.p95:.0f} / {scf.largest}", f"{scf.converged:.1f}"]
         rows.append(row)
-    return "errors: RMSE / MAE\n" + align(rows)
+    return rows
+
+
+def element_rows(errors: StructureErrors, elements: Sequence[int]) -> list[list[str]]:
+    """Heading and one row per element, for the properties of atoms; the heading alone without such labels.
+
+    Args:
+        elements: atomic numbers, the model's list.
+    """
+    shown = [name for name in PROPERTIES if name in errors.by_element and errors.rmse_mae(name) is not None]
+    rows = [["element", *(PROPERTIES[name] for name in shown)]]
+    for index, number in enumerate(elements):
+        pairs = [errors.element_rmse_mae(name, index) for name in shown]
+        if any(pairs):
+            rows.append([chemical_symbols[number], *map(_cell, pairs)])
+    return rows
+
+
+def error_table(errors: StructureErrors) -> str:
+    """`error_rows` as text."""
+    return "errors: RMSE / MAE\n" + align(error_rows(errors))
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

@@ -20,6 +20,7 @@ from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .periodicity import check_periodicity
 from .problem import LossResult
+from .progress import track
 from .statistics import (
     atomic_energies,
     average_neighbours,
@@ -155,8 +156,8 @@ class PotentialProblem:
         direct = options.mode == "direct"
         constant_charge = options.scf is None or options.scf.constant_charge
         loop = VALIDATION_SCF.model_copy(update={"constant_charge": constant_charge})
-        errors, loss, structures = StructureErrors(), 0.0, 0
-        for batch in self.batches(split):
+        errors, loss, structures = StructureErrors(constant_charge), 0.0, 0
+        for batch in self._tracked(split, "validation"):
             if direct:
                 output = self._predict(batch, stage, weights, training=False)
             else:
@@ -185,8 +186,8 @@ class PotentialProblem:
 
     def solved(self, split: str, scf: SCFOptions) -> StructureErrors:
         """Errors of the model's own solution, started at the local guess."""
-        errors = StructureErrors()
-        for batch in self.batches(split):
+        errors = StructureErrors(scf.constant_charge)
+        for batch in self._tracked(split, f"self-consistent, {split} set"):
             output = solve(self.module, batch.graph, scf)
             errors.add(output, batch, [self.samples[split][index].kind for index in batch.indices])
         return errors
@@ -202,6 +203,9 @@ class PotentialProblem:
         from ..export import export_model
 
         export_model(self.module, path, training=summary or {})
+
+    def _tracked(self, split: str, title: str) -> Iterator[Batch]:
+        return track(self.batches(split), title, self.number_of_batches(split))
 
     def _batch_size(self, split: str) -> int:
         options = self.config.training
@@ -242,12 +246,15 @@ class PotentialProblem:
             fermi_level_offset=offset,
             minimum_distances=minimum_distances(self.samples["train"], len(self.elements)),
             density_scaling=density_scaling(
-                options.atom_density_scaling, self.batches("train"), self.elements, options.atomic_multipoles_max_l
+                options.atom_density_scaling,
+                self._tracked("train", "density scaling"),
+                self.elements,
+                options.atomic_multipoles_max_l,
             ),
         )
         if options.field_feature_norms == "average":
             model = build_model(options, self.elements, constants, self.dtype).to(self.device)
-            norms = field_feature_norms(model.field_features, self.batches("train"), offset)
+            norms = field_feature_norms(model.field_features, self._tracked("train", "field-feature norms"), offset)
             constants.field_feature_norms = norms[: options.number_of_norms]
         return constants
 

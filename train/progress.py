@@ -1,36 +1,58 @@
-"""What a run shows and keeps: rows on the screen, a CSV file with units in its heading, a progress bar."""
+"""What a run shows and keeps: rows on the screen, a CSV file with units in its heading, TensorBoard events, bars."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .errors import InputError
 
 Item = TypeVar("Item")
 
 HEADING_EVERY = 25
+#: characters of a column of the row: at least, unless it is one of these; and of a word of its heading, at most
+LEAST_WIDTH, WIDTHS, LONG_WORD = 7, {"epoch": 5, "stage": 10}, 10
+
+#: folder of the events in that of the run
+EVENTS = "tensorboard"
+
+#: titles of the bars on the screen
+_BUSY: list[str] = []
 
 
 class Log:
-    """One row per epoch, to the screen and to ``log.csv``."""
+    """One row per epoch, to the screen, to ``log.csv`` and, if wanted, to TensorBoard events beside it.
 
-    def __init__(self, path: Path, columns: Sequence[str], console: Console, finished_epochs: int) -> None:
+    Raises:
+        InputError: events are wanted, and the package that writes them is not installed.
+    """
+
+    def __init__(
+        self, path: Path, columns: Sequence[str], console: Console, finished_epochs: int, tensorboard: bool = False
+    ) -> None:
         self.path, self.columns, self.console = path, list(columns), console
-        valid = any(name.startswith("valid ") for name in self.columns)
-        # where there is a validation set, its errors are on the screen and those of the training in the file only
-        hidden = [name for name in self.columns if valid and name.startswith("train ") and name != "train loss"]
-        self.shown = [name for name in self.columns if name not in hidden]
+        self.events = Events(path.parent / EVENTS, finished_epochs) if tensorboard else None
+        self.shown = [name for name in self.columns if not self._hidden(name)]
         self.rows_shown = 0
         rows = self._kept(finished_epochs)
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+    def _hidden(self, name: str) -> bool:
+        """Where there is a validation set, what it has is on the screen and that of the training in the file only."""
+        own = name.removeprefix("train ")
+        if own == name or own == "loss" or not any(column.startswith("valid ") for column in self.columns):
+            return False
+        return "[" in own or f"valid {own}" in self.columns
 
     def _kept(self, finished_epochs: int) -> list[dict[str, str]]:
         """Rows of an earlier part of the run, without epochs that will be done again."""
@@ -53,25 +75,88 @@ class Log:
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writerow({name: _full(value) for name, value in values.items()})
+        if self.events is not None:
+            self.events.row(values)
         if self.rows_shown % HEADING_EVERY == 0:
             for line in _heading(self.shown):
                 self.console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
-        cells = [_short(values[name]) if name in values else "-" for name in self.shown]
-        widths = [_width(name) for name in self.shown]
-        self.message(" ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
+        cells = [_short(values.get(name, "-"), _width(name)).rjust(_width(name)) for name in self.shown]
+        self.message(" ".join(cells))
         self.rows_shown += 1
 
     def bar(self, items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
         """The items, with a progress bar where the screen is a terminal."""
-        if not self.console.is_terminal:
-            yield from items
-            return
-        parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*parts, console=self.console, transient=True) as progress:
+        return track(items, title, total, self.console)
+
+
+class Events:
+    """The rows as scalars in ``folder``, one per column and epoch.
+
+    A column ``train forces [meV/Å]`` has the tag ``forces [meV per Å]/train``, so that the curves of all sets stand
+    together. Epochs that a resumed run does again are shown once: its file tells TensorBoard to drop them from
+    earlier ones.
+    """
+
+    def __init__(self, folder: Path, finished_epochs: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(
+                f"training.tensorboard: true needs a package that is not installed ({error}): "
+                "pip install 'fp-potential[tensorboard]', or set it to false"
+            ) from error
+        # made at the first row: a finished run leaves no empty file each time it is looked at
+        self._new_writer = lambda: SummaryWriter(str(folder), purge_step=finished_epochs)
+        self._writer: Any = None
+
+    def row(self, values: dict[str, float | str]) -> None:
+        """A finished epoch; on the disk when this returns."""
+        if self._writer is None:
+            self._writer = self._new_writer()
+        for name, value in values.items():
+            if name != "epoch" and not isinstance(value, str):
+                self._writer.add_scalar(_tag(name), value, int(values["epoch"]))
+        self._writer.flush()
+
+
+def _tag(column: str) -> str:
+    column = column.replace("/", " per ")
+    part, _, rest = column.partition(" ")
+    return f"{rest}/{part}" if part in ("train", "valid") else column
+
+
+def track(
+    items: Iterable[Item], title: str, total: int | None = None, console: Console | None = None
+) -> Iterator[Item]:
+    """The items, with a progress bar while they are gone through.
+
+    Silent where the screen is not a terminal, in forked processes, and in all but the first of several (``RANK``, as
+    torchrun sets it). Bars do not nest on one screen: an inner one is left out.
+
+    Args:
+        items: what is gone through.
+        title: what is done with them.
+        total: their number; none: their length, or unknown.
+        console: the screen; none: standard error.
+    """
+    console = console or Console(stderr=True)
+    follower = parent_process() is not None or int(os.environ.get("RANK", "0")) > 0
+    if not console.is_terminal or follower or _BUSY:
+        yield from items
+        return
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    count = MofNCompleteColumn() if total is not None else TextColumn("{task.completed}")
+    parts = (TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn(), TimeRemainingColumn())
+    _BUSY.append(title)
+    try:
+        with Progress(*parts, console=console, transient=True) as progress:
             task = progress.add_task(title, total=total)
             for item in items:
                 yield item
                 progress.advance(task)
+    finally:
+        _BUSY.remove(title)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -85,18 +170,26 @@ def _full(value: float | str) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _short(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _short(value: float | str, width: int) -> str:
+    """A number with four digits, or as many as there is room for; a name cut to the width."""
+    if not isinstance(value, float):
+        text = str(value)
+        return text if len(text) <= width else text[: width - 1] + "…"
+    return next((text for digits in (4, 3) if len(text := f"{value:.{digits}g}") <= width), f"{value:.2g}")
 
 
 def _parts(name: str) -> list[str]:
-    """Heading with one word per line, the unit last."""
+    """Heading with one word per line (long ones on two), the unit last."""
     text, bracket, unit = name.partition("[")
-    return [*text.split(), bracket + unit]
+    words = []
+    for word in text.split():
+        half = -(-len(word) // 2)
+        words += [word] if len(word) <= LONG_WORD else [word[:half] + "-", word[half:]]
+    return [*words, bracket + unit]
 
 
 def _width(name: str) -> int:
-    return max(8, *(len(part) for part in _parts(name)))
+    return max(WIDTHS.get(name, LEAST_WIDTH), *(len(part) for part in _parts(name)))
 
 
 def _heading(columns: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from .errors import InputError
 from .frames import DataSets, fingerprint, load_data
 from .memory import keep_freed_memory
 from .potential import PotentialProblem
-from .progress import write_whole
+from .progress import EVENTS, write_whole
 from .trainer import Trainer
 
 
@@ -104,7 +104,8 @@ def prepare_torch(config: TrainConfig) -> None:
 
 
 def _remove_results(run_dir: Path) -> None:
-    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+    for name in ("checkpoints", EVENTS):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
     for name in ("log.csv", "test_table.txt", "config.yaml"):
         (run_dir / name).unlink(missing_ok=True)
 

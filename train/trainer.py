@@ -80,7 +80,8 @@ class Trainer:
         if resumed is not None:
             self._restore(resumed)
         run_dir.mkdir(parents=True, exist_ok=True)
-        self.log = Log(run_dir / "log.csv", [*OWN_COLUMNS, *problem.columns()], console, self.epoch)
+        columns = [*OWN_COLUMNS, *problem.columns()]
+        self.log = Log(run_dir / "log.csv", columns, console, self.epoch, self.options.tensorboard)
 
     def run(self) -> str:
         """Train to the end of the schedule, then return the test table (also in ``test_table.txt``).

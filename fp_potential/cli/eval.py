@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from fp_potential.cli.scf_options import add_scf_options, given_scf_options
+from fp_potential.cli.scf_options import BOTH, add_scf_options, given_scf_options
+
+if TYPE_CHECKING:
+    from fp_potential.options import SCFOptions
+    from fp_potential.train.evaluate import Evaluation
 
 SCF_OPTIONS = (
     "scf_tolerance",
@@ -36,50 +41,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=KEY",
         help="key of the files, in place of the training's: energy=REF_energy (NAME as in data.keys)",
     )
-    add_scf_options(parser, SCF_OPTIONS)
+    add_scf_options(parser, SCF_OPTIONS, both=("constant_charge", "initial_density"))
     parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--output", metavar="FILE", help="write the frames with the predictions (extended XYZ)")
-    parser.add_argument("--table", metavar="FILE", help="write the table to a file, too")
+    parser.add_argument("--table", metavar="FILE", help="write the results to a file, too: .csv, .json or text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; the exit status is 1 if the SCF of a frame did not converge."""
     import torch
 
-    from fp_potential.train.evaluate import evaluate, write_predictions
-    from fp_potential.train.metrics import error_table
+    from fp_potential.train.evaluate import evaluation_set, needed_labels, scf_title, write_predictions
+    from fp_potential.train.tables import evaluation_text, write_table
 
     if arguments.batch_size < 1:
         raise ValueError(f"--batch_size {arguments.batch_size}: expected at least 1")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    result = evaluate(
-        arguments.model,
-        arguments.files,
-        given_scf_options(arguments, SCF_OPTIONS),
-        arguments.split,
-        arguments.key,
-        arguments.by,
-        arguments.batch_size,
-        arguments.device,
-        keep=arguments.output is not None,
+    data = evaluation_set(
+        arguments.model, arguments.files, arguments.split, arguments.key, arguments.by, arguments.device
     )
-    for note in result.notes:
+    for note in data.notes:
         print(note)
-    table = error_table(result.errors)
-    print(table)
-    if arguments.table:
-        with open(arguments.table, "w") as file:
-            file.write(table + "\n")
-    if arguments.output:
-        write_predictions(arguments.output, result.predictions)
-        print(f"{arguments.output}: {len(result.predictions)} frames with predictions (keys FP_...)")
-    failed = result.errors.not_converged()
-    if failed:
-        print(
-            f"the SCF of {failed} of {len(result.frames)} frames did not converge: raise --num_scf_steps",
-            file=sys.stderr,
+    evaluations: list[Evaluation] = []
+    for scf, several in _runs(arguments, data.scf):
+        chosen = data.with_labels(scf) if several else data
+        if len(chosen.frames) < len(data.frames):
+            labels = ", ".join(needed_labels(scf).values())
+            print(f"{scf_title(scf)}: {len(chosen.frames)} of {len(data.frames)} frames, those with {labels}")
+        if chosen.frames:
+            keep = arguments.output is not None and all(
+                scf.constant_charge != earlier.scf.constant_charge for earlier in evaluations
+            )
+            evaluations.append(chosen.run(scf, arguments.batch_size, keep))
+    if not evaluations:
+        raise ValueError(
+            "no frame has the labels that these runs start from or hold fixed (--key LABEL=KEY names them)"
         )
-    return 1 if failed else 0
+    print(evaluation_text(evaluations, data.elements))
+    if arguments.table:
+        write_table(arguments.table, evaluations, data.elements)
+    if arguments.output:
+        predictions = [atoms for evaluation in evaluations for atoms in evaluation.predictions]
+        write_predictions(arguments.output, predictions)
+        print(f"{arguments.output}: {len(predictions)} frames with predictions (keys FP_...)")
+    for evaluation in evaluations:
+        failed, frames = evaluation.errors.not_converged(), len(evaluation.frames)
+        if failed:
+            print(
+                f"{scf_title(evaluation.scf)}: the SCF of {failed} of {frames} frames did not converge: "
+                "raise --num_scf_steps",
+                file=sys.stderr,
+            )
+    return int(any(evaluation.errors.not_converged() for evaluation in evaluations))
+
+
+def _runs(arguments: argparse.Namespace, defaults: SCFOptions) -> list[tuple[SCFOptions, bool]]:
+    """Options of each run, and whether it is one of several that may leave out frames without its labels."""
+    options = defaults.model_validate(defaults.model_dump() | given_scf_options(arguments, SCF_OPTIONS))
+    modes = [True, False] if arguments.constant_charge == BOTH else [options.constant_charge]
+    starts = ["local_guess", "from_data"] if arguments.initial_density == BOTH else [options.initial_density]
+    several = len(modes) * len(starts) > 1
+    return [
+        (options.model_copy(update={"constant_charge": mode, "initial_density": start}), several)
+        for mode in modes
+        for start in starts
+    ]

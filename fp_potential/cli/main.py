@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": "errors of a model on data files, and its predictions",
     "export": "write the model archive for ASE and LAMMPS from a run",
     "info": "what a model archive or a run holds",
+    "report": "one HTML page of a training run: curves, errors, charges in 3-D",
     "scf": "how the self-consistent loop of one structure goes, and what to change",
     "import-mace": "weights of a mace-torch model, to start a training from",
     "clone": "fit models to a known one point by point, compare them with it self-consistently",

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
+#: value that stands for all choices of an option, one run for each
+BOTH = "both"
 
-def add_scf_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """``--name`` for fields of `SCFOptions`; what is not given is the model's."""
+
+def add_scf_options(parser: argparse.ArgumentParser, names: Sequence[str], both: Sequence[str] = ()) -> None:
+    """``--name`` for fields of `SCFOptions`; what is not given is the model's. Those in ``both`` take `BOTH`, too."""
     from fp_potential.options import SCFOptions
 
     for name in names:
         field = SCFOptions.model_fields[name]
         choices = [str(choice) for choice in get_args(field.annotation) if choice != "restart"]
+        logical = "true|false"
         kind: Any = _true_or_false if field.annotation is bool else (str if choices else field.annotation)
+        if name in both:
+            choices, logical = choices and [*choices, BOTH], f"{logical}|{BOTH}"
+            kind = _or_both(kind)
         parser.add_argument(
             f"--{name}",
             type=kind,
             choices=choices or None,
-            metavar="true|false" if field.annotation is bool else None if choices else "X",
+            metavar=logical if field.annotation is bool else None if choices else "X",
             help=f"{field.description} (default: the model's, else {_shown(field.default)})",
         )
 
 
 def given_scf_options(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
-    """Those of ``names`` that were given."""
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    """Those of ``names`` that were given one value."""
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) not in (None, BOTH)}
+
+
+def _or_both(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: BOTH if text.lower() == BOTH else kind(text)
 
 
 def _shown(value: object) -> str:

@@ -54,6 +54,9 @@ class TrainingOptions(Section):
     """Epochs between validations through the converged SCF (100 applications, 1e-6) in direct stages; 0: never."""
     checkpoint_every: int = Field(default=1, gt=0)
     """Epochs between checkpoints."""
+    tensorboard: bool = False
+    """Write the rows of the log as TensorBoard events, too (``run_dir/tensorboard``; needs the extra
+    ``fp-potential[tensorboard]``)."""
 
     @model_validator(mode="after")
     def _one_kind_of_parallelism(self) -> TrainingOptions:
