@@ -21,7 +21,7 @@ from torch import Tensor
 from ..export import load_model
 from ..options import SCFOptions
 from .archive import with_stress
-from .config import Keys
+from .config import Keys, Units
 from .data import Batch, batches, make_samples
 from .errors import InputError
 from .frames import LABELS, Frame, read_frames
@@ -111,7 +111,8 @@ def evaluate(
     module, metadata = load_model(model, device)
     keys, split_key, trained_kind = data_options(metadata, given_keys)
     demanded = {pair.partition("=")[0] for pair in given_keys}
-    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded), split_key, split)
+    units = Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
+    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units), split_key, split)
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
     dtype = getattr(torch, metadata["dtype"])
     options = SCFOptions(**{**metadata["scf"], **(scf or {})})
@@ -138,7 +139,7 @@ def run_archive(module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions) -
     density = batch.graph.positions.new_zeros((0, 4))
     level = density[:, 0]
     if scf.initial_density == "from_data":
-        _demand("initial_density", "atomic_multipoles", bool((batch.labels.multipoles_weight > 0).all()))
+        _demand("initial_density", "atomic_multipoles", bool((batch.labels.multipoles_weight[:, 0] > 0).all()))
         density = batch.labels.multipoles
     if scf.initial_fermi_level == "from_data":
         _demand("initial_fermi_level", "fermi_level", bool(batch.labels.fermi_level.isfinite().all()))

@@ -11,6 +11,7 @@ import yaml
 from .config import TrainConfig
 from .errors import InputError
 from .schema import validate
+from .sources import is_address
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
@@ -32,7 +33,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> TrainCo
         apply_override(data, override)
     config = validate(data, TrainConfig, str(path))
     for names in (config.data.files, config.data.valid_files, config.data.test_files):
-        names[:] = [str((path.parent / name).absolute()) for name in names]
+        names[:] = [name if is_address(name) else str((path.parent / name).absolute()) for name in names]
     return config
 
 

@@ -42,8 +42,8 @@ class StructureErrors:
         density = output["density"].detach()
         pieces = {
             "energy": ((output["energy"] - labels.energy) / batch.num_atoms, labels.energy_weight),
-            "charge": (density[:, :1] - labels.multipoles[:, :1], labels.multipoles_weight),
-            "atomic_dipole": (density[:, 1:] - labels.multipoles[:, 1:], labels.multipoles_weight),
+            "charge": (density[:, :1] - labels.multipoles[:, :1], labels.multipoles_weight[:, :1]),
+            "atomic_dipole": (density[:, 1:] - labels.multipoles[:, 1:], labels.multipoles_weight[:, 1:]),
             "dipole": (output["dipole"] - labels.dipole, labels.dipole_weight),
             "fermi_level": (output["fermi_level"] - labels.fermi_level, labels.fermi_level_weight),
         }

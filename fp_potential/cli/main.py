@@ -16,9 +16,10 @@ from collections.abc import Sequence
 #: command -> what it does; the module is fp_potential.cli.<command>
 COMMANDS = {
     "train": "train a model from a training file, or continue a run",
+    "prepare": "write reference data in a form for sets larger than memory",
     "eval": "errors of a model on data files, and its predictions",
     "export": "write the model archive for ASE and LAMMPS from a run",
-    "info": "what a model archive or a run holds",
+    "info": "what a model archive, a run or a prepared set holds",
     "scf": "how the self-consistent loop of one structure goes, and what to change",
     "clone": "fit models to a known one point by point, compare them with it self-consistently",
 }
