@@ -6,7 +6,7 @@ A label that a frame does not have is zero (the Fermi level NaN) and has weight 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -137,7 +137,7 @@ class SampleSequence(Sequence[Sample]):
     def __init__(self, frames: FrameSequence, elements: Sequence[int], cutoff: float, dtype: torch.dtype) -> None:
         self.frames = frames
         self._settings: tuple[list[int], float, torch.dtype] = (list(elements), cutoff, dtype)
-        self._kept = lru_cache(KEPT)(self._made)
+        self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -149,7 +149,11 @@ class SampleSequence(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | SampleSequence:
         if isinstance(index, slice):
             return SampleSequence(self.frames[index], *self._settings)
-        return self._kept(index)
+        if index not in self._kept:
+            if len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[index] = self._made(index)
+        return self._kept[index]
 
     def rebuilt(self) -> list[str]:
         """Prepared sets whose neighbour lists are for another cutoff and are made anew for every batch."""

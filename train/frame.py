@@ -173,9 +173,11 @@ def _weight(atoms: Atoms, name: str, source: str) -> Any:
     key = f"config_{name}_weight"
     own = np.asarray(atoms.info.get(key, 1.0))
     components = COMPONENT_WEIGHTS.get(name, 1)
-    if components > 1 and own.size == components:
-        return overall * _checked(own, (components,), source, key)
-    return overall * float(_checked(own, (), source, key))
+    several = components > 1 and own.size == components
+    factors = _checked(own, (components,) if several else (), source, key)
+    if overall < 0 or np.any(factors < 0):
+        raise InputError(f"{source}: negative weight: config_weight {overall:g}, {key} {factors.tolist()}")
+    return overall * factors if several else overall * float(factors)
 
 
 def _digest(frame: Frame) -> tuple[int, int]:

@@ -136,7 +136,8 @@ def _write(
         first = 0
         for place, found in paths.items():
             content = iterate_frames(found, reader, None if place == "files" else ())
-            for frame, file, number in bar(content, f"writing {place} frames", console):
+            title = "writing frames" if place == "files" else f"writing {place} frames"
+            for frame, file, number in bar(content, title, console):
                 names = unassigned.sets(frame) if place == "files" else [place]
                 if names:
                     bits = sum(SETS[name] for name in names)

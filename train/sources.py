@@ -42,11 +42,16 @@ def expand(names: Sequence[str]) -> list[str]:
     paths: list[str] = []
     for name in map(str, names):
         exact = is_address(name) or Path(name).exists()
-        found = [name] if exact else sorted(glob.glob(name, recursive=True))
+        found = [name] if exact else [path for path in sorted(glob.glob(name, recursive=True)) if _is_source(path)]
         if not found:
             raise InputError(f"data file '{name}' does not exist (or no file matches)")
         paths += found
     return list(dict.fromkeys(paths))
+
+
+def _is_source(path: str) -> bool:
+    """Whether what a glob found is a file or a prepared set, not any other folder."""
+    return not Path(path).is_dir() or (Path(path) / "manifest.json").is_file()
 
 
 def short_name(path: str) -> str:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--cutoff {cutoff}: data files need a cutoff above zero, that of the model (model.r_max, Å)")
     prepare(options, cutoff, arguments.output, arguments.overwrite, Console())
     print(text(prepared_folder(arguments.output)))
-    print(f"\nnext: data.files: [{arguments.output}] in the training file")
+    print(f"\nnext: data.files: [{Path(arguments.output).absolute()}] in the training file")
     return 0
 
 

@@ -38,6 +38,7 @@ def test_globs_lists_and_literal_names(tmp_path):
     for name in ("a.xyz", "sub/b.xyz", "sub/deep/c.xyz", "d[1].xyz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "e.xyz").mkdir()
     found = expand([f"{tmp_path}/**/*.xyz", f"{tmp_path}/a.xyz", f"{tmp_path}/d[1].xyz"])
     assert [path.removeprefix(f"{tmp_path}/") for path in found] == ["a.xyz", "d[1].xyz", "sub/b.xyz", "sub/deep/c.xyz"]
     with pytest.raises(InputError, match=r"'.*/\*\.db' does not exist \(or no file matches\)"):

@@ -114,8 +114,8 @@ class DataOptions(Section):
     allow_low_density_pbc: bool = False
     """Accept frames beyond that."""
     override_pbc_checks: bool = False
-    """Skip the checks of periodicity when frames are read (density; open frames as dense as matter). A pattern of
-    periodic axes that the model cannot compute is an error all the same."""
+    """Skip every check of periodicity that can be skipped: that of the density. A pattern of periodic axes that the
+    model cannot compute is an error all the same."""
 
 
 class StatisticsOptions(Section):
