@@ -283,3 +283,27 @@ def test_a_run_does_not_depend_on_the_zero_of_the_fermi_level(tmp_path):
         assert one.keys() == other.keys() and one["stage"] == other["stage"]
         for column in one.keys() - {"stage", "time [s]"}:
             assert one[column] == other[column] or float(other[column]) == pytest.approx(float(one[column]), rel=1e-6)
+
+
+def test_norms_and_scales_as_the_options_say(tmp_path):
+    """null, average and given values of both, through the training file."""
+    path = write_frames(tmp_path / "a.xyz")
+    given = {"norms": [1.0, 2.0, 3.0, 4.0], "scales": {"H": 0.5, "O": 0.6, "Na": 0.7, "Cl": 0.8}}
+    for norms, scales in ((None, None), ("average", "average"), (given["norms"], given["scales"])):
+        config = load_config(training_file(tmp_path, path), ["model.use_linear_local_charges=true"])
+        config.model.field_feature_norms, config.model.atom_density_scaling = norms, scales
+        data = load_data(config.data)
+        problem = PotentialProblem(config, data)
+        found = problem.statistics
+        sums = collect(data.train, config.model.r_max)
+        if norms is None:
+            assert found.field_feature_norms == [1.0] * 4 and found.density_scaling == {}
+        elif norms == "average":
+            features = problem.module.field_features
+            expected = field_feature_norms(features, problem.batches("train"), sums.mean_fermi_level())
+            assert found.field_feature_norms == pytest.approx(expected, rel=1e-12)
+            assert found.density_scaling == sums.density_scaling("average", problem.elements)
+        else:
+            assert found.field_feature_norms == norms
+            assert found.density_scaling == dict(zip(ELEMENTS, scales.values(), strict=True))
+        assert found.avg_num_neighbors == sums.average_neighbours()
