@@ -260,5 +260,5 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         multipoles_weight=torch.tensor(weights["atomic_multipoles"], dtype=dtype).expand(atoms, 4).contiguous(),
         dipole_weight=torch.tensor(open_axes * weights["dipole"], dtype=dtype).reshape(1, 3),
         fermi_level_weight=torch.full((1,), weights["fermi_level"], dtype=dtype),
-        total_charge_weight=torch.full((1,), frame.weights["total_charge"], dtype=dtype),
+        total_charge_weight=torch.full((1,), frame.weights["structure"], dtype=dtype),
     )

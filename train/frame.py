@@ -41,7 +41,7 @@ class Frame:
     total_charge: float
     external_field: np.ndarray  #: F, V/Å
     labels: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)  #: of labels, and ``total_charge``
+    weights: dict[str, Any] = field(default_factory=dict)  #: of labels, and of the ``structure``
     given: frozenset[str] = frozenset()  #: names in ``data.keys`` that the file has for this frame
     digest: tuple[int, int] = (0, 0)  #: hashes of the structure, and of structure, labels and weights
 
@@ -91,11 +91,12 @@ class FrameReader:
             self._field(atoms, source),
         )
         given = {name for name, key in self.keys.model_dump().items() if _find(atoms, key) is not None}
+        overall = _overall_weight(atoms, source)
         for name, (shape, per_atom) in LABELS.items():
             full = (len(atoms), *shape) if per_atom else shape
             frame.labels[name] = self._value(atoms, name, full, source)
-            frame.weights[name] = _weight(atoms, name, source)
-        frame.weights["total_charge"] = _weight(atoms, "total_charge", source)
+            frame.weights[name] = overall * _weight(atoms, name, source)
+        frame.weights["structure"] = overall
         if frame.labels["atomic_multipoles"] is None and "charges" in given:
             charges = self._value(atoms, "charges", (len(atoms),), source)
             if charges is not None:
@@ -122,7 +123,7 @@ class FrameReader:
         if value is None:
             return None
         array = np.asarray(value)
-        if name == "stress" and array.size == 6:
+        if LABELS.get(name) == ((3, 3), False) and array.size == 6:
             xx, yy, zz, yz, xz, xy = array.reshape(-1)
             array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         elif name == "atomic_multipoles" and array.ndim == 2:
@@ -167,17 +168,24 @@ def _checked(value: Any, shape: tuple[int, ...], source: str, key: str) -> np.nd
     return array
 
 
+def _overall_weight(atoms: Atoms, source: str) -> float:
+    """``config_weight``."""
+    weight = float(_checked(atoms.info.get("config_weight", 1.0), (), source, "config_weight"))
+    if weight < 0:
+        raise InputError(f"{source}: negative weight: config_weight {weight:g}")
+    return weight
+
+
 def _weight(atoms: Atoms, name: str, source: str) -> Any:
-    """``config_weight`` times ``config_<name>_weight``: a number, or one for each component."""
-    overall = float(_checked(atoms.info.get("config_weight", 1.0), (), source, "config_weight"))
+    """``config_<name>_weight``: a number, or one for each component."""
     key = f"config_{name}_weight"
     own = np.asarray(atoms.info.get(key, 1.0))
     components = COMPONENT_WEIGHTS.get(name, 1)
     several = components > 1 and own.size == components
     factors = _checked(own, (components,) if several else (), source, key)
-    if overall < 0 or np.any(factors < 0):
-        raise InputError(f"{source}: negative weight: config_weight {overall:g}, {key} {factors.tolist()}")
-    return overall * factors if several else overall * float(factors)
+    if np.any(factors < 0):
+        raise InputError(f"{source}: negative weight: {key} {factors.tolist()}")
+    return factors if several else float(factors)
 
 
 def _digest(frame: Frame) -> tuple[int, int]:
@@ -195,7 +203,7 @@ def _digest(frame: Frame) -> tuple[int, int]:
     for name in sorted(frame.labels):
         if frame.labels[name] is not None:
             everything += [np.frombuffer(name.encode(), np.uint8), frame.labels[name], frame.weights[name]]
-    return _hash(structure), _hash([*everything, frame.weights["total_charge"]])
+    return _hash(structure), _hash([*everything, frame.weights["structure"]])
 
 
 def _hash(parts: Any) -> int:

@@ -296,7 +296,7 @@ def _set_notes(sets: dict[str, Sequence[Frame]], keys: Keys) -> list[str]:
     for name in mapped_labels(keys):
         for place in ("valid", "test"):
             if len(sets[place]) and number_missing(sets[place], name) == len(sets[place]):
-                notes.append(f"WARNING: no {place} frame has {name}")
+                notes.append(f"no {place} frame has {name}")
     hashes = {name: digests(frames)[:, 0] for name, frames in sets.items()}
     for one, other in (("train", "test"), ("train", "valid"), ("valid", "test")):
         shared, first, second = np.intersect1d(hashes[one], hashes[other], return_indices=True)

@@ -20,7 +20,7 @@ from rich.console import Console
 from .bar import bar
 from .config import DataOptions
 from .errors import InputError
-from .frame import COMPONENT_WEIGHTS, LABELS, Frame, FrameReader
+from .frame import LABELS, Frame, FrameReader
 from .frames import Unassigned, iterate_frames, mapped_labels, valid_choice
 from .prepared import FORMAT, MANIFEST, SETS, VERSION, PreparedSet, file_hash, is_prepared, layout
 from .sequence import FrameSequence, fingerprint, frame_neighbours
@@ -238,14 +238,15 @@ class _Writer:
         row["split"] = -1 if split is None else self.splits.setdefault(split, len(self.splits))
         row["file"], row["number"] = place
         row["structure"], row["digest"] = frame.digest
-        row["weight_total_charge"] = frame.weights["total_charge"]
+        row["weight_structure"] = frame.weights["structure"]
         for key in self.keys:
             row[f"given_{key}"] = key in frame.given
         for name in LABELS:
             if name not in self.labels:
                 continue
             value, weight = frame.labels[name], np.asarray(frame.weights[name])
-            row[f"weight_{name}"] = np.broadcast_to(weight, COMPONENT_WEIGHTS.get(name, 1))
+            row[f"weight_{name}"] = np.nan  # stays where one weight is for all components
+            row[f"weight_{name}"][..., : weight.size] = weight
             row[f"has_{name}"] = value is not None
             if value is not None:
                 (atoms if LABELS[name][1] else row)[name] = value

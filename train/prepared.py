@@ -61,7 +61,7 @@ def layout(labels: Iterable[str], keys: Iterable[str]) -> dict[str, np.dtype]:
         ("number", "<i8"),
         ("structure", "<u8"),
         ("digest", "<u8"),
-        ("weight_total_charge", "<f8"),
+        ("weight_structure", "<f8"),
         *((f"given_{key}", "u1") for key in keys),
     ]
     atoms: list[tuple[Any, ...]] = [("number", "u1"), ("position", "<f8", (3,)), ("neighbours", "<i4")]
@@ -183,7 +183,7 @@ class PreparedSet:
             self.manifest["kinds"][row["kind"]],
             float(row["total_charge"]),
             row["external_field"].copy(),
-            weights={"total_charge": float(row["weight_total_charge"])},
+            weights={"structure": float(row["weight_structure"])},
             given=frozenset(key for key in self.manifest["keys"] if row[f"given_{key}"]),
             digest=(int(row["structure"]), int(row["digest"])),
         )
@@ -191,7 +191,8 @@ class PreparedSet:
             held = name in self.labels and row[f"has_{name}"]
             frame.labels[name] = np.array((atomic if per_atom else row)[name])[()] if held else None
             weight = row[f"weight_{name}"] if name in self.manifest["labels"] else np.ones(1)
-            frame.weights[name] = weight.copy() if name in COMPONENT_WEIGHTS else float(weight[0])
+            # one weight for all components has no others beside it
+            frame.weights[name] = weight.copy() if np.isfinite(weight[1:]).any() else float(weight[0])
         return frame
 
     def neighbours(self, index: int) -> tuple[np.ndarray, np.ndarray]:

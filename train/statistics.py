@@ -49,7 +49,8 @@ class SetStatistics:
     energies: list[list[float]] = field(default_factory=list)
     isolated: dict[str, float] = field(default_factory=dict)  #: lowest energy of a frame with one neutral atom
     levels: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])  #: Σμ, number; those with a weight, all
-    multipoles: dict[str, list[float]] = field(default_factory=dict)  #: Σp² of the element's atoms, components
+    #: Σq², number, Σ|d|², number of components: of the charges and dipoles of the element's atoms
+    multipoles: dict[str, list[float]] = field(default_factory=dict)
     nearest: dict[str, float] = field(default_factory=dict)  #: shortest distance of each pair of elements, Å
     closest: str = ""  #: frame with the shortest distance of all
 
@@ -105,10 +106,13 @@ class SetStatistics:
         shifts = dict(zip(self.numbers(), solution.tolist(), strict=True))
         return {element: float(mean + shifts.get(element, 0.0)) for element in elements}
 
-    def density_scaling(self, scaling: str | dict[str, float] | None, elements: Sequence[int]) -> dict[int, float]:
+    def density_scaling(
+        self, scaling: str | dict[str, float] | None, elements: Sequence[int], l_max: int = 1
+    ) -> dict[int, float]:
         """Scale of the linear local density per element, e (``model.atom_density_scaling``).
 
-        ``average``: RMS over the atoms of the element and all multipole components with a weight above zero.
+        ``average``: RMS over the atoms of the element and all multipole components up to ``l_max`` with a weight above
+        zero.
 
         Raises:
             InputError: an element without a given scale, or without any reference multipoles.
@@ -119,10 +123,13 @@ class SetStatistics:
             given = _by_number(scaling, "model.atom_density_scaling")
             _demand(elements, given, "model.atom_density_scaling: no scale for {}; give one per element")
             return given
-        sums = {atomic_numbers[symbol]: pair for symbol, pair in self.multipoles.items()}
-        _demand(elements, sums, "model.atom_density_scaling: average found no atomic multipoles of {}")
-        means = {element: (sums[element][0] / sums[element][1]) ** 0.5 for element in elements}
-        return {element: max(mean, NORM_FLOOR) for element, mean in means.items()}
+        means = {}
+        for symbol, sums in self.multipoles.items():
+            squares, components = (sum(sums[part : 2 * l_max + 2 : 2]) for part in (0, 1))
+            if components:
+                means[atomic_numbers[symbol]] = (squares / components) ** 0.5
+        _demand(elements, means, "model.atom_density_scaling: average found no atomic multipoles of {}")
+        return {element: max(means[element], NORM_FLOOR) for element in elements}
 
     def warnings(self) -> list[str]:
         """What deserves a look."""
@@ -138,7 +145,7 @@ class Collector:
     def __init__(self) -> None:
         self.sums = SetStatistics()
         self._atoms = np.zeros(_NUMBERS, np.int64)
-        self._squares, self._components = np.zeros(_NUMBERS), np.zeros(_NUMBERS)
+        self._multipoles = np.zeros((_NUMBERS, 4))
         self._nearest = np.full(_NUMBERS * _NUMBERS, np.inf)
         self._rows: list[np.ndarray] = []
         self._shortest = np.inf
@@ -174,9 +181,7 @@ class Collector:
             columns = np.concatenate([present, [_NUMBERS, _NUMBERS + 1]])
             sums.energies = np.asarray(np.linalg.qr(np.stack(self._rows)[:, columns], mode="r")).tolist()
         sums.multipoles = {
-            chemical_symbols[z]: [float(self._squares[z]), float(self._components[z])]
-            for z in present
-            if self._components[z]
+            chemical_symbols[z]: self._multipoles[z].tolist() for z in present if self._multipoles[z].any()
         }
         sums.nearest = {
             f"{chemical_symbols[one]}-{chemical_symbols[other]}": float(self._nearest[one * _NUMBERS + other])
@@ -209,8 +214,11 @@ class Collector:
             ]
         if multipoles is not None:
             known = np.broadcast_to(np.asarray(frame.weights["atomic_multipoles"]) > 0, 4)
-            np.add.at(self._squares, frame.atoms.numbers, (known * multipoles**2).sum(1))
-            np.add.at(self._components, frame.atoms.numbers, float(known.sum()))
+            squares = known * multipoles**2
+            rows = np.empty_like(squares)
+            rows[:, 0], rows[:, 1] = squares[:, 0], known[0]
+            rows[:, 2], rows[:, 3] = squares[:, 1:].sum(1), known[1:].sum()
+            np.add.at(self._multipoles, frame.atoms.numbers, rows)
 
 
 def collect(

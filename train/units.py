@@ -62,10 +62,10 @@ DIMENSIONS: dict[str, tuple[int, int]] = {
     "total_charge": (0, 0),
     "external_field": (1, -1),
     "electric_field": (1, -1),
-    "esps": (1, 0),
-    "field_features": (1, 0),
+    "electrostatic_potentials": (1, 0),
     "polarizability": (-1, 2),
     "born_charges": (0, 0),
+    "molecules": (0, 0),
 }
 
 

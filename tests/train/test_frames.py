@@ -312,7 +312,7 @@ def test_weights_of_the_components_of_multipoles(tmp_path, fresh):
     assert labels.multipoles_weight.tolist() == [[2.0, 1.0, 0.0, 0.5]] * 3
 
 
-@pytest.mark.parametrize("key", ["config_weight", "config_energy_weight", "config_total_charge_weight"])
+@pytest.mark.parametrize("key", ["config_weight", "config_energy_weight"])
 def test_negative_weights_are_refused(tmp_path, fresh, key):
     fresh[2].info[key] = -1.0
     with pytest.raises(InputError, match="frame 2: negative weight"):

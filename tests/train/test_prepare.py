@@ -36,7 +36,7 @@ def content():
     out = frames()
     out[1].info["config_forces_weight"] = 0.25
     out[2].info["config_atomic_multipoles_weight"] = [1.0, 0.5, 0.0, 2.0]
-    out[3].info |= {"config_dipole_weight": [1.0, 2.0, 0.0], "config_total_charge_weight": 5.0}
+    out[3].info |= {"config_dipole_weight": [1.0, 2.0, 0.0], "config_weight": 5.0}
     del out[4].info["REF_energy"], out[4].info["total_charge"], out[4].info["external_field"]
     out[5].info["split"] = "held back"
     out[9].info["REF_stress"] = np.arange(9.0)
@@ -88,8 +88,9 @@ def assert_same_frames(found, expected):
             assert (one.labels[name] is None) == (value is None)
             if value is not None:
                 np.testing.assert_array_equal(one.labels[name], value)
-            assert np.all(one.weights[name] == other.weights[name])
-        assert one.weights["total_charge"] == other.weights["total_charge"]
+                assert np.ndim(one.weights[name]) == np.ndim(other.weights[name])
+                assert np.all(one.weights[name] == other.weights[name])
+        assert one.weights["structure"] == other.weights["structure"]
 
 
 def assert_same_tensors(found, expected):

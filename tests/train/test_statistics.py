@@ -230,6 +230,8 @@ def test_density_scaling_is_the_rms_of_an_element(read):
     for element in ELEMENTS:
         rows = [f.labels["atomic_multipoles"][f.atoms.numbers == element] for f in read]
         assert found[element] == pytest.approx(np.sqrt(np.mean(np.concatenate(rows) ** 2)), rel=1e-12)
+        charges = sums.density_scaling("average", ELEMENTS, l_max=0)[element]
+        assert charges == pytest.approx(np.sqrt(np.mean(np.concatenate(rows)[:, 0] ** 2)), rel=1e-12)
     assert sums.density_scaling({"H": 1.0, "8": 2.0, "Na": 3.0, "Cl": 4.0}, ELEMENTS)[8] == 2.0
     assert sums.density_scaling(None, ELEMENTS) == {}
     with pytest.raises(InputError, match="no scale for O, Na, Cl"):

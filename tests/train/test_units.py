@@ -68,7 +68,7 @@ def test_labels_follow_energy_and_length():
         "total_charge": 1.0,
         "external_field": hartree / bohr,
         "electric_field": hartree / bohr,
-        "esps": hartree,
+        "electrostatic_potentials": hartree,
         "polarizability": bohr**2 / hartree,
         "born_charges": 1.0,
     }
