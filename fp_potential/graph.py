@@ -37,23 +37,22 @@ def to_device(graph: Graph, device: str | torch.device) -> Graph:
 def neighbour_list(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Full neighbour list: pairs ``(2, n_edges)`` sorted by receiver and Cartesian shifts ``(n_edges, 3)`` in Å."""
+    """Full neighbour list: pairs ``(2, n_edges)`` sorted by receiver and the sender's cell ``(n_edges, 3)``, int64."""
     import vesin
 
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     cell = np.asarray(cell, dtype=np.float64)
-    box = cell if pbc.any() else np.zeros((3, 3))
     if pbc.any() and not pbc.all():
         raise ValueError(
             f"`pbc` = {pbc.tolist()}: partly periodic structures are not supported yet; "
             "use all three or no periodic directions"
         )
     i, j, shifts = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(
-        positions, box, periodic=bool(pbc.all()), quantities="ijS"
+        positions, cell if pbc.any() else np.zeros((3, 3)), periodic=bool(pbc.all()), quantities="ijS"
     )
     order = np.argsort(i.astype(np.int64), kind="stable")
     pairs = np.stack([i[order], j[order]]).astype(np.int64)
-    return pairs, shifts[order].astype(np.float64) @ box
+    return pairs, shifts[order].astype(np.int64)
 
 
 def graph_from_arrays(
@@ -67,8 +66,11 @@ def graph_from_arrays(
     total_charge: float = 0.0,
     fermi_level: float = 0.0,
     external_field: Sequence[float] = (0.0, 0.0, 0.0),
+    neighbours: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Graph:
     """One structure as a `Graph` on the CPU.
+
+    ``neighbours`` is what `neighbour_list` gives for the structure and the cutoff, where it is known already.
 
     Raises ``ValueError`` naming what is wrong: unknown elements, non-finite positions, a periodic structure
     without a volume, or an external field along a periodic axis.
@@ -95,10 +97,11 @@ def graph_from_arrays(
             f"external field {field.tolist()} has a component along a periodic axis (pbc = {pbc.tolist()}), where its "
             "potential is not periodic; set that component to zero or make the axis non-periodic"
         )
-    pairs, shifts = neighbour_list(positions, cell, pbc, cutoff)
+    pairs, cells = neighbour_list(positions, cell, pbc, cutoff) if neighbours is None else neighbours
     index = np.full(max(elements) + 1, -1, dtype=np.int64)
     index[list(elements)] = np.arange(len(elements))
     box = np.asarray(cell, dtype=np.float64) if pbc.any() else np.eye(3)
+    shifts = cells.astype(np.float64) @ box
     return Graph(
         positions=torch.tensor(positions, dtype=dtype),
         species=torch.tensor(index[numbers]),
@@ -122,6 +125,7 @@ def graph_from_atoms(
     total_charge: float = 0.0,
     fermi_level: float = 0.0,
     external_field: Sequence[float] = (0.0, 0.0, 0.0),
+    neighbours: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Graph:
     """An ``ase.Atoms`` as a `Graph`; arguments and errors as in `graph_from_arrays`."""
     return graph_from_arrays(
@@ -135,6 +139,7 @@ def graph_from_atoms(
         total_charge,
         fermi_level,
         external_field,
+        neighbours,
     )
 
 

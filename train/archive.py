@@ -82,6 +82,7 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
             "keys": {name: key for name, key in data["keys"].items() if key is not None},
             "split": data["split"],
             "kind_key": data["kind_key"],
+            "units": data.get("units"),
         },
     }
 

@@ -5,8 +5,9 @@ A label that a frame does not have is zero (the Fermi level NaN) and has weight 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -16,11 +17,16 @@ from ..graph import Graph, collate, graph_from_atoms
 from ..graph import to_device as graph_to_device
 from ..nets import charges_only
 from .errors import InputError
-from .frames import LABELS, Frame
+from .frame import LABELS, Frame
+from .prepared import PreparedSet
 from .progress import track
+from .sequence import FrameSequence, frame_neighbours, neighbour_lists
 
 #: batches per window of ``group_by_size``
 WINDOW = 16
+
+#: samples read from the disk that are kept, for those that ask for the structures of a batch again
+KEPT = 64
 
 
 class Labels(NamedTuple):
@@ -35,7 +41,7 @@ class Labels(NamedTuple):
     energy_weight: Tensor  #: [B]
     forces_weight: Tensor  #: [N, 1]
     stress_weight: Tensor  #: [B, 1, 1]
-    multipoles_weight: Tensor  #: [N, 1]
+    multipoles_weight: Tensor  #: [N, 4]
     dipole_weight: Tensor  #: [B, 3], 0 along periodic axes
     fermi_level_weight: Tensor  #: [B]
     total_charge_weight: Tensor  #: [B]
@@ -58,14 +64,54 @@ class Sample(NamedTuple):
     kind: str
 
 
-def make_samples(frames: Sequence[Frame], elements: Sequence[int], cutoff: float, dtype: torch.dtype) -> list[Sample]:
-    """Graphs (neighbour lists made once) and label tensors of ``frames``."""
+class Sizes(NamedTuple):
+    """Size of every sample of a set."""
+
+    atoms: np.ndarray  #: [n] number of atoms
+    edges: np.ndarray  #: [n] pairs within the cutoff
+    longest: np.ndarray  #: [n] longest neighbour list of an atom
+
+
+def sizes(samples: Sequence[Sample]) -> Sizes:
+    """Sizes of the samples; known without reading them where they come from prepared sets."""
+    if isinstance(samples, SampleSequence):
+        return samples.sizes
+    rows = [_size(sample) for sample in samples]
+    return Sizes(*np.array(rows, np.int64).reshape(-1, 3).T)
+
+
+def make_samples(
+    frames: Sequence[Frame], elements: Sequence[int], cutoff: float, dtype: torch.dtype
+) -> Sequence[Sample]:
+    """Graphs and label tensors of ``frames``: made once, or, of prepared sets, each time they are asked for."""
+    if isinstance(frames, FrameSequence):
+        return SampleSequence(frames, elements, cutoff, dtype)
     return [make_sample(frame, elements, cutoff, dtype) for frame in track(frames, "neighbour lists")]
 
 
-def make_sample(frame: Frame, elements: Sequence[int], cutoff: float, dtype: torch.dtype) -> Sample:
-    """Graph and labels of one frame; errors of the graph are named with the frame's source."""
+def rebuilt_lists(sets: Iterable[Sequence[Sample]]) -> list[str]:
+    """A line for each prepared set whose neighbour lists are for another cutoff than the model's."""
+    lines = [line for samples in sets if isinstance(samples, SampleSequence) for line in samples.rebuilt()]
+    return list(dict.fromkeys(lines))
+
+
+def make_sample(
+    frame: Frame,
+    elements: Sequence[int],
+    cutoff: float,
+    dtype: torch.dtype,
+    neighbours: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Sample:
+    """Graph and labels of one frame.
+
+    Args:
+        neighbours: its neighbour list, if that is known already.
+
+    Raises:
+        InputError: naming the frame: an unknown element, two atoms in the same place, and errors of the graph.
+    """
     level = frame.labels.get("fermi_level")
+    neighbours = neighbours or frame_neighbours(frame, cutoff)
     try:
         graph = graph_from_atoms(
             frame.atoms,
@@ -75,10 +121,75 @@ def make_sample(frame: Frame, elements: Sequence[int], cutoff: float, dtype: tor
             total_charge=frame.total_charge,
             fermi_level=0.0 if level is None else float(level),
             external_field=frame.external_field.tolist(),
+            neighbours=neighbours,
         )
     except ValueError as error:
         raise InputError(f"{frame.source}: {error}") from error
     return Sample(graph, _labels(frame, dtype), frame.kind)
+
+
+class SampleSequence(Sequence[Sample]):
+    """Samples of frames that are read when they are asked for.
+
+    Args:
+        frames: frames of prepared sets, and of lists.
+        elements, cutoff, dtype: as for :func:`make_sample`.
+    """
+
+    def __init__(self, frames: FrameSequence, elements: Sequence[int], cutoff: float, dtype: torch.dtype) -> None:
+        self.frames = frames
+        self._settings: tuple[list[int], float, torch.dtype] = (list(elements), cutoff, dtype)
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> SampleSequence: ...
+    def __getitem__(self, index: int | slice) -> Sample | SampleSequence:
+        if isinstance(index, slice):
+            return SampleSequence(self.frames[index], *self._settings)
+        if index not in self._kept:
+            if len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[index] = self._made(index)
+        return self._kept[index]
+
+    def rebuilt(self) -> list[str]:
+        """Prepared sets whose neighbour lists are for another cutoff and are made anew for every batch."""
+        cutoff = self._settings[1]
+        prepared = [source for source in self.frames.sources if isinstance(source, PreparedSet)]
+        return [
+            f"{source.folder}: prepared with neighbour lists for {source.cutoff:g} Å, model.r_max is {cutoff:g} Å: "
+            "they are made anew for every batch; fixedpoint prepare with this training file and --overwrite stores them"
+            for source in prepared
+            if source.cutoff != cutoff
+        ]
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Sizes of all samples."""
+        if self.rebuilt():
+            rows = np.array([_size(sample) for sample in self], np.int64).reshape(-1, 3)
+        else:
+            rows = self.frames.gather(
+                lambda source: np.stack([source.column(name) for name in Sizes._fields], axis=1),
+                lambda frame: _size(make_sample(frame, *self._settings)),
+                np.int64,
+            )
+        return Sizes(*rows.T)
+
+    def _made(self, index: int) -> Sample:
+        elements, cutoff, dtype = self._settings
+        frame = self.frames[index]
+        return make_sample(frame, elements, cutoff, dtype, neighbour_lists(self.frames, index, frame, cutoff))
+
+
+def _size(sample: Sample) -> tuple[int, int, int]:
+    receivers = sample.graph.edge_index[0]
+    return sample.graph.batch.shape[0], receivers.shape[0], int(torch.bincount(receivers, minlength=1).max())
 
 
 def batch_samples(samples: Sequence[Sample], indices: Sequence[int], device: torch.device | None = None) -> Batch:
@@ -95,7 +206,7 @@ def with_charges_only(batch: Batch) -> Batch:
     """The batch as a model without dipoles sees it: reference dipoles of atoms are zero, and the weight of the charges
     is such that means over the four stored components are means over the charges."""
     labels = batch.labels
-    weight = 4.0 * labels.multipoles_weight[:, :1]
+    weight = 4.0 * charges_only(labels.multipoles_weight)
     return batch._replace(labels=labels._replace(multipoles=charges_only(labels.multipoles), multipoles_weight=weight))
 
 
@@ -117,23 +228,18 @@ def batches(
     With ``group_by_size`` structures with similar numbers of neighbours share a batch: within shuffled windows of
     ``WINDOW`` batches the structures are sorted by their longest neighbour list, then the batches are shuffled.
     """
-    order = list(range(len(samples)))
+    order = torch.arange(len(samples))
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(samples), generator=generator).tolist()
-    chunks = [order[begin : begin + size] for begin in range(0, len(order), size)]
+        order = torch.randperm(len(samples), generator=generator)
+    begins = torch.arange(0, len(samples), size)
     if group_by_size and seed is not None:
-        lengths = [int(torch.bincount(sample.graph.edge_index[0], minlength=1).max()) for sample in samples]
-        window = WINDOW * size
-        order = [
-            index
-            for begin in range(0, len(order), window)
-            for index in sorted(order[begin : begin + window], key=lengths.__getitem__)
-        ]
-        chunks = [order[begin : begin + size] for begin in range(0, len(order), size)]
-        chunks = [chunks[place] for place in torch.randperm(len(chunks), generator=generator).tolist()]
-    for chunk in chunks:
-        yield batch_samples(samples, chunk, device)
+        longest = torch.from_numpy(sizes(samples).longest)
+        windows = order.split(WINDOW * size)
+        order = torch.cat([window[torch.argsort(longest[window], stable=True)] for window in windows])
+        begins = begins[torch.randperm(len(begins), generator=generator)]
+    for begin in begins:
+        yield batch_samples(samples, order[begin : begin + size].tolist(), device)
 
 
 def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
@@ -161,8 +267,8 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         energy_weight=torch.full((1,), weights["energy"], dtype=dtype),
         forces_weight=torch.full((atoms, 1), weights["forces"], dtype=dtype),
         stress_weight=torch.full((1, 1, 1), weights["stress"], dtype=dtype),
-        multipoles_weight=torch.full((atoms, 1), weights["atomic_multipoles"], dtype=dtype),
+        multipoles_weight=torch.tensor(weights["atomic_multipoles"], dtype=dtype).expand(atoms, 4).contiguous(),
         dipole_weight=torch.tensor(open_axes * weights["dipole"], dtype=dtype).reshape(1, 3),
         fermi_level_weight=torch.full((1,), weights["fermi_level"], dtype=dtype),
-        total_charge_weight=torch.full((1,), float(frame.atoms.info.get("config_weight", 1.0)), dtype=dtype),
+        total_charge_weight=torch.full((1,), frame.weights["structure"], dtype=dtype),
     )

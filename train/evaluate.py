@@ -22,7 +22,7 @@ from ..export import load_model, run_model
 from ..options import SCFOptions
 from ..self_consistent import SelfConsistentModel
 from .archive import with_stress
-from .config import Keys
+from .config import Keys, Units
 from .data import Batch, Sample, batches, make_samples
 from .errors import InputError
 from .frames import LABELS, Frame, read_frames
@@ -57,7 +57,7 @@ class Evaluation:
 
     scf: SCFOptions
     errors: StructureErrors
-    frames: list[Frame]
+    frames: Sequence[Frame]
     predictions: list[Atoms]
     notes: list[str] = field(default_factory=list)
 
@@ -69,8 +69,8 @@ class EvaluationSet:
     solver: Solver
     scf: SCFOptions  #: the model's defaults
     elements: list[int]
-    frames: list[Frame]
-    samples: list[Sample]
+    frames: Sequence[Frame]
+    samples: Sequence[Sample]
     notes: list[str] = field(default_factory=list)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -179,7 +179,8 @@ def evaluation_set(
     module, metadata = load_model(model, device)
     keys, split_key, trained_kind = data_options(metadata, given_keys)
     demanded = {pair.partition("=")[0] for pair in given_keys}
-    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded), split_key, split)
+    units = Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
+    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units), split_key, split)
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
     samples = make_samples(frames, elements, float(metadata["cutoff"]), getattr(torch, metadata["dtype"]))
     notes = [

@@ -12,6 +12,7 @@ import yaml
 from .config import TrainConfig
 from .errors import InputError
 from .schema import validate
+from .sources import is_address
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None, notes: list[str] | None = None) -> TrainConfig:
@@ -49,7 +50,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None, notes: lis
         notes += translator.notes
     config = validate(data, TrainConfig, str(path))
     for names in (config.data.files, config.data.valid_files, config.data.test_files):
-        names[:] = [str((path.parent / name).absolute()) for name in names]
+        names[:] = [name if is_address(name) else str((path.parent / name).absolute()) for name in names]
     return config
 
 

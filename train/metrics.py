@@ -52,8 +52,8 @@ def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = Tr
         "energy": Compared(
             output["energy"] / batch.num_atoms, energy / batch.num_atoms, labels.energy_weight, per_atom=False
         ),
-        "charge": Compared(density[:, :1], multipoles[:, :1], labels.multipoles_weight, per_atom=True),
-        "atomic_dipole": Compared(density[:, 1:], multipoles[:, 1:], labels.multipoles_weight, per_atom=True),
+        "charge": Compared(density[:, :1], multipoles[:, :1], labels.multipoles_weight[:, :1], per_atom=True),
+        "atomic_dipole": Compared(density[:, 1:], multipoles[:, 1:], labels.multipoles_weight[:, 1:], per_atom=True),
         "dipole": Compared(output["dipole"], labels.dipole, labels.dipole_weight, per_atom=False),
     }
     if constant_charge:

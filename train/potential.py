@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..options import ModelStatistics, SCFOptions
 from .archive import build_model, solve
 from .config import Stage, TrainConfig
-from .data import Batch, Sample, batch_samples, batches, make_samples, with_charges_only
+from .data import Batch, Sample, batch_samples, batches, make_samples, rebuilt_lists, with_charges_only
 from .errors import InputError
 from .frames import DataSets
 from .losses import needs, weighted_loss
@@ -21,15 +22,8 @@ from .modes import predict
 from .periodicity import check_periodicity
 from .problem import LossResult
 from .progress import track
-from .statistics import (
-    atomic_energies,
-    average_neighbours,
-    density_scaling,
-    elements_of,
-    field_feature_norms,
-    mean_fermi_level,
-    minimum_distances,
-)
+from .sequence import number_missing
+from .statistics import SetStatistics, collect, field_feature_norms
 
 #: the SCF of validation through the converged loop, and of the final table
 VALIDATION_SCF = SCFOptions(num_scf_steps=100, scf_tolerance=1e-6)
@@ -61,18 +55,19 @@ class PotentialProblem:
         self.config = config
         self.dtype = getattr(torch, config.training.default_dtype)
         self.device = torch.device(config.training.device)
-        self.elements: list[int] = list(state["elements"]) if state else elements_of(data.train)
+        self._check_labels(data)
+        sums = collect(data.train, config.model.r_max) if state is None else SetStatistics()
+        self.elements: list[int] = list(state["elements"]) if state else sums.numbers()
         frames = {"train": data.train, "valid": data.valid, "test": data.test}
-        check_periodicity([frame for content in frames.values() for frame in content], config.model)
-        self.samples: dict[str, list[Sample]] = {
+        if not config.data.override_pbc_checks:
+            check_periodicity(chain(*frames.values()), config.model)
+        self.samples: dict[str, Sequence[Sample]] = {
             name: make_samples(content, self.elements, config.model.r_max, self.dtype)
             for name, content in frames.items()
         }
-        self._check_labels()
-        if state:
-            self.statistics = ModelStatistics(**state["statistics"])
-        else:
-            self.statistics = self._statistics(data)
+        self.statistics = ModelStatistics(**state["statistics"]) if state else self._statistics(sums)
+        #: what the introduction of the run says about the samples
+        self.notes = [*sums.warnings(), *rebuilt_lists(self.samples.values())]
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
 
@@ -132,7 +127,8 @@ class PotentialProblem:
         if not self.samples["valid"]:
             return columns
         keys = self.config.data.keys
-        mapped = {"charge": keys.atomic_multipoles, "atomic_dipole": keys.atomic_multipoles} | keys.model_dump()
+        mapped = {"charge": keys.atomic_multipoles or keys.charges, "atomic_dipole": keys.atomic_multipoles}
+        mapped |= keys.model_dump()
         valid = [f"valid {PROPERTIES[name]}" for name in VALID_COLUMNS if mapped[name]]
         return [*columns, "valid loss", *valid, "SCF forces [meV/Å]", *(text.format("valid") for text in scf)]
 
@@ -230,12 +226,12 @@ class PotentialProblem:
             training=training,
         )
 
-    def _statistics(self, data: DataSets) -> ModelStatistics:
+    def _statistics(self, sums: SetStatistics) -> ModelStatistics:
         options = self.config.model
-        energies = atomic_energies(data.train, self.elements, self.config.statistics)
-        neighbours = options.avg_num_neighbors or average_neighbours(self.samples["train"])
+        energies = sums.atomic_energies(self.elements, self.config.statistics)
+        neighbours = options.avg_num_neighbors or sums.average_neighbours()
         offset = options.fermi_level_offset
-        offset = mean_fermi_level(data.train) if offset is None else offset
+        offset = sums.mean_fermi_level() if offset is None else offset
         norms = [1.0] * options.number_of_norms
         if isinstance(options.field_feature_norms, list):
             norms = options.field_feature_norms
@@ -244,12 +240,9 @@ class PotentialProblem:
             avg_num_neighbors=neighbours,
             field_feature_norms=norms,
             fermi_level_offset=offset,
-            minimum_distances=minimum_distances(self.samples["train"], len(self.elements)),
-            density_scaling=density_scaling(
-                options.atom_density_scaling,
-                self._tracked("train", "density scaling"),
-                self.elements,
-                options.atomic_multipoles_max_l,
+            minimum_distances=sums.minimum_distances(self.elements),
+            density_scaling=sums.density_scaling(
+                options.atom_density_scaling, self.elements, options.atomic_multipoles_max_l
             ),
         )
         if options.field_feature_norms == "average":
@@ -258,21 +251,20 @@ class PotentialProblem:
             constants.field_feature_norms = norms[: options.number_of_norms]
         return constants
 
-    def _check_labels(self) -> None:
+    def _check_labels(self, data: DataSets) -> None:
         """Labels without which a stage cannot run must be on every training and validation frame."""
         for number, stage in enumerate(self.config.train_schedule):
             options = stage.fixed_point_training_options
             multipoles = options.mode == "direct" or (options.scf and options.scf.initial_density == "from_data")
             level = options.scf is not None and not options.scf.constant_charge
-            for split in ("train", "valid"):
-                labels = [sample.labels for sample in self.samples[split]]
-                without = sum(not bool((item.multipoles_weight > 0).all()) for item in labels) if multipoles else 0
+            for split, frames in (("train", data.train), ("valid", data.valid)):
+                without = number_missing(frames, "atomic_multipoles") if multipoles else 0
                 if without:
                     raise InputError(
                         f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no atomic "
                         "multipoles, which mode direct and initial_density from_data need on every frame"
                     )
-                without = sum(not bool(item.fermi_level.isfinite().all()) for item in labels) if level else 0
+                without = number_missing(frames, "fermi_level") if level else 0
                 if without:
                     raise InputError(
                         f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no Fermi "

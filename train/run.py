@@ -40,8 +40,8 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
     run_dir = Path(config.run_dir)
     if restart:
         _remove_results(run_dir)
-    data = load_data(config.data)
-    frames = fingerprint([*data.train, *data.valid])
+    data = load_data(config.data, console)
+    frames = fingerprint(data.train, data.valid)
     path = run_dir / "checkpoints" / checkpoint.LATEST
     state: dict[str, Any] | None = None
     if path.is_file():
@@ -78,7 +78,7 @@ def check(config: TrainConfig, console: Console | None = None) -> PotentialProbl
     state: dict[str, Any] | None = None
     if path.is_file():
         state = checkpoint.load(path)
-        checkpoint.check_resumable(state, config, fingerprint([*data.train, *data.valid]), path)
+        checkpoint.check_resumable(state, config, fingerprint(data.train, data.valid), path)
     problem = PotentialProblem(config, data, state["problem"] if state else None)
     _introduce(console, config, data, problem)
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -118,6 +118,7 @@ def _introduce(console: Console, config: TrainConfig, data: DataSets, problem: P
     lines = [
         f"frames: {len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test",
         *data.notes,
+        *problem.notes,
         f"E0s [eV]: {energies}",
         f"neighbours within {config.model.r_max} Å: {statistics.avg_num_neighbors:.2f} on average; "
         f"Fermi level offset {statistics.fermi_level_offset:.4f} eV; field-feature norms {norms}",

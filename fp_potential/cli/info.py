@@ -1,4 +1,4 @@
-"""``fixedpoint info model.pt``: metadata of a model archive or start weights, or the state of a run."""
+"""``fixedpoint info``: what a model archive, start weights, a run or a prepared set holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("model", help="model archive, run folder, or weights of import-mace")
+    parser.add_argument(
+        "model", help="model archive, run folder, folder of fixedpoint prepare, or weights of import-mace"
+    )
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
 
 
@@ -17,7 +19,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what there is."""
     import json
 
-    if Path(arguments.model).is_dir():
+    if (Path(arguments.model) / "manifest.json").is_file():
+        metadata = prepared_folder(arguments.model)
+    elif Path(arguments.model).is_dir():
         metadata = _run_folder(arguments.model)
     else:
         from fp_potential.export import read_metadata
@@ -25,8 +29,49 @@ def run(arguments: argparse.Namespace) -> int:
 
         weights = stored_weights(arguments.model)
         metadata = weights.summary() if weights else read_metadata(arguments.model)
-    print(json.dumps(metadata, indent=1) if arguments.json else "\n".join(_lines(metadata)))
+    print(json.dumps(metadata, indent=1) if arguments.json else text(metadata))
     return 0
+
+
+def text(metadata: dict[str, Any]) -> str:
+    """Metadata as indented lines."""
+    return "\n".join(_lines(metadata))
+
+
+def prepared_folder(folder: str) -> dict[str, Any]:
+    """What a prepared set holds."""
+    from fp_potential.train.prepared import SETS, read_manifest
+
+    manifest = read_manifest(folder)
+    sets = {}
+    for name in SETS:
+        found = manifest["statistics"].get(name)
+        if found is None:
+            continue
+        sets[name] = {
+            "frames": found["frames"],
+            "atoms": f"{found['atoms']}, at most {found['largest']} in a frame",
+            "elements": ", ".join(f"{symbol} {number}" for symbol, number in found["elements"].items()),
+            "labels": ", ".join(f"{label} {number}" for label, number in found["labels"].items()),
+            "kinds": ", ".join(f"{kind} {number}" for kind, number in found["kinds"].items()),
+            "neighbours": f"{found['edges'] / found['atoms']:.2f} on average",
+            "shortest distances [Å]": ", ".join(
+                f"{pair} {distance:.3f}"
+                for pair, distance in found["nearest"].items()
+                if pair.split("-") == sorted(pair.split("-"))
+            ),
+        }
+    return {
+        "prepared set": folder,
+        "version": manifest["version"],
+        "cutoff": f"{manifest['cutoff']:g} Å",
+        "keys": {name: key for name, key in manifest["keys"].items() if key is not None},
+        "fingerprint": manifest["fingerprint"],
+        "size": f"{sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6:.1f} MB",
+        "files": [source["path"] for source in manifest["sources"]],
+        "notes": manifest["notes"],
+        **sets,
+    }
 
 
 def _run_folder(folder: str) -> dict[str, Any]:
@@ -54,6 +99,8 @@ def _lines(value: dict[str, Any], indent: str = "") -> list[str]:
             lines += [f"{indent}{name}:", *_lines(content, indent + "  ")]
         elif isinstance(content, list) and content and isinstance(content[0], dict):
             lines += [f"{indent}{name}:", *(f"{indent}  - {', '.join(_pairs(item))}" for item in content)]
+        elif isinstance(content, list) and any(" " in str(item) for item in content):
+            lines += [f"{indent}{name}:", *(f"{indent}  - {item}" for item in content)]
         else:
             shown = " ".join(map(str, content)) if isinstance(content, list) else content
             lines.append(f"{indent}{name}: {shown}")

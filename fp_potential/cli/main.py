@@ -16,9 +16,10 @@ from collections.abc import Sequence
 #: command -> what it does; the module is fp_potential.cli.<command>, with _ for -
 COMMANDS = {
     "train": "train a model from a training file, or continue a run",
+    "prepare": "write reference data in a form for sets larger than memory",
     "eval": "errors of a model on data files, and its predictions",
     "export": "write the model archive for ASE and LAMMPS from a run",
-    "info": "what a model archive or a run holds",
+    "info": "what a model archive, a run or a prepared set holds",
     "report": "one HTML page of a training run: curves, errors, charges in 3-D",
     "scf": "how the self-consistent loop of one structure goes, and what to change",
     "import-mace": "weights of a mace-torch model, to start a training from",

@@ -125,7 +125,7 @@ def _multipoles(frame: Frame, key: str) -> np.ndarray:
 def _header(frame: Frame, options: SCFOptions, arguments: argparse.Namespace) -> list[str]:
     if options.constant_charge:
         held = f"total charge {frame.total_charge:g} e"
-        if not frame.weights["has_total_charge"] and arguments.total_charge is None:
+        if "total_charge" not in frame.given and arguments.total_charge is None:
             held += " (the frame gives none)"
     else:
         held = f"Fermi level {arguments.constant_fermi:g} eV"

@@ -1,18 +1,24 @@
 """Reading data: labels, weights, fields, sets, and what is said about bad files."""
 
 import gzip
+import io
+import json
 
 import numpy as np
 import pytest
 import torch
 from ase.io import write
 from fp_potential.train.config import DataOptions, Keys
-from fp_potential.train.data import batch_samples, batches, make_samples
+from fp_potential.train.data import make_samples
 from fp_potential.train.errors import InputError
 from fp_potential.train.frames import fingerprint, load_data, read_frames
+from fp_potential.train.load import load_config
+from fp_potential.train.run import train
+from fp_potential.train.statistics import collect
+from rich.console import Console
 
 from structures import ELEMENTS
-from training_data import KEYS, frames, write_frames
+from training_data import KEYS, frames, training_file, write_frames
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +207,7 @@ def test_sets_by_key(tmp_path, fresh):
     path = str(write_frames(tmp_path / "a.xyz", fresh))
     data = load_data(DataOptions(files=path, keys=Keys(**KEYS), split={"key": "split"}, valid_fraction=0.3))
     assert (len(data.train), len(data.valid), len(data.test)) == (5, 2, 3)
-    assert "1 frames belong to no set" in data.notes[0]
+    assert "1 frames belong to no set" in " ".join(data.notes)
     again = load_data(DataOptions(files=path, keys=Keys(**KEYS), split={"key": "split"}, valid_fraction=0.3))
     assert fingerprint(again.train) == fingerprint(data.train) != fingerprint(data.valid)
 
@@ -218,17 +224,149 @@ def test_bad_splits(tmp_path, fresh, split, expected):
         load_data(DataOptions(files=str(write_frames(tmp_path / "a.xyz", fresh)), keys=Keys(**KEYS), split=split))
 
 
-@pytest.mark.parametrize("group", [False, True])
-def test_batches_hold_every_frame_once_in_a_repeatable_order(tmp_path, fresh, group):
-    samples = make_samples(read(write_frames(tmp_path / "a.xyz", fresh)), ELEMENTS, 4.0, torch.float64)
-    orders = [[batch.indices for batch in batches(samples, 3, seed, group_by_size=group)] for seed in (1, 1, 2)]
-    assert orders[0] == orders[1] != orders[2]
-    assert sorted(index for chunk in orders[0] for index in chunk) == list(range(11))
+@pytest.fixture
+def in_atomic_units(fresh):
+    """``fresh`` in Hartree and Bohr, with a stress, and the same in eV and Å."""
+    hartree, bohr = 27.211386245988, 0.529177210903
+    fresh[9].info["REF_stress"] = np.arange(9.0)
+    converted = [atoms.copy() for atoms in fresh]
+    for atoms in converted:
+        atoms.set_cell(atoms.cell.array / bohr)
+        atoms.positions /= bohr
+        atoms.info["REF_energy"] /= hartree
+        atoms.info["REF_fermi_level"] /= hartree
+        atoms.info["external_field"] = atoms.info["external_field"] * bohr / hartree
+        atoms.arrays["REF_forces"] *= bohr / hartree
+        atoms.arrays["REF_atomic_multipoles"][:, 1:] /= bohr
+        if "REF_dipole" in atoms.info:
+            atoms.info["REF_dipole"] = atoms.info["REF_dipole"] / bohr
+    converted[9].info["REF_stress"] = converted[9].info["REF_stress"] * bohr**3 / hartree
+    return converted, fresh
 
 
-def test_batch_is_the_concatenation_of_its_frames(tmp_path, fresh):
-    samples = make_samples(read(write_frames(tmp_path / "a.xyz", fresh)), ELEMENTS, 4.0, torch.float32)
-    batch = batch_samples(samples, [9, 1])
-    assert batch.num_atoms.tolist() == [20.0, 6.0] and batch.graph.positions.dtype == torch.float32
-    assert batch.labels.energy.dtype == torch.float64
-    assert torch.equal(batch.labels.forces[20:], samples[1].labels.forces)
+def test_units_of_all_labels(tmp_path, in_atomic_units):
+    converted, plain = (
+        load_data(DataOptions(files=str(path), keys=Keys(**KEYS, stress="REF_stress"), units=units, valid_fraction=0))
+        for path, units in (
+            (write_frames(tmp_path / "au.xyz", in_atomic_units[0]), {"energy": "Ha", "length": "Bohr"}),
+            (write_frames(tmp_path / "ev.xyz", in_atomic_units[1]), {}),
+        )
+    )
+    assert converted.notes[0] == "units of the data: Ha, Bohr, e; converted to eV, Å, e"
+    assert plain.notes[:2] == [
+        "units of the data: eV, Å, e",
+        "field: 'external_field' is read as the physical field E = -F",
+    ]
+    for one, other in zip(converted.train, plain.train, strict=True):
+        np.testing.assert_allclose(one.atoms.positions, other.atoms.positions, atol=1e-7)
+        np.testing.assert_allclose(one.atoms.cell.array, other.atoms.cell.array, atol=1e-7)
+        np.testing.assert_allclose(one.external_field, other.external_field, atol=1e-7)
+        assert one.total_charge == other.total_charge and one.atoms.pbc.tolist() == other.atoms.pbc.tolist()
+        for name, value in other.labels.items():
+            assert (one.labels[name] is None) == (value is None)
+            if value is not None:
+                np.testing.assert_allclose(one.labels[name], value, atol=1e-6, err_msg=name)
+
+
+def test_unit_of_one_label(tmp_path, fresh):
+    path = str(write_frames(tmp_path / "a.xyz", fresh))
+    options = DataOptions(files=path, keys=KEYS, units={"labels": {"energy": "kcal/mol", "dipole": "D"}})
+    found, plain = load_data(options).train[0], load_data(DataOptions(files=path, keys=KEYS)).train[0]
+    assert found.labels["energy"] == pytest.approx(plain.labels["energy"] * 0.0433641043, rel=1e-8)
+    np.testing.assert_allclose(found.labels["dipole"], plain.labels["dipole"] * 0.2081943327, rtol=1e-8)
+    np.testing.assert_array_equal(found.labels["forces"], plain.labels["forces"])
+
+
+def test_charges_stand_in_for_multipoles(tmp_path, fresh):
+    """Where a frame has no multipoles, its charges are labels and its dipoles are not."""
+    for atoms in fresh[:6]:
+        atoms.arrays["REF_q"] = atoms.arrays["REF_atomic_multipoles"][:, 0]
+        if atoms is not fresh[0]:
+            del atoms.arrays["REF_atomic_multipoles"]
+    fresh[1].info["config_atomic_multipoles_weight"] = 3.0
+    out = read(write_frames(tmp_path / "a.xyz", fresh), charges="REF_q")
+    samples = make_samples(out, ELEMENTS, 4.0, torch.float64)
+    assert out[0].labels["atomic_multipoles"][:, 1:].any()
+    assert samples[0].labels.multipoles_weight.unique().tolist() == [1.0]
+    np.testing.assert_array_equal(out[1].labels["atomic_multipoles"][:, 0], fresh[1].arrays["REF_q"].round(8))
+    assert not out[1].labels["atomic_multipoles"][:, 1:].any()
+    assert samples[1].labels.multipoles_weight.tolist() == [[3.0, 0.0, 0.0, 0.0]] * 6
+
+
+def test_a_model_trains_on_charges_alone(tmp_path, fresh):
+    for atoms in fresh:
+        atoms.arrays["REF_q"] = atoms.arrays.pop("REF_atomic_multipoles")[:, 0]
+    keys = KEYS | {"atomic_multipoles": None, "charges": "REF_q"}
+    path = write_frames(tmp_path / "a.xyz", fresh)
+    config = load_config(training_file(tmp_path, path), [f"data.keys={json.dumps(keys)}"])
+    config.train_schedule = config.train_schedule[:1]
+    screen = io.StringIO()
+    table = train(config, Console(file=screen, width=200))
+    assert "charges [me]" in table and "atomic dipoles" not in table
+    assert "atomic_dipole" not in screen.getvalue()
+
+
+def test_weights_of_the_components_of_multipoles(tmp_path, fresh):
+    fresh[0].info |= {"config_weight": 2.0, "config_atomic_multipoles_weight": [1.0, 0.5, 0.0, 0.25]}
+    labels = make_samples(read(write_frames(tmp_path / "a.xyz", fresh)), ELEMENTS, 4.0, torch.float64)[0].labels
+    assert labels.multipoles_weight.tolist() == [[2.0, 1.0, 0.0, 0.5]] * 3
+
+
+@pytest.mark.parametrize("key", ["config_weight", "config_energy_weight"])
+def test_negative_weights_are_refused(tmp_path, fresh, key):
+    fresh[2].info[key] = -1.0
+    with pytest.raises(InputError, match="frame 2: negative weight"):
+        read(write_frames(tmp_path / "a.xyz", fresh))
+
+
+def test_label_of_nothing_but_nan_is_missing(tmp_path, fresh):
+    fresh[2].arrays["REF_forces"][:] = np.nan
+    out = read(write_frames(tmp_path / "a.xyz", fresh))
+    assert out[2].labels["forces"] is None and out[1].labels["forces"] is not None
+
+
+def test_atoms_in_the_same_place_are_named(tmp_path, fresh):
+    fresh[9].positions[4] = fresh[9].positions[11] + fresh[9].cell[0]
+    out = read(write_frames(tmp_path / "a.xyz", fresh))
+    with pytest.raises(InputError, match=r"a\.xyz, frame 9: atoms 4 and 11 are .* Å apart, in the same place"):
+        make_samples(out, ELEMENTS, 4.0, torch.float64)
+    with pytest.raises(InputError, match="atoms 4 and 11"):
+        collect(out, 4.0)
+
+
+def test_structures_in_two_sets_are_reported(tmp_path, fresh):
+    """Also where labels, cell of an open frame's weights or the last digits differ; not where the field does."""
+    twin, other_field = fresh[0].copy(), fresh[2].copy()
+    twin.info |= {"split": "test", "REF_energy": 1.0}
+    twin.positions += 1e-9
+    other_field.info |= {"split": "test", "external_field": np.array([0.0, 0.1, 0.0])}
+    path = str(write_frames(tmp_path / "a.xyz", [*fresh, twin, other_field]))
+    data = load_data(DataOptions(files=path, keys=KEYS, split={}, valid_fraction=0))
+    assert [note for note in data.notes if "WARNING" in note] == [
+        "WARNING: 1 test frames have the structure of a train frame (a.xyz, frame 0 = a.xyz, frame 11)"
+    ]
+
+
+def test_fingerprint_sees_structures_labels_and_weights(tmp_path, fresh):
+    def spoil(change):
+        content = [atoms.copy() for atoms in fresh]
+        change(content[3])
+        return fingerprint(read(write_frames(tmp_path / "b.xyz", content)))
+
+    plain = fingerprint(read(write_frames(tmp_path / "a.xyz", fresh)))
+    assert spoil(lambda atoms: None) == plain
+    changes = (
+        lambda atoms: atoms.positions.__setitem__((0, 0), 7.0),
+        lambda atoms: atoms.info.__setitem__("REF_energy", 7.0),
+        lambda atoms: atoms.info.pop("REF_energy"),
+        lambda atoms: atoms.info.__setitem__("config_weight", 2.0),
+        lambda atoms: atoms.info.__setitem__("total_charge", 1.0),
+        lambda atoms: atoms.numbers.__setitem__(0, 9),
+    )
+    assert len({plain, *map(spoil, changes)}) == 1 + len(changes)
+
+
+def test_sign_of_the_field_is_in_the_saved_configuration(tmp_path, fresh):
+    config = load_config(training_file(tmp_path, write_frames(tmp_path / "a.xyz", fresh)))
+    saved = config.model_dump(mode="json")["data"]["keys"]
+    assert saved["electric_field"] == "external_field" and saved["external_field"] is None

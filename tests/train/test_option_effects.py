@@ -12,7 +12,7 @@ from fp_potential.train.load import load_config
 from fp_potential.train.losses import LOSSES
 from fp_potential.train.potential import PotentialProblem
 from fp_potential.train.run import train
-from fp_potential.train.statistics import density_scaling
+from fp_potential.train.statistics import collect
 from rich.console import Console
 
 from training_data import frames, training_file, write_frames
@@ -87,11 +87,12 @@ def test_norms_are_averages_none_or_given(tmp_path, data_file, l_max, number):
 
 def test_density_scaling_averages_the_components_that_the_model_has(tmp_path, data_file):
     problem = problem_of(tmp_path, data_file)
+    sums = collect(load_data(problem.config.data).train, problem.config.model.r_max)
     samples = problem.samples["train"]
     rows = torch.cat([sample.labels.multipoles for sample in samples])
     species = torch.cat([sample.graph.species for sample in samples])
     for l_max, columns in ((0, 1), (1, 4)):
-        found = density_scaling("average", problem.batches("train"), problem.elements, l_max)
+        found = sums.density_scaling("average", problem.elements, l_max)
         for index, element in enumerate(problem.elements):
             expected = rows[species == index, :columns].square().mean().sqrt().item()
             assert found[element] == pytest.approx(expected, rel=1e-12)
@@ -100,9 +101,7 @@ def test_density_scaling_averages_the_components_that_the_model_has(tmp_path, da
         data_file,
         ["use_linear_local_charges=true", "atom_density_scaling=average", "atomic_multipoles_max_l=0"],
     )
-    assert given.statistics.density_scaling == pytest.approx(
-        density_scaling("average", problem.batches("train"), problem.elements, 0)
-    )
+    assert given.statistics.density_scaling == pytest.approx(sums.density_scaling("average", problem.elements, 0))
 
 
 # ---- charges without dipoles -----------------------------------------------------------------------------------------

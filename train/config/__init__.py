@@ -6,7 +6,7 @@
 stress eV/Å³.
 """
 
-from .data import DataOptions, Keys, Split, StatisticsOptions
+from .data import DataOptions, Keys, Split, StatisticsOptions, Units
 from .file import TrainConfig
 from .loss import LossWeights
 from .schedule import FixedPointTrainingOptions, Stage
@@ -22,4 +22,5 @@ __all__ = [
     "StatisticsOptions",
     "TrainConfig",
     "TrainingOptions",
+    "Units",
 ]

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ...options import MayBeText, from_text
 from ..schema import Section
+from ..units import Conversion
 
 
 def _as_list(value: Any) -> Any:
@@ -18,7 +19,7 @@ Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=st
 
 
 class Keys(Section):
-    """Which key of the extended XYZ files holds what; an option that is left out is not read."""
+    """Which key of the files holds what; an option that is left out is not read. Units: those of ``data.units``."""
 
     energy: str | None = None
     """Total energy of the frame, eV; in a field it contains −E·dipole (info key)."""
@@ -28,6 +29,8 @@ class Keys(Section):
     """Stress dE/d(strain)/V, eV/Å³: 9, 3×3 or 6 numbers xx yy zz yz xz xy (info key)."""
     atomic_multipoles: str | None = None
     """Atomic charges and dipoles ``[q, d_y, d_z, d_x]``, e and e·Å (array; further columns are ignored)."""
+    charges: str | None = None
+    """Atomic charges, e (array), for frames without ``atomic_multipoles``: dipoles zero, with weight zero."""
     dipole: str | None = None
     """Dipole about the origin of the coordinates, x y z, e·Å (info key)."""
     fermi_level: str | None = None
@@ -46,6 +49,29 @@ class Keys(Section):
         return self
 
 
+class Units(Section):
+    """Units of the data files; everything is converted to eV, Å and e when it is read. Charges are in e.
+
+    Known: eV meV Ha Ry kcal/mol kJ/mol V, Å Bohr nm, GPa kbar, D, and products, quotients and powers of them.
+    """
+
+    energy: str = "eV"
+    """Unit of energies and Fermi levels; with ``length`` that of forces, stress, fields (energy/e/length), …"""
+    length: str = "Å"
+    """Unit of positions and cells; with e that of dipoles."""
+    labels: dict[str, str] = Field(default={})
+    """Units of single labels where they differ from that, by name in ``data.keys``: ``{stress: GPa, dipole: D}``."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Units:
+        self.conversion()
+        return self
+
+    def conversion(self) -> Conversion:
+        """The factors to eV, Å and e."""
+        return Conversion(self.energy, self.length, self.labels)
+
+
 class Split(Section):
     """Selection by an info key of the frames."""
 
@@ -60,16 +86,19 @@ class Split(Section):
 
 
 class DataOptions(Section):
-    """The reference data: extended XYZ, plain or .gz."""
+    """The reference data."""
 
     files: Names = Field(min_length=1)
-    """Files or globs, relative to the training file."""
+    """Files, globs (also ``**``) or folders of ``fixedpoint prepare``, relative to the training file: extended XYZ
+    (.xyz, .extxyz, also .gz), ASE databases (.db, .json, addresses) and what else ASE reads."""
     valid_files: Names = Field(default=[])
     """Further files, all of whose frames are validation frames."""
     test_files: Names = Field(default=[])
     """Further files, all of whose frames are test frames."""
     keys: Keys
     """Names of the keys in the files."""
+    units: Units = Units()
+    """Units of the files."""
     split: Split | None = None
     """Selection by an info key; without it every frame of ``files`` is a training frame."""
     valid_fraction: float = Field(default=0.05, ge=0, lt=1)
@@ -80,6 +109,14 @@ class DataOptions(Section):
     """Info key by which the test table has one row each; without it, the name of the file."""
     kind_weights: dict[str, dict[str, float]] = Field(default={})
     """Factors on the weights of labels by kind, ``{cluster: {energy: 4.0}}``; training and validation frames only."""
+    low_density_pbc_max_volume_per_atom: float = Field(default=100.0, gt=0)
+    """Largest volume per atom of a frame that is periodic in three directions, Å³: beyond it, it probably is a molecule
+    in a box, whose images would interact."""
+    allow_low_density_pbc: bool = False
+    """Accept frames beyond that."""
+    override_pbc_checks: bool = False
+    """Skip every check of periodicity that can be skipped: that of the density. A pattern of periodic axes that the
+    model cannot compute is an error all the same."""
 
 
 _GivenE0s = Annotated[Literal["least_squares", "average", "isolated_atoms"] | dict[str, float], MayBeText()]

@@ -91,12 +91,14 @@ class TrainConfig(Section):
         for number, stage in enumerate(self.train_schedule):
             for name in stage.loss.active():
                 label = labels[name]
-                if label != "total_charge" and getattr(self.data.keys, label) is None:
+                charges = label == "atomic_multipoles" and self.data.keys.charges is not None
+                if label != "total_charge" and getattr(self.data.keys, label) is None and not charges:
                     raise ValueError(
                         f"train_schedule.{number}.loss.{name} needs the label data.keys.{label}, which is not mapped"
                     )
             if not stage.loss.active():
                 raise ValueError(f"train_schedule.{number}.loss has no term with a weight above zero")
-            if stage.fixed_point_training_options.mode == "direct" and self.data.keys.atomic_multipoles is None:
+            density = self.data.keys.atomic_multipoles or self.data.keys.charges
+            if stage.fixed_point_training_options.mode == "direct" and density is None:
                 raise ValueError(f"train_schedule.{number}: mode 'direct' needs data.keys.atomic_multipoles")
         return self

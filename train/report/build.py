@@ -61,7 +61,7 @@ def write_report(folder: Path, output: Path, scf: SCFOptions, options: ReportOpt
     run = load_run(folder, find_checkpoint(folder, options.checkpoint))
     history = read_history(folder, run.config.train_schedule)
     results: list[SetResults] = []
-    frames: dict[str, list[Frame]] = {}
+    frames: dict[str, Sequence[Frame]] = {}
     data: DataSets | None = None
     if options.evaluate:
         run.model.to(options.device)
@@ -95,7 +95,7 @@ def write_report(folder: Path, output: Path, scf: SCFOptions, options: ReportOpt
 
 def _changed(run: Run, data: DataSets | None) -> str:
     """A sentence if the data are no longer those of the training."""
-    if data is None or fingerprint([*data.train, *data.valid]) == run.state["data"]:
+    if data is None or fingerprint(data.train, data.valid) == run.state["data"]:
         return ""
     return "The data files have changed since the training: these are not the frames the model has seen."
 
@@ -242,7 +242,7 @@ def _timing(run: Run, history: History) -> Section | None:
     return Section("timing", "Timing", parts, "Optimiser steps of the epochs, without validation.")
 
 
-def _data(run: Run, frames: dict[str, list[Frame]], note: str) -> Section:
+def _data(run: Run, frames: dict[str, Sequence[Frame]], note: str) -> Section:
     statistics = run.state["problem"]["statistics"]
     energies = {int(number): float(energy) for number, energy in statistics["atomic_energies"].items()}
     constants = [["constant of the model", "value"]]

@@ -78,7 +78,7 @@ class SetResults:
     """A set of frames with the model's errors on it."""
 
     name: str
-    frames: list[Frame]
+    frames: Sequence[Frame]
     available: int  #: frames of the set, of which ``frames`` is a choice
     evaluations: list[Evaluation]  #: the first is that of ``values`` and ``predictions``
     values: dict[str, Values] = field(default_factory=dict)
@@ -97,7 +97,9 @@ def load_run(folder: Path, checkpoint: Path) -> Run:
     return Run(folder, checkpoint, config, state, model.requires_grad_(False))
 
 
-def read_sets(run: Run, files: Sequence[str], splits: Sequence[str]) -> tuple[dict[str, list[Frame]], DataSets | None]:
+def read_sets(
+    run: Run, files: Sequence[str], splits: Sequence[str]
+) -> tuple[dict[str, Sequence[Frame]], DataSets | None]:
     """Frames by the name of their set: those of the run, or of ``files``; and the data of the run if they were read.
 
     Args:
@@ -109,7 +111,7 @@ def read_sets(run: Run, files: Sequence[str], splits: Sequence[str]) -> tuple[di
     """
     options = run.config.data
     if files:
-        frames = read_frames(files, options.keys, options.kind_key, demanded=())
+        frames = read_frames(files, options.keys, options.kind_key, demanded=(), units=options.units)
         key = options.split.key if options.split else "split"
         names: Sequence[str | None] = splits or [None]
         return {name or "files": select(frames, key, name) for name in names}, None
@@ -125,7 +127,7 @@ def read_sets(run: Run, files: Sequence[str], splits: Sequence[str]) -> tuple[di
     return {name: sets[name] for name in splits or present}, data
 
 
-def sample_frames(frames: list[Frame], number: int) -> list[Frame]:
+def sample_frames(frames: Sequence[Frame], number: int) -> Sequence[Frame]:
     """At most ``number`` of the frames, chosen at random but always the same, in their order."""
     if len(frames) <= number:
         return frames
@@ -134,7 +136,7 @@ def sample_frames(frames: list[Frame], number: int) -> list[Frame]:
 
 
 def evaluate_set(
-    run: Run, name: str, frames: list[Frame], scf: SCFOptions, options: dict[str, Any], full: bool
+    run: Run, name: str, frames: Sequence[Frame], scf: SCFOptions, options: dict[str, Any], full: bool
 ) -> SetResults:
     """Errors of the model on the frames, by its own SCF from the local guess.
 

@@ -1,0 +1,149 @@
+"""Periodicity, density and labels that contradict each other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fp_potential.train.config import DataOptions, Keys
+from fp_potential.train.errors import InputError
+from fp_potential.train.frames import load_data, read_frames
+from fp_potential.train.sources import structures
+
+from training_data import KEYS, frames, write_frames
+
+
+@pytest.fixture(scope="module")
+def content():
+    return frames()
+
+
+@pytest.fixture
+def fresh(content):
+    return [atoms.copy() for atoms in content]
+
+
+def load(path, keys=KEYS, **options):
+    return load_data(DataOptions(files=str(path), keys=Keys(**keys), **options))
+
+
+def warnings(data):
+    return [note for note in data.notes if note.startswith("WARNING")]
+
+
+@pytest.mark.parametrize(
+    ("pbc", "accepted"),
+    [
+        ((True, True, True), True),
+        ((False, False, False), True),
+        ((True, True, False), False),
+        ((False, True, False), False),
+        ((True, False, False), False),
+    ],
+)
+def test_patterns_of_periodic_axes(tmp_path, fresh, pbc, accepted):
+    fresh[9].pbc = pbc
+    path = write_frames(tmp_path / "a.xyz", fresh)
+    if accepted:
+        assert len(load(path).train)
+        return
+    letters = " ".join("T" if axis else "F" for axis in pbc)
+    for options in ({}, {"override_pbc_checks": True}):
+        with pytest.raises(
+            InputError, match=rf"a\.xyz, frame 9: pbc = {letters}: partly periodic .* use T T T or F F F"
+        ):
+            load(path, **options)
+
+
+def test_cell_without_volume(tmp_path, fresh):
+    fresh[9].cell[2] = fresh[9].cell[1]
+    with pytest.raises(InputError, match="frame 9: pbc = T T T but the cell has no volume"):
+        load(write_frames(tmp_path / "a.xyz", fresh))
+
+
+def test_molecule_in_a_periodic_box(tmp_path, fresh):
+    fresh[0].set_cell([12.0, 12.0, 12.0])
+    path = write_frames(tmp_path / "open.xyz", fresh)
+    assert len(load(path).train)  # the cell of an open frame is not used
+    fresh[0].pbc = True
+    path = write_frames(tmp_path / "a.xyz", fresh)
+    message = (
+        r"a\.xyz, frame 0: pbc = T T T with 576\.0 Å³ per atom, more than "
+        r"data\.low_density_pbc_max_volume_per_atom = 100"
+        ".*pbc to F F F.*allow_low_density_pbc: true"
+    )
+    with pytest.raises(InputError, match=message):
+        load(path)
+    with pytest.raises(InputError, match="volume_per_atom = 575"):
+        load(path, low_density_pbc_max_volume_per_atom=575.0)
+    for options in (
+        {"allow_low_density_pbc": True},
+        {"override_pbc_checks": True},
+        {"low_density_pbc_max_volume_per_atom": 577.0},
+    ):
+        assert len(load(path, **options).train)
+    assert len(read_frames([str(path)], Keys(**KEYS))) == 11  # evaluation takes what there is
+
+
+def test_good_data_give_no_warning(tmp_path, fresh):
+    assert warnings(load(write_frames(tmp_path / "a.xyz", fresh))) == []
+
+
+def test_charges_that_do_not_add_up(tmp_path, fresh):
+    fresh[1].info["total_charge"] = 1.0
+    found = warnings(load(write_frames(tmp_path / "a.xyz", fresh)))
+    assert found == [
+        "WARNING: the atomic charges of 1 frames do not add up to their total charge, by up to 1 e (a.xyz, frame 1); "
+        "check data.keys.total_charge"
+    ]
+
+
+def test_order_of_the_components_of_dipoles(tmp_path, fresh):
+    for atoms in fresh:
+        multipoles = atoms.arrays["REF_atomic_multipoles"]
+        multipoles[:, 1:] = 10 * multipoles[:, [3, 1, 2]]
+        total = multipoles[:, 0] @ atoms.positions + multipoles[:, 1:].sum(0)
+        if not atoms.pbc.any():
+            atoms.info["REF_dipole"] = total
+    found = warnings(load(write_frames(tmp_path / "a.xyz", fresh)))
+    assert len(found) == 1 and "only if they are ordered q, x, y, z" in found[0]
+
+
+def test_stress_of_open_frames(tmp_path, fresh):
+    for number in (0, 9):
+        fresh[number].info["REF_stress"] = np.zeros(9)
+    found = warnings(load(write_frames(tmp_path / "a.xyz", fresh), KEYS | {"stress": "REF_stress"}))
+    assert found == ["WARNING: 1 frames with pbc = F F F have a stress, which is not used; are they periodic?"]
+
+
+@pytest.fixture(scope="module")
+def in_fields():
+    """Water in uniform fields E, computed with a method whose forces are those in the field."""
+    path = Path(__file__).parents[2] / "examples/nacl_water/data/xtb_water_field.extxyz.gz"
+    return list(structures(str(path)))[:12]
+
+
+@pytest.mark.parametrize("dipoles", [True, False])
+def test_sign_of_the_field(tmp_path, in_fields, dipoles):
+    """The torque of the forces is dipole × E, whether the dipole is a label or the sum of atomic ones."""
+    keys = KEYS if dipoles else KEYS | {"dipole": None}
+    path = write_frames(tmp_path / "a.xyz", in_fields)
+    assert warnings(load(path, keys)) == []
+    keys = keys | {"electric_field": None, "external_field": "external_field"}
+    found = warnings(load(path, keys))
+    assert len(found) == 1 and "12 open frames" in found[0] and "is -1.00 ± 0.00 times dipole × E" in found[0]
+    assert "the field has the other sign: 'external_field' belongs to the other one" in found[0]
+    assert warnings(load(write_frames(tmp_path / "few.xyz", in_fields[:4]), keys)) == []
+
+
+def test_forces_without_the_field(tmp_path, in_fields):
+    content = [atoms.copy() for atoms in in_fields]
+    for atoms in content:
+        torque = np.cross(atoms.positions, atoms.arrays["REF_forces"]).sum(0)
+        inertia = (atoms.positions**2).sum() * np.eye(3) - atoms.positions.T @ atoms.positions
+        atoms.arrays["REF_forces"] -= np.cross(np.linalg.solve(inertia, torque), atoms.positions)  # no torque left
+    found = warnings(load(write_frames(tmp_path / "a.xyz", content)))
+    assert len(found) == 1 and "whether energies and forces are those in the field" in found[0]
+    # without a weight, forces say nothing
+    for atoms in content:
+        atoms.info["config_forces_weight"] = 0.0
+    assert warnings(load(write_frames(tmp_path / "b.xyz", content))) == []

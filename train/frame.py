@@ -1,0 +1,214 @@
+"""One frame: a structure with its labels and their weights, checked, in eV, Å, e, V.
+
+Everything a user can get wrong in a frame is found here, once, and named with its file and number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from .checks import Consistency, check_field, check_periodicity
+from .config import DataOptions, Keys, Units
+from .errors import InputError
+
+#: labels kept per frame: name -> (shape per frame or per atom, True if per atom)
+LABELS: dict[str, tuple[tuple[int, ...], bool]] = {
+    "energy": ((), False),
+    "forces": ((3,), True),
+    "stress": ((3, 3), False),
+    "atomic_multipoles": ((4,), True),
+    "dipole": ((3,), False),
+    "fermi_level": ((), False),
+}
+
+#: labels whose components may have weights of their own -> number of components; the others have one weight
+COMPONENT_WEIGHTS = {"dipole": 3, "atomic_multipoles": 4}
+
+
+@dataclass
+class Frame:
+    """One structure of a data file with its labels (``None`` where the file has none) and their weights."""
+
+    atoms: Atoms
+    source: str
+    kind: str
+    total_charge: float
+    external_field: np.ndarray  #: F, V/Å
+    labels: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)  #: of labels, and of the ``structure``
+    given: frozenset[str] = frozenset()  #: names in ``data.keys`` that the file has for this frame
+    digest: tuple[int, int] = (0, 0)  #: hashes of the structure, and of structure, labels and weights
+
+
+class FrameReader:
+    """Makes frames of structures, as a training file says, and looks for contradictions between their labels.
+
+    Args:
+        keys: where the labels are.
+        kind_key: info key of the kind.
+        units: of the labels, positions and cells.
+        checks: options of the checks that only training data have to pass; None: without them.
+    """
+
+    def __init__(
+        self, keys: Keys, kind_key: str = "kind", units: Units | None = None, checks: DataOptions | None = None
+    ) -> None:
+        self.keys, self.kind_key, self.checks = keys, kind_key, checks
+        self.units = (units or Units()).conversion()
+        self.consistency = Consistency()
+        self.field_key = keys.external_field or keys.electric_field
+
+    def frame(self, atoms: Atoms, source: str, kind: str) -> Frame:
+        """The frame of ``atoms``, which are converted to Å in place.
+
+        Args:
+            source: what to call it.
+            kind: its kind where the info has none.
+
+        Raises:
+            InputError: naming the frame, the key and what is wrong.
+        """
+        if len(atoms) == 0:
+            raise InputError(f"{source}: has no atoms")
+        if not np.isfinite(atoms.positions).all():
+            raise InputError(f"{source}: non-finite position; repair or remove the frame")
+        if self.units.length != 1.0:
+            atoms.positions *= self.units.length
+            atoms.set_cell(atoms.cell.array * self.units.length)
+        check_periodicity(atoms, source, self.checks)
+        charge = self._value(atoms, "total_charge", (), source)
+        frame = Frame(
+            atoms,
+            source,
+            str(atoms.info.get(self.kind_key, kind)),
+            0.0 if charge is None else float(charge),
+            self._field(atoms, source),
+        )
+        given = {name for name, key in self.keys.model_dump().items() if _find(atoms, key) is not None}
+        overall = _overall_weight(atoms, source)
+        for name, (shape, per_atom) in LABELS.items():
+            full = (len(atoms), *shape) if per_atom else shape
+            frame.labels[name] = self._value(atoms, name, full, source)
+            frame.weights[name] = overall * _weight(atoms, name, source)
+        frame.weights["structure"] = overall
+        if frame.labels["atomic_multipoles"] is None and "charges" in given:
+            charges = self._value(atoms, "charges", (len(atoms),), source)
+            if charges is not None:
+                frame.labels["atomic_multipoles"] = np.stack([charges, *[np.zeros_like(charges)] * 3], axis=1)
+                frame.weights["atomic_multipoles"] = frame.weights["atomic_multipoles"] * np.array([1.0, 0.0, 0.0, 0.0])
+        frame.given = frozenset(given)
+        frame.digest = _digest(frame)
+        self.consistency.add(frame)
+        return frame
+
+    def notes(self) -> list[str]:
+        """Units and sign of the field for the introduction of a run, and warnings about contradictions."""
+        notes = [self.units.describe()]
+        if self.keys.external_field:
+            notes.append(f"field: '{self.keys.external_field}' is read as the gradient of the potential, F = -E")
+        if self.keys.electric_field:
+            notes.append(f"field: '{self.keys.electric_field}' is read as the physical field E = -F")
+        return notes + self.consistency.warnings(self.field_key)
+
+    def _value(self, atoms: Atoms, name: str, shape: tuple[int, ...], source: str) -> np.ndarray | None:
+        """Value of the key mapped to ``name``, converted; None if there is none, or nothing but NaN."""
+        key = getattr(self.keys, name)
+        value = _find(atoms, key)
+        if value is None:
+            return None
+        array = np.asarray(value)
+        if LABELS.get(name) == ((3, 3), False) and array.size == 6:
+            xx, yy, zz, yz, xz, xy = array.reshape(-1)
+            array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        elif name == "atomic_multipoles" and array.ndim == 2:
+            array = array[:, :4]
+        if array.ndim != len(shape) and array.size == math.prod(shape):
+            array = array.reshape(shape)  # files hold tensors as rows of numbers
+        if name in LABELS and array.dtype.kind == "f" and array.size and np.isnan(array).all():
+            return None
+        return _checked(array, shape, source, str(key)) * self.units.factor(name)
+
+    def _field(self, atoms: Atoms, source: str) -> np.ndarray:
+        """F, whichever of F and E = −F the file has; zero where it has none."""
+        gradient = self._value(atoms, "external_field", (3,), source)
+        physical = self._value(atoms, "electric_field", (3,), source)
+        if physical is not None:
+            gradient = -physical
+        if gradient is None:
+            return np.zeros(3)
+        check_field(atoms, gradient, source, str(self.field_key))
+        return gradient
+
+
+def _find(atoms: Atoms, key: str | None) -> Any:
+    """Value of ``key`` in info, arrays or, where ASE puts its own names, the calculator's results."""
+    if key is None:
+        return None
+    for place in (atoms.info, atoms.arrays, atoms.calc.results if atoms.calc is not None else {}):
+        if key in place:
+            return place[key]
+    return None
+
+
+def _checked(value: Any, shape: tuple[int, ...], source: str, key: str) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{source}: '{key}' is not a number: {np.asarray(value).tolist()!r}") from None
+    if array.shape != shape:
+        raise InputError(f"{source}: '{key}' has shape {array.shape}, expected {shape}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{source}: '{key}' is not finite; repair or remove the frame")
+    return array
+
+
+def _overall_weight(atoms: Atoms, source: str) -> float:
+    """``config_weight``."""
+    weight = float(_checked(atoms.info.get("config_weight", 1.0), (), source, "config_weight"))
+    if weight < 0:
+        raise InputError(f"{source}: negative weight: config_weight {weight:g}")
+    return weight
+
+
+def _weight(atoms: Atoms, name: str, source: str) -> Any:
+    """``config_<name>_weight``: a number, or one for each component."""
+    key = f"config_{name}_weight"
+    own = np.asarray(atoms.info.get(key, 1.0))
+    components = COMPONENT_WEIGHTS.get(name, 1)
+    several = components > 1 and own.size == components
+    factors = _checked(own, (components,) if several else (), source, key)
+    if np.any(factors < 0):
+        raise InputError(f"{source}: negative weight: {key} {factors.tolist()}")
+    return factors if several else float(factors)
+
+
+def _digest(frame: Frame) -> tuple[int, int]:
+    """Hashes of what makes a structure (positions to 1e-6 Å), and of all there is."""
+    atoms = frame.atoms
+    structure = (
+        atoms.numbers,
+        np.rint(atoms.positions * 1e6),
+        np.rint(atoms.cell.array * 1e6),
+        atoms.pbc,
+        frame.total_charge,
+        frame.external_field,
+    )
+    everything = [atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, frame.total_charge, frame.external_field]
+    for name in sorted(frame.labels):
+        if frame.labels[name] is not None:
+            everything += [np.frombuffer(name.encode(), np.uint8), frame.labels[name], frame.weights[name]]
+    return _hash(structure), _hash([*everything, frame.weights["structure"]])
+
+
+def _hash(parts: Any) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        # adding zero makes -0 and 0 the same
+        digest.update((np.ascontiguousarray(part, dtype=np.float64) + 0.0).tobytes())
+    return int.from_bytes(digest.digest(), "little")
