@@ -14,11 +14,9 @@ from torch import Tensor
 
 from ..graph import Graph, collate, graph_from_atoms
 from ..graph import to_device as graph_to_device
+from .batching import plan
 from .errors import InputError
 from .frames import LABELS, Frame
-
-#: batches per window of ``group_by_size``
-WINDOW = 16
 
 
 class Labels(NamedTuple):
@@ -46,6 +44,14 @@ class Batch(NamedTuple):
     labels: Labels
     num_atoms: Tensor  #: [B]
     indices: list[int]
+    whole: tuple[int, int] | None = None  #: structures and atoms of the batch that this is a part of
+
+    def share(self, per_atom: bool) -> float:
+        """Factor from a mean over this part's structures (or atoms) to its share of the mean over the whole batch."""
+        if self.whole is None:
+            return 1.0
+        structures, atoms = self.whole
+        return self.graph.batch.shape[0] / atoms if per_atom else len(self.indices) / structures
 
 
 class Sample(NamedTuple):
@@ -92,37 +98,13 @@ def batch_samples(samples: Sequence[Sample], indices: Sequence[int], device: tor
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with all its tensors on ``device``."""
     labels = Labels(*(part.to(device) for part in batch.labels))
-    return Batch(graph_to_device(batch.graph, device), labels, batch.num_atoms.to(device), batch.indices)
+    graph = graph_to_device(batch.graph, device)
+    return batch._replace(graph=graph, labels=labels, num_atoms=batch.num_atoms.to(device))
 
 
-def batches(
-    samples: Sequence[Sample],
-    size: int,
-    seed: int | None = None,
-    device: torch.device | None = None,
-    group_by_size: bool = False,
-) -> Iterator[Batch]:
-    """Batches of ``size`` structures: as they are, or in an order fixed by ``seed``.
-
-    With ``group_by_size`` structures with similar numbers of neighbours share a batch: within shuffled windows of
-    ``WINDOW`` batches the structures are sorted by their longest neighbour list, then the batches are shuffled.
-    """
-    order = list(range(len(samples)))
-    if seed is not None:
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(samples), generator=generator).tolist()
-    chunks = [order[begin : begin + size] for begin in range(0, len(order), size)]
-    if group_by_size and seed is not None:
-        lengths = [int(torch.bincount(sample.graph.edge_index[0], minlength=1).max()) for sample in samples]
-        window = WINDOW * size
-        order = [
-            index
-            for begin in range(0, len(order), window)
-            for index in sorted(order[begin : begin + window], key=lengths.__getitem__)
-        ]
-        chunks = [order[begin : begin + size] for begin in range(0, len(order), size)]
-        chunks = [chunks[place] for place in torch.randperm(len(chunks), generator=generator).tolist()]
-    for chunk in chunks:
+def batches(samples: Sequence[Sample], size: int, device: torch.device | None = None) -> Iterator[Batch]:
+    """Batches of ``size`` structures, as they are."""
+    for chunk in plan([0] * len(samples), size):
         yield batch_samples(samples, chunk, device)
 
 

@@ -60,6 +60,15 @@ class StructureErrors:
             self.scf_steps.append(output["scf_steps"].detach().cpu())
             self.status.append(output["status"].detach().cpu())
 
+    def extend(self, other: StructureErrors) -> None:
+        """Append the structures of ``other``."""
+        for name, pieces in other.sums.items():
+            self.sums.setdefault(name, []).extend(pieces)
+        self.scf_steps += other.scf_steps
+        self.status += other.status
+        self.kinds += other.kinds
+        self.atoms += other.atoms
+
     @staticmethod
     def _rows(error: Tensor, weight: Tensor, batch: Tensor, structures: int) -> Tensor:
         known = (weight > 0).expand_as(error)

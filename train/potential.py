@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,20 @@ import torch
 from torch import Tensor
 
 from ..options import ModelStatistics, SCFOptions
+from . import distributed
 from .archive import build_model, solve
+from .batching import deal, plan
 from .config import Stage, TrainConfig
-from .data import Batch, Sample, batch_samples, batches, make_samples
+from .config.stage import InitialiseOptions
+from .data import Batch, Sample, batch_samples, make_samples
 from .errors import InputError
 from .frames import DataSets
+from .initialise import scale_variances
 from .losses import needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .problem import LossResult
+from .reference_fit import fit_density, fit_energy
 from .statistics import (
     atomic_energies,
     average_neighbours,
@@ -28,6 +34,7 @@ from .statistics import (
     mean_fermi_level,
     minimum_distances,
 )
+from .transfer import read_source, take_potential, take_statistics
 
 #: the SCF of validation through the converged loop, and of the final table
 VALIDATION_SCF = SCFOptions(num_scf_steps=100, scf_tolerance=1e-6)
@@ -70,6 +77,11 @@ class PotentialProblem:
             self.statistics = ModelStatistics(**state["statistics"])
         else:
             self.statistics = self._statistics(data)
+            start = config.training.initialise
+            if start.method == "checkpoint" and start.statistics == "source":
+                self.statistics = take_statistics(
+                    self.statistics, read_source(start), config.model, config.statistics, self.elements, data.train
+                )
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
 
@@ -82,41 +94,76 @@ class PotentialProblem:
             for name, parameters in self.module.parameter_groups().items()
         ]
 
-    def initialise(self) -> None:
-        """The weights are drawn when the model is built, from ``training.seed``."""
+    def initialise(self, options: InitialiseOptions, seed: int) -> list[str]:
+        """Parameters drawn anew, taken from another potential, or last layers fitted to the training set."""
+        model, statistics = self.module, self.statistics
+        if options.method == "checkpoint":
+            return take_potential(model, self.config.model, statistics, read_source(options))
+        if options.method == "reference":
+            return self._fit_reference()
+        torch.manual_seed(seed)
+        drawn = build_model(self.config.model, self.elements, statistics, self.dtype)
+        text = f"parameters drawn at random, seed {seed}"
+        if options.method != "random":
+            changed = scale_variances(drawn, options.method)
+            text += f"; {changed} weights of layers with the variance of {options.method.capitalize()}"
+        model.load_state_dict(drawn.state_dict())
+        return [text]
+
+    def _fit_reference(self) -> list[str]:
+        labels = [sample.labels for sample in self.samples["train"]]
+        if not all(bool((item.multipoles_weight > 0).all()) for item in labels):
+            raise InputError("initialise.method: reference needs atomic multipoles on every training frame")
+        content = self.plan("train")
+        shift = self.config.statistics.E0s == "least_squares"
+        density = fit_density(self.module, content, partial(self.batch, "train"))
+        energy, changes = fit_energy(self.module, content, partial(self.batch, "train"), shift)
+        energies = [old + change for old, change in zip(self.module.atomic_energies, changes, strict=True)]
+        self.module.atomic_energies = energies
+        self.statistics.atomic_energies = dict(zip(self.elements, energies, strict=True))
+        return [line for line in (density, energy) if line is not None]
 
     def state(self) -> dict[str, Any]:
         """Elements, constants and numbers of frames."""
         frames = {name: len(samples) for name, samples in self.samples.items()}
         return {"elements": self.elements, "statistics": self.statistics.model_dump(), "frames": frames}
 
-    def number_of_batches(self, split: str) -> int:
-        """Number of batches of the set."""
-        return -(-len(self.samples[split]) // self._batch_size(split))
+    def plan(self, split: str, seed: int | None = None) -> list[list[int]]:
+        """Places in the set of the structures of each batch."""
+        options, samples = self.config.training, self.samples[split]
+        size = options.batch_size if split == "train" else options.valid_batch_size
+        lengths = None
+        if options.group_by_size and seed is not None:
+            lengths = [int(torch.bincount(sample.graph.edge_index[0], minlength=1).max()) for sample in samples]
+        return plan(self._atoms(split), size, seed, options.max_atoms_per_batch, lengths)
+
+    def batch(self, split: str, content: Sequence[int], part: int = 0, parts: int = 1) -> Batch | None:
+        """The structures ``content``, or those of one of ``parts`` parts with about as many pairs of atoms each."""
+        samples = self.samples[split]
+        if parts == 1:
+            return batch_samples(samples, content, self.device)
+        pairs = [samples[index].graph.edge_index.shape[1] for index in content]
+        dealt = deal(content, pairs, parts)
+        if part >= len(dealt):
+            return None
+        atoms = self._atoms(split)
+        whole = (len(content), sum(atoms[index] for index in content))
+        return batch_samples(samples, dealt[part], self.device)._replace(whole=whole)
 
     def batches(self, split: str, seed: int | None = None) -> Iterator[Batch]:
-        """Batches of the set, shuffled by ``seed`` if given."""
-        group = self.config.training.group_by_size
-        return batches(self.samples[split], self._batch_size(split), seed, self.device, group)
+        """All batches of the set, shuffled by ``seed`` if given."""
+        for content in self.plan(split, seed):
+            yield batch_samples(self.samples[split], content, self.device)
 
-    def parts(self, batch: Batch, number: int) -> list[Batch]:
-        """The structures dealt out to ``number`` batches, the longest first and each to the one with least to do."""
-        samples = self.samples["train"]
-        edges = {index: samples[index].graph.edge_index.shape[1] for index in batch.indices}
-        chunks: list[list[int]] = [[] for _ in range(min(number, len(edges)))]
-        for index in sorted(batch.indices, key=edges.__getitem__, reverse=True):
-            # a part without a structure comes first: structures may have no neighbours
-            min(chunks, key=lambda chunk: (len(chunk) > 0, sum(edges[i] for i in chunk))).append(index)
-        return [batch_samples(samples, chunk, self.device) for chunk in chunks]
-
-    def loss(self, batch: Batch, stage: Stage) -> LossResult:
+    def loss(self, batch: Batch, stage: Stage, differentiable: bool = True) -> LossResult:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
         weights = stage.loss.active()
-        output = self._predict(batch, stage, weights, training=True)
+        output = self._predict(batch, stage, weights, training=differentiable)
         total, terms = weighted_loss(output, batch, weights)
         if stage.fixed_point_training_options.mode != "direct":
-            terms["scf_steps"] = output["scf_steps"].to(total.dtype).mean()
-            terms["scf_converged"] = (output["status"] == 0).to(total.dtype).mean()
+            share = batch.share(per_atom=False)
+            terms["scf_steps"] = share * output["scf_steps"].to(total.dtype).mean()
+            terms["scf_converged"] = share * (output["status"] == 0).to(total.dtype).mean()
         return LossResult(total, terms, len(batch.indices))
 
     def columns(self) -> Sequence[str]:
@@ -154,7 +201,7 @@ class PotentialProblem:
         constant_charge = options.scf is None or options.scf.constant_charge
         loop = VALIDATION_SCF.model_copy(update={"constant_charge": constant_charge})
         errors, loss, structures = StructureErrors(), 0.0, 0
-        for batch in self.batches(split):
+        for batch in self._own_batches(split):
             if direct:
                 output = self._predict(batch, stage, weights, training=False)
             else:
@@ -163,6 +210,8 @@ class PotentialProblem:
             loss += float(total.detach()) * len(batch.indices)
             structures += len(batch.indices)
             errors.add(output, batch, ["all"] * len(batch.indices))
+        loss, structures = map(sum, zip(*distributed.gather((loss, structures)), strict=True))
+        errors = _joined(errors)
         row = {"valid loss": loss / structures}
         columns = self.columns()
         for name in VALID_COLUMNS:
@@ -184,10 +233,10 @@ class PotentialProblem:
     def solved(self, split: str, scf: SCFOptions) -> StructureErrors:
         """Errors of the model's own solution, started at the local guess."""
         errors = StructureErrors()
-        for batch in self.batches(split):
+        for batch in self._own_batches(split):
             output = solve(self.module, batch.graph, scf)
             errors.add(output, batch, [self.samples[split][index].kind for index in batch.indices])
-        return errors
+        return _joined(errors)
 
     def report(self, split: str) -> str:
         """Errors per kind through the SCF converged to 1e-8 from the local guess."""
@@ -201,9 +250,13 @@ class PotentialProblem:
 
         export_model(self.module, path, training=summary or {})
 
-    def _batch_size(self, split: str) -> int:
-        options = self.config.training
-        return options.batch_size if split == "train" else options.valid_batch_size
+    def _own_batches(self, split: str) -> Iterator[Batch]:
+        """The batches that this process evaluates."""
+        for content in distributed.own(self.plan(split)):
+            yield batch_samples(self.samples[split], content, self.device)
+
+    def _atoms(self, split: str) -> list[int]:
+        return [sample.graph.batch.shape[0] for sample in self.samples[split]]
 
     def _predict(self, batch: Batch, stage: Stage, weights: dict[str, float], training: bool) -> dict[str, Tensor]:
         options = stage.fixed_point_training_options
@@ -262,3 +315,11 @@ class PotentialProblem:
                         f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no Fermi "
                         "level, which constant_charge: false needs on every frame"
                     )
+
+
+def _joined(errors: StructureErrors) -> StructureErrors:
+    """The errors that all processes found, in the order of the set."""
+    joined = StructureErrors()
+    for part in distributed.gather(errors):
+        joined.extend(part)
+    return joined
