@@ -7,6 +7,7 @@ parameters at every step. Process 0 writes.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -125,8 +126,12 @@ def run_together(processes: int, function: Callable[[], Item]) -> Item:
         meeting = str(Path(folder) / "meeting")
         workers: list[_Worker] = []
         try:
+            # what this process holds of an earlier group must not be collected in a fork, where its threads do not exist
+            gc.collect()
+            gc.freeze()
             for number in range(1, processes):
                 workers.append(_Worker(number, processes, meeting, function, [w.pipe for w in workers]))
+            gc.unfreeze()
             _meet(0, processes, meeting)
             result = function()
             dist.destroy_process_group()
