@@ -126,7 +126,7 @@ def run_together(processes: int, function: Callable[[], Item]) -> Item:
         meeting = str(Path(folder) / "meeting")
         workers: list[_Worker] = []
         try:
-            # what this process holds of an earlier group must not be collected in a fork, where its threads do not exist
+            # what this process holds of an earlier group must not be collected in a fork: its threads are not there
             gc.collect()
             gc.freeze()
             for number in range(1, processes):
