@@ -102,9 +102,30 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return batch._replace(graph=graph, labels=labels, num_atoms=batch.num_atoms.to(device))
 
 
-def batches(samples: Sequence[Sample], size: int, device: torch.device | None = None) -> Iterator[Batch]:
-    """Batches of ``size`` structures, as they are."""
-    for chunk in plan([0] * len(samples), size):
+def planned(
+    samples: Sequence[Sample],
+    size: int,
+    seed: int | None = None,
+    max_atoms: int | None = None,
+    group_by_size: bool = False,
+) -> list[list[int]]:
+    """Places of the structures of each batch (`batching.plan`); grouped by size where there is a ``seed``."""
+    atoms = [sample.graph.batch.shape[0] for sample in samples]
+    neighbours = None
+    if group_by_size and seed is not None:
+        neighbours = [int(torch.bincount(sample.graph.edge_index[0], minlength=1).max()) for sample in samples]
+    return plan(atoms, size, seed, max_atoms, neighbours)
+
+
+def batches(
+    samples: Sequence[Sample],
+    size: int,
+    seed: int | None = None,
+    device: torch.device | None = None,
+    group_by_size: bool = False,
+) -> Iterator[Batch]:
+    """Batches of ``size`` structures: as they are, or in an order fixed by ``seed``."""
+    for chunk in planned(samples, size, seed, group_by_size=group_by_size):
         yield batch_samples(samples, chunk, device)
 
 

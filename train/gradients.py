@@ -26,6 +26,25 @@ class BatchLoss(NamedTuple):
     structures: int
 
 
+class EpochSums:
+    """Losses of the batches of an epoch, weighted with their numbers of structures."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.structures = 0
+        self.seconds = 0.0
+
+    def add(self, values: dict[str, float], structures: int) -> None:
+        """Take in the values of a batch."""
+        self.structures += structures
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * structures
+
+    def means(self) -> dict[str, float]:
+        """The means over the structures."""
+        return {name: value / self.structures for name, value in self.sums.items()}
+
+
 class BatchGradient:
     """Losses of training batches in ``stage`` and their derivatives with respect to ``parameters``.
 

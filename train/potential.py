@@ -13,10 +13,10 @@ from torch import Tensor
 from ..options import ModelStatistics, SCFOptions
 from . import distributed
 from .archive import build_model, solve
-from .batching import deal, plan
+from .batching import deal
 from .config import Stage, TrainConfig
 from .config.stage import InitialiseOptions
-from .data import Batch, Sample, batch_samples, make_samples
+from .data import Batch, Sample, batch_samples, make_samples, planned
 from .errors import InputError
 from .frames import DataSets
 from .initialise import scale_variances
@@ -24,7 +24,7 @@ from .losses import needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .problem import LossResult
-from .reference_fit import fit_density, fit_energy
+from .reference_fit import fit_reference
 from .statistics import (
     atomic_energies,
     average_neighbours,
@@ -114,14 +114,11 @@ class PotentialProblem:
         labels = [sample.labels for sample in self.samples["train"]]
         if not all(bool((item.multipoles_weight > 0).all()) for item in labels):
             raise InputError("initialise.method: reference needs atomic multipoles on every training frame")
-        content = self.plan("train")
+        load = partial(batch_samples, self.samples["train"], device=self.device)
         shift = self.config.statistics.E0s == "least_squares"
-        density = fit_density(self.module, content, partial(self.batch, "train"))
-        energy, changes = fit_energy(self.module, content, partial(self.batch, "train"), shift)
-        energies = [old + change for old, change in zip(self.module.atomic_energies, changes, strict=True)]
-        self.module.atomic_energies = energies
-        self.statistics.atomic_energies = dict(zip(self.elements, energies, strict=True))
-        return [line for line in (density, energy) if line is not None]
+        lines = fit_reference(self.module, self.plan("train"), load, shift)
+        self.statistics.atomic_energies = dict(zip(self.elements, self.module.atomic_energies, strict=True))
+        return lines
 
     def state(self) -> dict[str, Any]:
         """Elements, constants and numbers of frames."""
@@ -130,12 +127,9 @@ class PotentialProblem:
 
     def plan(self, split: str, seed: int | None = None) -> list[list[int]]:
         """Places in the set of the structures of each batch."""
-        options, samples = self.config.training, self.samples[split]
+        options = self.config.training
         size = options.batch_size if split == "train" else options.valid_batch_size
-        lengths = None
-        if options.group_by_size and seed is not None:
-            lengths = [int(torch.bincount(sample.graph.edge_index[0], minlength=1).max()) for sample in samples]
-        return plan(self._atoms(split), size, seed, options.max_atoms_per_batch, lengths)
+        return planned(self.samples[split], size, seed, options.max_atoms_per_batch, options.group_by_size)
 
     def batch(self, split: str, content: Sequence[int], part: int = 0, parts: int = 1) -> Batch | None:
         """The structures ``content``, or those of one of ``parts`` parts with about as many pairs of atoms each."""
@@ -146,8 +140,7 @@ class PotentialProblem:
         dealt = deal(content, pairs, parts)
         if part >= len(dealt):
             return None
-        atoms = self._atoms(split)
-        whole = (len(content), sum(atoms[index] for index in content))
+        whole = (len(content), sum(samples[index].graph.batch.shape[0] for index in content))
         return batch_samples(samples, dealt[part], self.device)._replace(whole=whole)
 
     def batches(self, split: str, seed: int | None = None) -> Iterator[Batch]:
@@ -254,9 +247,6 @@ class PotentialProblem:
         """The batches that this process evaluates."""
         for content in distributed.own(self.plan(split)):
             yield batch_samples(self.samples[split], content, self.device)
-
-    def _atoms(self, split: str) -> list[int]:
-        return [sample.graph.batch.shape[0] for sample in self.samples[split]]
 
     def _predict(self, batch: Batch, stage: Stage, weights: dict[str, float], training: bool) -> dict[str, Tensor]:
         options = stage.fixed_point_training_options

@@ -12,7 +12,7 @@ this makes a start with the right charges; for the parameters of another model i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,8 @@ from .data import Batch
 from .modes import predict
 
 RIDGE = 1e-4
+
+Load = Callable[[Any], Batch]
 
 
 class _NormalEquations:
@@ -58,14 +60,29 @@ class _NormalEquations:
         return d, *((value / self.weight).clamp(min=0).sqrt().item() for value in (self.squares, after))
 
 
-def fit_density(model: FixedPointPotential, batches: Sequence[Any], load: Any) -> str | None:
-    """Fit the last layers of the local density; a line for the log, None without reference multipoles."""
+def fit_reference(model: FixedPointPotential, batches: Sequence[Any], load: Load, shift_e0: bool) -> list[str]:
+    """Fit the heads of ``model``, and with ``shift_e0`` its E0s, to the batches that ``load`` makes; what was reached.
+
+    Every structure needs reference multipoles. Density: rms of charges (e) and dipoles (e·Å) together.
+    """
+    before, after = _fit_density(model, batches, load)
+    shown = f"{1000 * before:.4g} -> {1000 * after:.4g}"
+    lines = [f"local charges and dipoles fitted to the labels: {shown} me, me·Å (rms)"]
+    errors = _fit_energy(model, batches, load, shift_e0)
+    if errors is not None:
+        before, after = errors
+        lines.append(f"energies fitted to the labels: {1000 * before:.4g} -> {1000 * after:.4g} meV/atom (rms)")
+    return lines
+
+
+def _fit_density(model: FixedPointPotential, batches: Sequence[Any], load: Load) -> tuple[float, float]:
+    """Fit the last layers of the local density; gives the rms before and after."""
     heads = list(model.density_readouts)
     names = ["last.weight" if isinstance(head, GatedReadout) else "linear.weight" for head in heads]
     weights = [head.get_parameter(name) for head, name in zip(heads, names, strict=True)]
     equations = _NormalEquations(sum(weight.numel() for weight in weights), weights[0].device)
     for content in distributed.own(batches):
-        batch: Batch = load(content)
+        batch = load(content)
         known = batch.labels.multipoles_weight
         with _inputs_of(heads) as inputs:
             output = _direct(model, batch)
@@ -73,19 +90,17 @@ def fit_density(model: FixedPointPotential, batches: Sequence[Any], load: Any) -
         residual = batch.labels.multipoles - output["density"]
         equations.add(columns, residual.reshape(-1), known.expand_as(residual).reshape(-1))
     equations.sum_ranks()
-    if float(equations.weight) == 0:
-        return None
     changes, before, after = equations.solve()
     _add(weights, changes)
-    return f"local charges and dipoles fitted to the labels: {1000 * before:.4g} -> {1000 * after:.4g} me, me·Å (rms)"
+    return before, after
 
 
-def fit_energy(
-    model: FixedPointPotential, batches: Sequence[Any], load: Any, shift_e0: bool
-) -> tuple[str | None, list[float]]:
-    """Fit the last layers of the local energy, and with ``shift_e0`` the E0s.
+def _fit_energy(
+    model: FixedPointPotential, batches: Sequence[Any], load: Load, shift_e0: bool
+) -> tuple[float, float] | None:
+    """Fit the last layers of the local energy, and with ``shift_e0`` the E0s; rms before and after, eV/atom.
 
-    Returns a line for the log (None without energies) and the changes of the E0s, eV, by element of the model.
+    None without energies.
     """
     heads = list(model.energy_readouts)
     names = [f"weights.{len(head.weights) - 1}" for head in heads if isinstance(head, ScalarReadout)]
@@ -94,7 +109,7 @@ def fit_energy(
     size = sum(weight.numel() for weight in weights)
     equations = _NormalEquations(size + (n_elements if shift_e0 else 0), weights[0].device)
     for content in distributed.own(batches):
-        batch: Batch = load(content)
+        batch = load(content)
         graph, atoms = batch.graph, batch.num_atoms.double()
         with _inputs_of(heads) as inputs:
             output = _direct(model, batch)
@@ -107,11 +122,13 @@ def fit_energy(
         equations.add(columns, residual, batch.labels.energy_weight)
     equations.sum_ranks()
     if float(equations.weight) == 0:
-        return None, [0.0] * n_elements
+        return None
     changes, before, after = equations.solve()
     _add(weights, changes)
-    text = f"energies fitted to the labels: {1000 * before:.4g} -> {1000 * after:.4g} meV/atom (rms)"
-    return text, changes[size:].tolist() if shift_e0 else [0.0] * n_elements
+    if shift_e0:
+        shifts = changes[size:].tolist()
+        model.atomic_energies = [e0 + shift for e0, shift in zip(model.atomic_energies, shifts, strict=True)]
+    return before, after
 
 
 def _direct(model: FixedPointPotential, batch: Batch) -> dict[str, Tensor]:

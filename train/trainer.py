@@ -23,12 +23,12 @@ from . import checkpoint, distributed
 from .config import Stage, TrainConfig
 from .ema import WeightAverage, applied, set_values
 from .errors import InputError
-from .gradients import BatchGradient
+from .gradients import BatchGradient, EpochSums
 from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
 from .pacing import Pacing
 from .problem import Problem
 from .progress import Log, write_whole
-from .workflow import MC_COLUMNS, Descent, Evaluation, MonteCarlo, Workflow, check_stage, free_groups
+from .workflow import MC_COLUMNS, Descent, Evaluation, MonteCarlo, Workflow, check_stage, checked_groups, free_groups
 
 OWN_COLUMNS = ("epoch", "stage", "lr", "time [s]", "train loss")
 
@@ -55,7 +55,7 @@ class Trainer:
     ) -> None:
         self.problem, self.config, self.run_dir, self.data = problem, config, run_dir, data
         self.options = config.training
-        self.groups = self._checked_groups()
+        self.groups = checked_groups(problem)
         self.parameters: list[Tensor] = [parameter for group in self.groups for parameter in group["params"]]
         names = {id(parameter): name for name, parameter in problem.module.named_parameters()}
         self.average_names = [names[id(parameter)] for parameter in self.parameters]
@@ -97,6 +97,10 @@ class Trainer:
         return distributed.run_together(self.options.workers, self._run)
 
     def _run(self) -> str:
+        if len(set(distributed.gather((self.epoch, self.step)))) > 1:
+            raise InputError(
+                f"the processes found different checkpoints in {self.run_dir}; put run_dir where all machines see it"
+            )
         distributed.same_start(self.problem.module)
         for number, stage in enumerate(self.config.train_schedule):
             if self.epoch < stage.first_epoch + stage.length:
@@ -326,36 +330,3 @@ class Trainer:
         if self.log is not None and distributed.is_main():
             for line in lines:
                 self.log.message(line)
-
-    def _checked_groups(self) -> list[dict[str, Any]]:
-        groups = [group for group in self.problem.parameter_groups() if group["params"]]
-        grouped = [id(parameter) for group in groups for parameter in group["params"]]
-        left = [
-            name
-            for name, parameter in self.problem.module.named_parameters()
-            if parameter.requires_grad and id(parameter) not in grouped
-        ]
-        if left or len(grouped) != len(set(grouped)):
-            raise RuntimeError(
-                f"parameter groups of '{self.problem.name}' must hold every trainable parameter once; left out: {left}"
-            )
-        return groups
-
-
-class EpochSums:
-    """Losses of the batches of an epoch, weighted with their numbers of structures."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.structures = 0
-        self.seconds = 0.0
-
-    def add(self, values: dict[str, float], structures: int) -> None:
-        """Take in the values of a batch."""
-        self.structures += structures
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * structures
-
-    def means(self) -> dict[str, float]:
-        """The means over the structures."""
-        return {name: value / self.structures for name, value in self.sums.items()}

@@ -21,6 +21,7 @@ from .errors import InputError, nearest
 from .gradients import BatchGradient, BatchLoss
 from .optimizers import Group, WeightDecay, build_optimizer, learning_rate, optimizer_name, warmup, with_rates
 from .pacing import Pacing
+from .problem import Problem
 
 MC_COLUMNS = ("MC accepted [%]", "MC temperature")
 
@@ -239,6 +240,26 @@ class Evaluation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to do."""
+
+
+def checked_groups(problem: Problem) -> list[Group]:
+    """The groups of parameters of ``problem`` that are not empty.
+
+    Raises:
+        RuntimeError: a trainable parameter is in none or in several of them.
+    """
+    groups = [group for group in problem.parameter_groups() if group["params"]]
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    left = [
+        name
+        for name, parameter in problem.module.named_parameters()
+        if parameter.requires_grad and id(parameter) not in grouped
+    ]
+    if left or len(grouped) != len(set(grouped)):
+        raise RuntimeError(
+            f"parameter groups of '{problem.name}' must hold every trainable parameter once; left out: {left}"
+        )
+    return groups
 
 
 def free_groups(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
