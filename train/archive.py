@@ -72,6 +72,9 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
         "epochs": state["epoch"],
         "weights": weights,
         "frames": state["problem"]["frames"],
+        # what a training that starts from the archive needs (transfer.py)
+        "statistics": state["problem"]["statistics"],
+        "field_feature_widths": config["model"]["field_feature_widths"],
         "stages": [
             {"name": stage["name"], "epochs": stage["epochs"], "mode": stage["fixed_point_training_options"]["mode"]}
             for stage in config["train_schedule"]

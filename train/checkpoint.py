@@ -1,8 +1,11 @@
 """Checkpoints: written whole or not at all, and compared with the configuration that wants to resume them.
 
 A checkpoint is a dictionary saved by torch: ``format``, ``config`` (resolved), ``data`` (fingerprint), ``problem``
-(:meth:`Problem.state`), ``module``, ``optimizer``, ``average``, ``average_names``, ``generators``, ``epoch``
-(number of finished epochs) and ``best``. It serves to resume; a model to run is exported from it.
+(:meth:`Problem.state`), ``module``, ``optimizer`` (state) and ``optimizer_name``, ``average`` (the values that the
+parameters have in evaluation, and the steps of the running average), ``average_names``, ``generators``, ``epoch`` (the
+one to go on with), ``step`` (number of its steps that are done), ``epoch_so_far`` (sums over these), ``stage`` (the one
+that began last), ``pacing`` and ``workflow`` (its state), and ``best``. It serves to resume; a model to run is exported
+from it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from .config import TrainConfig
 from .errors import InputError
 from .schema import validate
 
-FORMAT = 1
+FORMAT = 2
+#: what format 1, which had no steps inside of an epoch, did not hold
+SINCE_1: dict[str, Any] = {"step": 0, "epoch_so_far": None, "pacing": None, "workflow": {}}
 LATEST = "latest.pt"
 BEST = "best.pt"
 
@@ -36,6 +41,9 @@ FREE_OPTIONS = (
     "training.checkpoint_every",
     "training.tensorboard",
     "training.valid_batch_size",
+    "training.workers",
+    "training.checkpoint_minutes",
+    "training.checkpoint_steps",
 )
 
 
@@ -52,6 +60,17 @@ def save(state: dict[str, Any], path: Path) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote left in ``folder``."""
+    for path in folder.glob("*.pt*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -70,8 +89,14 @@ def load(path: Path) -> dict[str, Any]:
             "into another folder"
         ) from error
     found = state.get("format") if isinstance(state, dict) else None
+    if found == 1:
+        begun = [
+            number for number, stage in enumerate(state["config"]["train_schedule"]) if stage["start"] < state["epoch"]
+        ]
+        name = state["config"]["training"]["optimizer"]
+        return SINCE_1 | {"stage": max(begun, default=-1), "optimizer_name": name} | state
     if found != FORMAT:
-        raise InputError(f"{path}: checkpoint format {found}, this version reads {FORMAT}")
+        raise InputError(f"{path}: checkpoint format {found}, this version reads 1 and {FORMAT}")
     return state
 
 
@@ -86,7 +111,8 @@ def check_resumable(state: dict[str, Any], config: TrainConfig, data: str, path:
     # through the schema, so that options newer than the checkpoint have their defaults
     old = validate(state["config"], TrainConfig, f"options in {path}").model_dump(mode="json")
     new = config.model_dump(mode="json")
-    differing = _differences(_comparable(old, state["epoch"]), _comparable(new, state["epoch"]))
+    begun = state["epoch"] + (1 if state["step"] else 0)
+    differing = _differences(_comparable(old, begun), _comparable(new, begun))
     if data != state["data"]:
         differing.append(f"the frames of the data files (fingerprint {state['data']} -> {data})")
     if differing:
@@ -97,10 +123,10 @@ def check_resumable(state: dict[str, Any], config: TrainConfig, data: str, path:
         )
 
 
-def _comparable(config: dict[str, Any], finished: int) -> dict[str, Any]:
+def _comparable(config: dict[str, Any], begun: int) -> dict[str, Any]:
     flat = _flatten({key: value for key, value in config.items() if key != "train_schedule"})
     for number, stage in enumerate(config["train_schedule"]):
-        if stage["start"] < finished:
+        if stage["start"] < begun:
             flat |= _flatten(stage, f"train_schedule.{number}.")
     return {
         name: value

@@ -16,14 +16,12 @@ from torch import Tensor
 from ..graph import Graph, collate, graph_from_atoms
 from ..graph import to_device as graph_to_device
 from ..nets import charges_only
+from .batching import plan
 from .errors import InputError
 from .frame import LABELS, Frame
 from .prepared import PreparedSet
 from .progress import track
 from .sequence import FrameSequence, frame_neighbours, neighbour_lists
-
-#: batches per window of ``group_by_size``
-WINDOW = 16
 
 #: samples read from the disk that are kept, for those that ask for the structures of a batch again
 KEPT = 64
@@ -54,6 +52,14 @@ class Batch(NamedTuple):
     labels: Labels
     num_atoms: Tensor  #: [B]
     indices: list[int]
+    whole: tuple[int, int] | None = None  #: structures and atoms of the batch that this is a part of
+
+    def share(self, per_atom: bool) -> float:
+        """Factor from a mean over this part's structures (or atoms) to its share of the mean over the whole batch."""
+        if self.whole is None:
+            return 1.0
+        structures, atoms = self.whole
+        return self.graph.batch.shape[0] / atoms if per_atom else len(self.indices) / structures
 
 
 class Sample(NamedTuple):
@@ -213,7 +219,20 @@ def with_charges_only(batch: Batch) -> Batch:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with all its tensors on ``device``."""
     labels = Labels(*(part.to(device) for part in batch.labels))
-    return Batch(graph_to_device(batch.graph, device), labels, batch.num_atoms.to(device), batch.indices)
+    graph = graph_to_device(batch.graph, device)
+    return batch._replace(graph=graph, labels=labels, num_atoms=batch.num_atoms.to(device))
+
+
+def planned(
+    extent: Sizes,
+    size: int,
+    seed: int | None = None,
+    max_atoms: int | None = None,
+    group_by_size: bool = False,
+) -> list[list[int]]:
+    """Places of the structures of each batch (`batching.plan`); grouped by size where there is a ``seed``."""
+    neighbours = extent.longest.tolist() if group_by_size and seed is not None else None
+    return plan(extent.atoms.tolist(), size, seed, max_atoms, neighbours)
 
 
 def batches(
@@ -223,23 +242,9 @@ def batches(
     device: torch.device | None = None,
     group_by_size: bool = False,
 ) -> Iterator[Batch]:
-    """Batches of ``size`` structures: as they are, or in an order fixed by ``seed``.
-
-    With ``group_by_size`` structures with similar numbers of neighbours share a batch: within shuffled windows of
-    ``WINDOW`` batches the structures are sorted by their longest neighbour list, then the batches are shuffled.
-    """
-    order = torch.arange(len(samples))
-    if seed is not None:
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(samples), generator=generator)
-    begins = torch.arange(0, len(samples), size)
-    if group_by_size and seed is not None:
-        longest = torch.from_numpy(sizes(samples).longest)
-        windows = order.split(WINDOW * size)
-        order = torch.cat([window[torch.argsort(longest[window], stable=True)] for window in windows])
-        begins = begins[torch.randperm(len(begins), generator=generator)]
-    for begin in begins:
-        yield batch_samples(samples, order[begin : begin + size].tolist(), device)
+    """Batches of ``size`` structures: as they are, or in an order fixed by ``seed``."""
+    for chunk in planned(sizes(samples), size, seed, group_by_size=group_by_size):
+        yield batch_samples(samples, chunk, device)
 
 
 def _labels(frame: Frame, dtype: torch.dtype) -> Labels:

@@ -10,6 +10,27 @@ import torch
 from torch import Tensor
 
 
+@contextmanager
+def applied(parameters: Sequence[Tensor], values: Sequence[Tensor] | None) -> Iterator[None]:
+    """Within the block the parameters hold ``values`` (None: their own); afterwards what they held, bit for bit."""
+    if values is None:
+        yield
+        return
+    kept = [parameter.detach().clone() for parameter in parameters]
+    set_values(parameters, values)
+    try:
+        yield
+    finally:
+        set_values(parameters, kept)
+
+
+@torch.no_grad()
+def set_values(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy ``values`` into ``parameters``."""
+    if len(parameters):
+        torch._foreach_copy_(list(parameters), list(values))
+
+
 class WeightAverage:
     """The average of ``parameters``; one fused operation per step."""
 
@@ -17,36 +38,25 @@ class WeightAverage:
         self.parameters = list(parameters)
         self.decay = decay
         self.steps = 0
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.values = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the present parameters into the average."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        torch._foreach_lerp_(self.values, self.parameters, 1 - decay)
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Within the block the parameters hold the average."""
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
+    def reset(self) -> None:
+        """Begin again at the present parameters."""
+        self.steps = 0
+        set_values(self.values, self.parameters)
 
-    @torch.no_grad()
-    def _swap(self) -> None:
-        kept = [parameter.clone() for parameter in self.parameters]
-        torch._foreach_copy_(self.parameters, self.average)
-        torch._foreach_copy_(self.average, kept)
+    def load_state(self, steps: int, values: Sequence[Tensor]) -> None:
+        """Continue from the number of steps and the values of an earlier average."""
+        self.steps = steps
+        set_values(self.values, values)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs."""
-        return {"steps": self.steps, "average": self.average}
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
-        self.steps = state["steps"]
-        torch._foreach_copy_(self.average, state["average"])
+        return {"steps": self.steps, "average": self.values}

@@ -112,10 +112,16 @@ LOSSES: dict[str, Callable[[Output, Batch], Tensor]] = {
 NEEDS_FORCES = frozenset({"forces"})
 NEEDS_STRESS = frozenset({"stress"})
 
+#: names of the terms that are means over atoms; all others are means over structures
+PER_ATOM = frozenset({"forces", "atomic_multipoles"})
+
 
 def weighted_loss(output: Output, batch: Batch, weights: dict[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum of ``weights[name] * LOSSES[name]`` and the terms themselves, without their weights and detached."""
-    terms = {name: LOSSES[name](output, batch) for name in weights}
+    """Sum of ``weights[name] * LOSSES[name]`` and the terms themselves, without their weights and detached.
+
+    Of a part of a batch they are its shares of those of the batch, so that those of all parts add up to them.
+    """
+    terms = {name: batch.share(name in PER_ATOM) * LOSSES[name](output, batch) for name in weights}
     total = sum((weights[name] * term.to(torch.float64) for name, term in terms.items()), start=torch.tensor(0.0))
     return total, {name: term.detach() for name, term in terms.items()}
 

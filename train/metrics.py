@@ -106,6 +106,17 @@ class StructureErrors:
             self.scf_steps.append(output["scf_steps"].detach().cpu())
             self.status.append(output["status"].detach().cpu())
 
+    def extend(self, other: StructureErrors) -> None:
+        """Append the structures of ``other``."""
+        for name, pieces in other.sums.items():
+            self.sums.setdefault(name, []).extend(pieces)
+        for name, rows in other.by_element.items():
+            self._add_by_element(name, rows, torch.arange(len(rows)))
+        self.scf_steps += other.scf_steps
+        self.status += other.status
+        self.kinds += other.kinds
+        self.atoms += other.atoms
+
     @staticmethod
     def _rows(error: Tensor, weight: Tensor) -> Tensor:
         known = (weight > 0).expand_as(error)
@@ -115,7 +126,7 @@ class StructureErrors:
 
     def _add_by_element(self, name: str, rows: Tensor, species: Tensor) -> None:
         seen = self.by_element.get(name, torch.zeros(0, 3, dtype=torch.float64))
-        total = torch.zeros(max(len(seen), int(species.max()) + 1), 3, dtype=torch.float64)
+        total = torch.zeros(max(len(seen), len(torch.bincount(species))), 3, dtype=torch.float64)
         total[: len(seen)] = seen
         self.by_element[name] = total.index_add(0, species.cpu(), rows.cpu())
 

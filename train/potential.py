@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,25 @@ import torch
 from torch import Tensor
 
 from ..options import ModelStatistics, SCFOptions
+from . import distributed
 from .archive import build_model, solve
+from .batching import deal
 from .config import Stage, TrainConfig
-from .data import Batch, Sample, batch_samples, batches, make_samples, rebuilt_lists, with_charges_only
+from .config.stage import InitialiseOptions
+from .data import Batch, Sample, batch_samples, make_samples, planned, rebuilt_lists, sizes, with_charges_only
 from .errors import InputError
 from .frames import DataSets
+from .initialise import scale_variances
 from .losses import needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .periodicity import check_periodicity
 from .problem import LossResult
 from .progress import track
+from .reference_fit import fit_reference
 from .sequence import number_missing
 from .statistics import SetStatistics, collect, field_feature_norms
+from .transfer import read_source, take_potential, take_statistics
 
 #: the SCF of validation through the converged loop, and of the final table
 VALIDATION_SCF = SCFOptions(num_scf_steps=100, scf_tolerance=1e-6)
@@ -65,9 +72,18 @@ class PotentialProblem:
             name: make_samples(content, self.elements, config.model.r_max, self.dtype)
             for name, content in frames.items()
         }
-        self.statistics = ModelStatistics(**state["statistics"]) if state else self._statistics(sums)
+        self.sizes = {name: sizes(samples) for name, samples in self.samples.items()}
         #: what the introduction of the run says about the samples
         self.notes = [*sums.warnings(), *rebuilt_lists(self.samples.values())]
+        if state:
+            self.statistics = ModelStatistics(**state["statistics"])
+        else:
+            self.statistics = self._statistics(sums)
+            start = config.training.initialise
+            if start.method == "checkpoint" and start.statistics == "source":
+                self.statistics = take_statistics(
+                    self.statistics, read_source(start), config.model, config.statistics, self.elements, data.train
+                )
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
 
@@ -80,41 +96,68 @@ class PotentialProblem:
             for name, parameters in self.module.parameter_groups().items()
         ]
 
-    def initialise(self) -> None:
-        """The weights are drawn when the model is built, from ``training.seed``."""
+    def initialise(self, options: InitialiseOptions, seed: int) -> list[str]:
+        """Parameters drawn anew, taken from another potential, or last layers fitted to the training set."""
+        model, statistics = self.module, self.statistics
+        if options.method == "checkpoint":
+            return take_potential(model, self.config.model, statistics, read_source(options))
+        if options.method == "reference":
+            return self._fit_reference()
+        torch.manual_seed(seed)
+        drawn = build_model(self.config.model, self.elements, statistics, self.dtype)
+        text = f"parameters drawn at random, seed {seed}"
+        if options.method != "random":
+            changed = scale_variances(drawn, options.method)
+            text += f"; {changed} weights of layers with the variance of {options.method.capitalize()}"
+        model.load_state_dict(drawn.state_dict())
+        return [text]
+
+    def _fit_reference(self) -> list[str]:
+        if not all(bool((sample.labels.multipoles_weight > 0).all()) for sample in self.samples["train"]):
+            raise InputError("initialise.method: reference needs atomic multipoles on every training frame")
+        load = partial(batch_samples, self.samples["train"], device=self.device)
+        shift = self.config.statistics.E0s == "least_squares"
+        lines = fit_reference(self.module, self.plan("train"), load, shift)
+        self.statistics.atomic_energies = dict(zip(self.elements, self.module.atomic_energies, strict=True))
+        return lines
 
     def state(self) -> dict[str, Any]:
         """Elements, constants and numbers of frames."""
         frames = {name: len(samples) for name, samples in self.samples.items()}
         return {"elements": self.elements, "statistics": self.statistics.model_dump(), "frames": frames}
 
-    def number_of_batches(self, split: str) -> int:
-        """Number of batches of the set."""
-        return -(-len(self.samples[split]) // self._batch_size(split))
+    def plan(self, split: str, seed: int | None = None) -> list[list[int]]:
+        """Places in the set of the structures of each batch."""
+        options = self.config.training
+        size = options.batch_size if split == "train" else options.valid_batch_size
+        return planned(self.sizes[split], size, seed, options.max_atoms_per_batch, options.group_by_size)
+
+    def batch(self, split: str, content: Sequence[int], part: int = 0, parts: int = 1) -> Batch | None:
+        """The structures ``content``, or those of one of ``parts`` parts with about as many pairs of atoms each."""
+        samples = self.samples[split]
+        if parts == 1:
+            return batch_samples(samples, content, self.device)
+        extent = self.sizes[split]
+        dealt = deal(content, extent.edges[content].tolist(), parts)
+        if part >= len(dealt):
+            return None
+        whole = (len(content), int(extent.atoms[content].sum()))
+        return batch_samples(samples, dealt[part], self.device)._replace(whole=whole)
 
     def batches(self, split: str, seed: int | None = None) -> Iterator[Batch]:
-        """Batches of the set, shuffled by ``seed`` if given."""
-        group = self.config.training.group_by_size
-        return batches(self.samples[split], self._batch_size(split), seed, self.device, group)
+        """All batches of the set, shuffled by ``seed`` if given."""
+        for content in self.plan(split, seed):
+            yield batch_samples(self.samples[split], content, self.device)
 
-    def parts(self, batch: Batch, number: int) -> list[Batch]:
-        """The structures dealt out to ``number`` batches, the longest first and each to the one with least to do."""
-        samples = self.samples["train"]
-        edges = {index: samples[index].graph.edge_index.shape[1] for index in batch.indices}
-        chunks: list[list[int]] = [[] for _ in range(min(number, len(edges)))]
-        for index in sorted(batch.indices, key=edges.__getitem__, reverse=True):
-            # a part without a structure comes first: structures may have no neighbours
-            min(chunks, key=lambda chunk: (len(chunk) > 0, sum(edges[i] for i in chunk))).append(index)
-        return [batch_samples(samples, chunk, self.device) for chunk in chunks]
-
-    def loss(self, batch: Batch, stage: Stage) -> LossResult:
+    def loss(self, batch: Batch, stage: Stage, differentiable: bool = True) -> LossResult:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
         weights = stage.loss.active()
-        output = self._predict(batch, stage, weights, training=True)
+        output = self._predict(batch, stage, weights, training=differentiable)
         total, terms = weighted_loss(output, self._as_labelled(batch), weights)
         if stage.fixed_point_training_options.mode != "direct":
-            terms["scf_steps"] = output["scf_steps"].to(total.dtype).mean()
-            terms["scf_converged"] = (output["status"] == 0).to(total.dtype).mean()
+            share = batch.share(per_atom=False)
+            terms["scf_steps"] = share * output["scf_steps"].to(total.dtype).mean()
+            terms["scf_converged"] = share * (output["status"] == 0).to(total.dtype).mean()
         return LossResult(total, terms, len(batch.indices))
 
     def columns(self) -> Sequence[str]:
@@ -153,7 +196,7 @@ class PotentialProblem:
         constant_charge = options.scf is None or options.scf.constant_charge
         loop = VALIDATION_SCF.model_copy(update={"constant_charge": constant_charge})
         errors, loss, structures = StructureErrors(constant_charge), 0.0, 0
-        for batch in self._tracked(split, "validation"):
+        for batch in self._own_batches(split, "validation"):
             if direct:
                 output = self._predict(batch, stage, weights, training=False)
             else:
@@ -162,6 +205,8 @@ class PotentialProblem:
             loss += float(total.detach()) * len(batch.indices)
             structures += len(batch.indices)
             errors.add(output, batch, ["all"] * len(batch.indices))
+        loss, structures = map(sum, zip(*distributed.gather((loss, structures)), strict=True))
+        errors = _joined(errors)
         row = {"valid loss": loss / structures}
         columns = self.columns()
         for name in VALID_COLUMNS:
@@ -183,10 +228,10 @@ class PotentialProblem:
     def solved(self, split: str, scf: SCFOptions) -> StructureErrors:
         """Errors of the model's own solution, started at the local guess."""
         errors = StructureErrors(scf.constant_charge)
-        for batch in self._tracked(split, f"self-consistent, {split} set"):
+        for batch in self._own_batches(split, f"self-consistent, {split} set"):
             output = solve(self.module, batch.graph, scf)
             errors.add(output, batch, [self.samples[split][index].kind for index in batch.indices])
-        return errors
+        return _joined(errors)
 
     def report(self, split: str) -> str:
         """Errors per kind through the SCF converged to 1e-8 from the local guess."""
@@ -200,12 +245,10 @@ class PotentialProblem:
 
         export_model(self.module, path, training=summary or {})
 
-    def _tracked(self, split: str, title: str) -> Iterator[Batch]:
-        return track(self.batches(split), title, self.number_of_batches(split))
-
-    def _batch_size(self, split: str) -> int:
-        options = self.config.training
-        return options.batch_size if split == "train" else options.valid_batch_size
+    def _own_batches(self, split: str, title: str) -> Iterator[Batch]:
+        """The batches that this process evaluates."""
+        for content in track(distributed.own(self.plan(split)), title):
+            yield batch_samples(self.samples[split], content, self.device)
 
     def _as_labelled(self, batch: Batch) -> Batch:
         """The batch with labels of the density that the model has."""
@@ -247,7 +290,8 @@ class PotentialProblem:
         )
         if options.field_feature_norms == "average":
             model = build_model(options, self.elements, constants, self.dtype).to(self.device)
-            norms = field_feature_norms(model.field_features, self._tracked("train", "field-feature norms"), offset)
+            content = track(self.batches("train"), "field-feature norms", len(self.plan("train")))
+            norms = field_feature_norms(model.field_features, content, offset)
             constants.field_feature_norms = norms[: options.number_of_norms]
         return constants
 
@@ -270,3 +314,11 @@ class PotentialProblem:
                         f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no Fermi "
                         "level, which constant_charge: false needs on every frame"
                     )
+
+
+def _joined(errors: StructureErrors) -> StructureErrors:
+    """The errors that all processes found, in the order of the set."""
+    joined = StructureErrors()
+    for part in distributed.gather(errors):
+        joined.extend(part)
+    return joined

@@ -1,58 +1,72 @@
 """What the trainer knows of a learned model: a :class:`Problem`.
 
 The trainer runs stages, steps, averages, checkpoints and logs; what is learned, from which data and with which loss
-is the problem's business. A stage is passed through to the problem unread, but for its learning rate and length.
+is the problem's business. A stage is passed through to the problem; of its options the trainer reads only those of
+:class:`fp_potential.train.config.stage.RunningOptions` and its name and length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from .config.stage import InitialiseOptions
+
 
 class LossResult(NamedTuple):
-    """Loss of one batch and what the log should know about it."""
+    """Loss of a batch, or of a part of one, and what the log should know about it."""
 
     total: Tensor  #: scalar to be differentiated
     terms: dict[str, Tensor]  #: unweighted terms, detached; averaged over the epoch by number of structures
-    structures: int  #: number of structures of the batch
+    structures: int  #: number of structures
 
 
 class Problem(Protocol):
-    """A learned model with its data, losses and evaluation."""
+    """A learned model with its data, losses and evaluation.
+
+    Several processes may share the work: each builds its part of a batch, and the losses and terms of the parts must
+    add up to those of the batch (a mean over the batch has the denominator of the whole batch in every part).
+    ``evaluate`` and ``report`` are called on all of them at once and may share their work by
+    :mod:`fp_potential.train.distributed`.
+    """
 
     name: str
     module: nn.Module
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser: ``name``, ``params``, ``weight_decay``; every trainable parameter is in one."""
+        """Groups for the optimiser: ``name``, ``params``, ``weight_decay``; every trainable parameter is in one.
+
+        A stage may freeze a group by its name, and give it a learning rate of its own by an option ``<name>_lr``.
+        """
         ...
 
-    def initialise(self) -> None:
-        """Set initial values of the parameters (a resumed run does not call this)."""
+    def initialise(self, options: InitialiseOptions, seed: int) -> list[str]:
+        """Set the parameters (a resumed run does not call this); says what was done, for the log."""
         ...
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold besides the parameters to build the same module again."""
         ...
 
-    def number_of_batches(self, split: str) -> int:
-        """Number of batches of ``train``, ``valid`` or ``test``; 0 if the set is empty."""
+    def plan(self, split: str, seed: int | None = None) -> Sequence[Any]:
+        """What goes into each batch of ``train``, ``valid`` or ``test``, in an order fixed by ``seed`` if it is given.
+
+        Empty if the set is.
+        """
         ...
 
-    def batches(self, split: str, seed: int | None = None) -> Iterator[Any]:
-        """Batches of a set; in an order fixed by ``seed`` if it is given."""
+    def batch(self, split: str, content: Any, part: int = 0, parts: int = 1) -> Any | None:
+        """The batch of an item of the plan, or one of ``parts`` parts of about the same cost of it.
+
+        Part 0 always exists; None for another one that has nothing to do.
+        """
         ...
 
-    def parts(self, batch: Any, number: int) -> Sequence[Any]:
-        """The batch as at most ``number`` smaller ones of about the same cost."""
-        ...
-
-    def loss(self, batch: Any, stage: Any) -> LossResult:
-        """Loss of a batch in the mode and with the weights of the stage."""
+    def loss(self, batch: Any, stage: Any, differentiable: bool = True) -> LossResult:
+        """Loss of a batch, or its part's share of it, in the mode and with the weights of the stage."""
         ...
 
     def columns(self) -> Sequence[str]:

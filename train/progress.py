@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from multiprocessing import parent_process
@@ -42,10 +43,11 @@ class Log:
         self.shown = [name for name in self.columns if not self._hidden(name)]
         self.rows_shown = 0
         rows = self._kept(finished_epochs)
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, text.getvalue())
 
     def _hidden(self, name: str) -> bool:
         """Where there is a validation set, what it has is on the screen and that of the training in the file only."""
@@ -60,11 +62,15 @@ class Log:
             return []
         with open(self.path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [
-            {name: row[name] for name in self.columns if row.get(name)}
-            for row in rows
-            if row.get("epoch", "").isdigit() and int(row["epoch"]) < finished_epochs
-        ]
+        kept: list[dict[str, str]] = []
+        last = -1
+        for row in rows:
+            # a process that was killed while it wrote may have left the beginning of a row
+            epoch = int(row["epoch"]) if (row.get("epoch") or "").isdigit() else -1
+            if last < epoch < finished_epochs:
+                kept.append({name: row[name] for name in self.columns if row.get(name)})
+                last = epoch
+        return kept
 
     def message(self, text: str) -> None:
         """A line on the screen."""
@@ -75,6 +81,8 @@ class Log:
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writerow({name: _full(value) for name, value in values.items()})
+            file.flush()
+            os.fsync(file.fileno())  # on the disk before the checkpoint that counts the epoch as done
         if self.events is not None:
             self.events.row(values)
         if self.rows_shown % HEADING_EVERY == 0:
@@ -162,7 +170,10 @@ def track(
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is never half there."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 

@@ -15,7 +15,7 @@ import yaml
 from ase.data import chemical_symbols
 from rich.console import Console
 
-from . import checkpoint
+from . import checkpoint, distributed
 from .config import TrainConfig
 from .errors import InputError
 from .frames import DataSets, fingerprint, load_data
@@ -34,12 +34,21 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
     Raises:
         InputError: bad data or options, or a run with other options in the folder.
     """
-    console = console or Console()
     keep_freed_memory()
+    with distributed.joined(config.training.device) as device:
+        if distributed.ranks() > 1:
+            config = _for_torchrun(config, device)
+        console = (console or Console()) if distributed.is_main() else Console(quiet=True)
+        return _train(config, console, restart)
+
+
+def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     prepare_torch(config)
     run_dir = Path(config.run_dir)
     if restart:
-        _remove_results(run_dir)
+        if distributed.is_main():
+            _remove_results(run_dir)
+        distributed.gather(None)  # nobody looks for a checkpoint before it is gone
     data = load_data(config.data, console)
     frames = fingerprint(data.train, data.valid)
     path = run_dir / "checkpoints" / checkpoint.LATEST
@@ -50,18 +59,20 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
     problem = PotentialProblem(config, data, state["problem"] if state else None)
     _introduce(console, config, data, problem)
     trainer = Trainer(problem, config, run_dir, console, frames, state)
-    write_whole(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    if distributed.is_main():
+        write_whole(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     total = sum(stage.length for stage in config.train_schedule)
     if state:
-        done = "is finished" if trainer.epoch >= total else f"continues at epoch {trainer.epoch} of {total}"
-        trainer.log.message(f"the run in {run_dir} {done}")
+        inside = f", step {trainer.step}" if trainer.step else ""
+        done = "is finished" if trainer.epoch >= total else f"continues at epoch {trainer.epoch}{inside} of {total}"
+        trainer.say(f"the run in {run_dir} {done}")
     try:
         table = trainer.run()
     except KeyboardInterrupt:
-        trainer.log.message(f"stopped in epoch {trainer.epoch}; the same command continues from there")
+        trainer.say(f"stopped in epoch {trainer.epoch}; the same command continues from the last checkpoint")
         raise
-    trainer.log.message("\n" + (f"test set, SCF from the local guess to 1e-8\n{table}" if table else "no test set"))
-    trainer.log.message(f"\nnext: fixedpoint export {run_dir} model.pt")
+    trainer.say("\n" + (f"test set, SCF from the local guess to 1e-8\n{table}" if table else "no test set"))
+    trainer.say(f"\nnext: fixedpoint export {run_dir} model.pt")
     return table
 
 
@@ -84,6 +95,14 @@ def check(config: TrainConfig, console: Console | None = None) -> PotentialProbl
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     console.print(f"\n{resolved}", highlight=False, markup=False, soft_wrap=True)
     return problem
+
+
+def _for_torchrun(config: TrainConfig, device: str) -> TrainConfig:
+    if config.training.workers > 1:
+        raise InputError(
+            f"training.workers: {config.training.workers} forks processes by itself; with torchrun leave it at 1"
+        )
+    return config.model_copy(update={"training": config.training.model_copy(update={"device": device})})
 
 
 def prepare_torch(config: TrainConfig) -> None:
@@ -115,6 +134,7 @@ def _introduce(console: Console, config: TrainConfig, data: DataSets, problem: P
     energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in statistics.atomic_energies.items())
     norms = " ".join(f"{norm:.4g}" for norm in statistics.field_feature_norms)
     parameters = sum(parameter.numel() for parameter in problem.module.parameters())
+    processes = max(config.training.workers, distributed.ranks())
     lines = [
         f"frames: {len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test",
         *data.notes,
@@ -123,7 +143,7 @@ def _introduce(console: Console, config: TrainConfig, data: DataSets, problem: P
         f"neighbours within {config.model.r_max} Å: {statistics.avg_num_neighbors:.2f} on average; "
         f"Fermi level offset {statistics.fermi_level_offset:.4f} eV; field-feature norms {norms}",
         f"{parameters} parameters, {config.training.default_dtype}, {config.training.device}, "
-        f"{torch.get_num_threads()} threads",
+        f"{torch.get_num_threads()} threads" + (f" in each of {processes} processes" if processes > 1 else ""),
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -10,7 +10,6 @@ from fp_potential.train.archive import find_checkpoint, load_trained, training_s
 from fp_potential.train.errors import InputError
 from fp_potential.train.evaluate import evaluate
 from fp_potential.train.frames import load_data
-from fp_potential.train.gradients import BatchGradient
 from fp_potential.train.load import load_config
 from fp_potential.train.potential import PotentialProblem
 from fp_potential.train.run import train
@@ -225,27 +224,6 @@ def test_training_without_validation_test_or_average(tmp_path, data_file):
     assert table == "" and "no test set" in screen
     assert checkpoint.load(find_checkpoint(config.run_dir))["average"] is None
     assert load_trained(find_checkpoint(config.run_dir))[1]["epoch"] == 2
-
-
-def test_workers_give_the_mean_of_their_losses(tmp_path, data_file):
-    config = load_config(training_file(tmp_path, data_file), ["training.batch_size=4"])
-    problem = PotentialProblem(config, load_data(config.data))
-    batch = next(problem.batches("train", seed=2))
-    parts = problem.parts(batch, 2)
-    assert sorted(index for part in parts for index in part.indices) == sorted(batch.indices)
-    parameters = list(problem.module.parameters())
-    gradient = BatchGradient(problem, parameters, config.train_schedule, 2)
-    gradient.start()
-    for number, stage in enumerate(config.train_schedule):
-        result = next(iter(gradient.epoch(number, seed=2)))
-        gradients = [parameter.grad.clone() for parameter in parameters]
-        problem.module.zero_grad()
-        losses = [problem.loss(part, stage).total * (len(part.indices) / 4) for part in parts]
-        sum(losses).backward()
-        assert result.total.item() == pytest.approx(sum(losses).item(), rel=1e-12)
-        for parameter, found in zip(parameters, gradients, strict=True):
-            torch.testing.assert_close(found, parameter.grad)
-    gradient.close()
 
 
 def test_unusable_device_is_named(tmp_path, data_file):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from ...options import SCFOptions
 from ..schema import Section
 from .loss import LossWeights
+from .stage import RunningOptions
 
 
 class FixedPointTrainingOptions(Section):
@@ -50,7 +51,7 @@ class FixedPointTrainingOptions(Section):
         return self
 
 
-class Stage(Section):
+class Stage(RunningOptions):
     """One stage of the schedule."""
 
     name: str
@@ -63,14 +64,6 @@ class Stage(Section):
     """Last epoch, itself included."""
     loss: LossWeights
     """Weights of the loss terms."""
-    lr: float = Field(default=0.01, gt=0)
-    """Learning rate at the start of the stage."""
-    lr_final: float | None = Field(default=None, gt=0)
-    """Learning rate at its end; none: constant."""
-    lr_decay: Literal["exponential", "cosine"] = "exponential"
-    """How it goes from one to the other, step by step."""
-    reset_optimizer: bool = True
-    """Forget the optimiser's moments when the stage begins (its loss has another scale)."""
     fixed_point_training_options: FixedPointTrainingOptions
     """Mode and SCF of the stage."""
 
@@ -82,6 +75,15 @@ class Stage(Section):
                 f"fixed_point_training_options.fixedpoint_scf_stability is {str(wanted).lower()}, but the loss says "
                 "otherwise: leave the key out and give loss.fixedpoint_scf_stability a weight, or none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_row(self) -> Stage:
+        untrained = self.workflow in ("evaluate", "initialise_only")
+        if untrained and self.epochs is None and self.end is None:
+            self.epochs = 1
+        if self.workflow == "initialise_only" and (self.epochs not in (None, 1) or self.end != self.start):
+            raise ValueError("workflow: initialise_only has one epoch: leave out epochs, start and end")
         return self
 
     @property

@@ -1,0 +1,119 @@
+"""Options of a stage that every learned model shares: workflow, optimiser, learning rates, when it ends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ..schema import Section
+
+Optimizer = Literal["adam", "adamw", "schedulefree", "sgd", "rmsprop", "lbfgs"]
+
+
+def _path_alone(value: Any) -> Any:
+    """``{init_from: PATH}`` says the method, too."""
+    return {"method": "checkpoint"} | value if isinstance(value, dict) and value.get("init_from") else value
+
+
+class InitialiseOptions(Section):
+    """Where parameters come from before they are trained."""
+
+    method: Literal["random", "he", "xavier", "checkpoint", "reference"] = "random"
+    """random: as the model draws them (variance 1/fan-in); he, xavier: the same with the variances 2/fan-in and
+    2/(fan-in + fan-out); checkpoint: those of another model, by name and shape, the rest as they are; reference: the
+    last linear layers fitted to the labels of the training set by least squares, the rest as they are."""
+    init_from: str | None = None
+    """Where the other model is: a run folder, a checkpoint or an exported model; relative to where the command is
+    called. Given alone it implies ``method: checkpoint``."""
+    weights: Literal["average", "last"] = "average"
+    """Of a run or checkpoint: the running average of its weights, or those of its last step."""
+    statistics: Literal["source", "training"] = "source"
+    """Constants of the model (E0s, norms, numbers of neighbours, offset of the Fermi level): those of the other model,
+    for which its parameters were trained, or those of the training set. Energies of elements that the other model does
+    not have, and E0s that are given or taken from isolated atoms, are always those of this training."""
+
+    @model_validator(mode="after")
+    def _source_where_needed(self) -> InitialiseOptions:
+        if (self.method == "checkpoint") != (self.init_from is not None):
+            raise ValueError("method: checkpoint and init_from: PATH go together")
+        return self
+
+
+Initialise = Annotated[InitialiseOptions, BeforeValidator(_path_alone)]
+
+
+class MonteCarloOptions(Section):
+    """Random moves of the parameters, accepted by the rule of Metropolis on the loss of a batch."""
+
+    move: float | dict[str, Annotated[float, Field(gt=0)]] = 0.01
+    """Standard deviation of a move relative to the root mean square of the group's parameters at the start of the
+    stage: one for all groups, or by group (``{readout: 0.02}``; groups that are not named do not move)."""
+    moves_per_batch: int = Field(default=1, gt=0)
+    """Moves tried on each batch; all but the first cost one evaluation of the loss instead of two."""
+    temperature: float = Field(default=0.0, ge=0)
+    """A move that raises the loss by d is accepted with probability exp(-d/temperature); 0: never."""
+    temperature_final: float | None = Field(default=None, gt=0)
+    """Temperature at the end of the stage, reached exponentially; none: constant."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> MonteCarloOptions:
+        if isinstance(self.move, float) and self.move <= 0:
+            raise ValueError(f"move must be above zero, got {self.move}")
+        if self.temperature_final is not None and self.temperature == 0:
+            raise ValueError("temperature_final needs a temperature above zero to start from")
+        return self
+
+
+class RunningOptions(Section):
+    """How a stage runs."""
+
+    workflow: Literal["gradient", "monte_carlo", "evaluate", "initialise_only"] = "gradient"
+    """gradient: steps of an optimiser; monte_carlo: random moves; evaluate: losses and errors of the model as it would
+    be exported, nothing changes; initialise_only: the parameters are set by ``initialise``, nothing is trained."""
+    optimizer: Optimizer | None = None
+    """Optimiser of this stage; none: ``training.optimizer``."""
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate at the start of the stage."""
+    backbone_lr: float | None = Field(default=None, gt=0)
+    """That of the backbone and the local energy; none: ``lr``. All rates follow the same schedule."""
+    local_charges_lr: float | None = Field(default=None, gt=0)
+    """That of the local density read-out; none: ``lr``."""
+    field_block_lr: float | None = Field(default=None, gt=0)
+    """That of the response to the field; none: ``lr``."""
+    readout_lr: float | None = Field(default=None, gt=0)
+    """That of the non-local energy; none: ``lr``."""
+    lr_final: float | None = Field(default=None, gt=0)
+    """Learning rate at its end (with plateau: the smallest); none: constant."""
+    lr_decay: Literal["exponential", "cosine", "plateau"] = "exponential"
+    """How it goes from one to the other: step by step, or by ``plateau_factor`` whenever the validation loss has not
+    fallen for ``plateau_patience`` epochs."""
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    """Factor on the learning rate on a plateau."""
+    plateau_patience: int = Field(default=10, gt=0)
+    """Epochs without a new smallest validation loss that make a plateau."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """Epochs (or part of one) over which the learning rate rises linearly from zero."""
+    reset_optimizer: bool = True
+    """Forget the optimiser's moments when the stage begins (its loss has another scale); another optimiser than that of
+    the stage before begins anew in any case."""
+    freeze: list[str] = Field(default=[])
+    """Groups of parameters that do not change in this stage: backbone, local_charges, field_block, readout."""
+    patience: int | None = Field(default=None, gt=0)
+    """Early stop: after so many epochs without a new smallest validation loss the next stage begins."""
+    monte_carlo: MonteCarloOptions | None = None
+    """Moves and temperature of ``workflow: monte_carlo``."""
+    initialise: Initialise | None = None
+    """What ``workflow: initialise_only`` does (the start of a run is ``training.initialise``)."""
+
+    @model_validator(mode="after")
+    def _options_of_the_workflow(self) -> RunningOptions:
+        if self.monte_carlo is not None and self.workflow != "monte_carlo":
+            raise ValueError(f"monte_carlo belongs to workflow: monte_carlo, not to workflow: {self.workflow}")
+        if (self.initialise is not None) != (self.workflow == "initialise_only"):
+            raise ValueError("workflow: initialise_only and initialise: {...} go together")
+        if self.workflow == "monte_carlo" and self.monte_carlo is None:
+            self.monte_carlo = MonteCarloOptions()
+        if self.lr_decay == "plateau" and self.lr_final is not None and self.lr_final > self.lr:
+            raise ValueError(f"lr_final {self.lr_final} is above lr {self.lr}: a plateau only lowers it")
+        return self
