@@ -7,7 +7,7 @@ dipoles me·Å per component, Fermi levels meV.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -62,12 +62,13 @@ class StructureErrors:
 
     def extend(self, other: StructureErrors) -> None:
         """Append the structures of ``other``."""
-        for name, pieces in other.sums.items():
-            self.sums.setdefault(name, []).extend(pieces)
-        self.scf_steps += other.scf_steps
-        self.status += other.status
-        self.kinds += other.kinds
-        self.atoms += other.atoms
+        for entry in fields(self):
+            mine, theirs = getattr(self, entry.name), getattr(other, entry.name)
+            if isinstance(mine, dict):
+                for name, pieces in theirs.items():
+                    mine.setdefault(name, []).extend(pieces)
+            else:
+                mine.extend(theirs)
 
     @staticmethod
     def _rows(error: Tensor, weight: Tensor, batch: Tensor, structures: int) -> Tensor:

@@ -111,9 +111,6 @@ class PotentialProblem:
         return [text]
 
     def _fit_reference(self) -> list[str]:
-        labels = [sample.labels for sample in self.samples["train"]]
-        if not all(bool((item.multipoles_weight > 0).all()) for item in labels):
-            raise InputError("initialise.method: reference needs atomic multipoles on every training frame")
         load = partial(batch_samples, self.samples["train"], device=self.device)
         shift = self.config.statistics.E0s == "least_squares"
         lines = fit_reference(self.module, self.plan("train"), load, shift)
@@ -287,6 +284,15 @@ class PotentialProblem:
 
     def _check_labels(self) -> None:
         """Labels without which a stage cannot run must be on every training and validation frame."""
+        starts = [self.config.training.initialise, *(stage.initialise for stage in self.config.train_schedule)]
+        if any(start is not None and start.method == "reference" for start in starts):
+            labels = [sample.labels for sample in self.samples["train"]]
+            without = sum(not bool((item.multipoles_weight > 0).all()) for item in labels)
+            if without:
+                raise InputError(
+                    f"{without} training frames have no atomic multipoles, which initialise.method: reference needs on "
+                    "every frame"
+                )
         for number, stage in enumerate(self.config.train_schedule):
             options = stage.fixed_point_training_options
             multipoles = options.mode == "direct" or (options.scf and options.scf.initial_density == "from_data")

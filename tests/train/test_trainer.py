@@ -133,6 +133,17 @@ def test_frozen_groups_do_not_change(tmp_path):
     assert all(parameter.requires_grad for parameter in problem.module.parameters())
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "schedulefree", "sgd"])
+def test_group_that_is_frozen_later_does_not_move_by_what_was_before(tmp_path, optimizer):
+    """Neither by momentum nor by the curvature of the stage before."""
+    stages = [{"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.1, "freeze": ["backbone"], "reset_optimizer": False}]
+    config = line_config(*stages, optimizer=optimizer, ema_decay=None, momentum=0.9, lbfgs_iterations=1)
+    line_trainer(Line(), config, tmp_path).run()
+    first, second = (checkpoint.load(tmp_path / "checkpoints" / f"stage_{n}.pt") for n in (0, 1))
+    assert torch.equal(first["module"]["weight"], second["module"]["weight"])
+    assert not torch.equal(first["module"]["bias"], second["module"]["bias"])
+
+
 def test_groups_have_their_own_learning_rates(tmp_path):
     stage = {"epochs": 1, "lr": 0.1, "lr_final": 0.01, "readout_lr": 0.02}
     trainer = line_trainer(Line(), line_config(stage, optimizer="sgd"), tmp_path)
