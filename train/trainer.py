@@ -284,7 +284,7 @@ class Trainer:
             "average_names": self.average_names,
             "generators": {
                 "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state() if self.parameters[0].is_cuda else None,
+                "cuda": torch.cuda.get_rng_state(self.parameters[0].device) if self.parameters[0].is_cuda else None,
             },
         }
 
@@ -306,7 +306,7 @@ class Trainer:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
         torch.set_rng_state(state["generators"]["torch"])
         if self.parameters[0].is_cuda and state["generators"].get("cuda") is not None:
-            torch.cuda.set_rng_state(state["generators"]["cuda"])
+            torch.cuda.set_rng_state(state["generators"]["cuda"], self.parameters[0].device)
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         if state["epoch_so_far"] is not None:
             vars(self.so_far).update(state["epoch_so_far"])
@@ -314,7 +314,8 @@ class Trainer:
     def _keep(self, number: int, loss: float | None, finished: bool, done: int) -> None:
         """Checkpoints at the end of an epoch; the one that a run is resumed from comes last, after all it speaks of."""
         trains = self.config.train_schedule[number].workflow in ("gradient", "monte_carlo")
-        if trains and loss is not None and (number > self.best["stage"] or loss < self.best["loss"]):
+        known = loss is not None and math.isfinite(loss)
+        if trains and known and (number > self.best["stage"] or loss < self.best["loss"]):
             self.best = {"stage": number, "loss": loss}
             self._save(checkpoint.BEST)
         if finished:

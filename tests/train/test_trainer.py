@@ -1,5 +1,7 @@
 """The trainer on a problem of its own: stages, resume, averages, early stop, log."""
 
+import math
+
 import pytest
 import torch
 from fp_potential.train import checkpoint
@@ -95,6 +97,14 @@ def test_early_stop_goes_on_with_the_next_stage(tmp_path):
         trainer
     )
     assert (tmp_path / "checkpoints" / "stage_0.pt").is_file()
+
+
+def test_best_checkpoint_is_the_smallest_loss_that_is_a_number(tmp_path):
+    problem = Line()
+    problem.valid_losses = [math.nan, 3.0, math.inf, 2.0, math.nan, 0.0]
+    line_trainer(problem, line_config({"epochs": 5}), tmp_path).run()
+    best = checkpoint.load(tmp_path / "checkpoints" / checkpoint.BEST)
+    assert (best["epoch"], best["best"]) == (4, {"stage": 0, "loss": 2.0})
 
 
 def test_early_stop_counts_epochs_between_validations(tmp_path):
