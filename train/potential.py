@@ -113,8 +113,6 @@ class PotentialProblem:
         return [text]
 
     def _fit_reference(self) -> list[str]:
-        if not all(bool((sample.labels.multipoles_weight > 0).all()) for sample in self.samples["train"]):
-            raise InputError("initialise.method: reference needs atomic multipoles on every training frame")
         load = partial(batch_samples, self.samples["train"], device=self.device)
         shift = self.config.statistics.E0s == "least_squares"
         lines = fit_reference(self.module, self.plan("train"), load, shift)
@@ -297,6 +295,14 @@ class PotentialProblem:
 
     def _check_labels(self, data: DataSets) -> None:
         """Labels without which a stage cannot run must be on every training and validation frame."""
+        starts = [self.config.training.initialise, *(stage.initialise for stage in self.config.train_schedule)]
+        if any(start is not None and start.method == "reference" for start in starts):
+            without = number_missing(data.train, "atomic_multipoles")
+            if without:
+                raise InputError(
+                    f"{without} training frames have no atomic multipoles, which initialise.method: reference needs on "
+                    "every frame"
+                )
         for number, stage in enumerate(self.config.train_schedule):
             options = stage.fixed_point_training_options
             multipoles = options.mode == "direct" or (options.scf and options.scf.initial_density == "from_data")
@@ -318,7 +324,7 @@ class PotentialProblem:
 
 def _joined(errors: StructureErrors) -> StructureErrors:
     """The errors that all processes found, in the order of the set."""
-    joined = StructureErrors()
+    joined = StructureErrors(errors.constant_charge)
     for part in distributed.gather(errors):
         joined.extend(part)
     return joined

@@ -137,7 +137,9 @@ class Trainer:
         if stage.workflow == "gradient":
             name = optimizer_name(stage, self.options)
             what.insert(1, name)
-            if self.optimizer is None or stage.reset_optimizer or name != self.optimizer_name:
+            # the curvature of lbfgs would move groups that were frozen since it was found
+            keep = name == self.optimizer_name and name != "lbfgs" and not stage.reset_optimizer
+            if self.optimizer is None or not keep:
                 if self.optimizer_name == "schedulefree":
                     self._continue_from_evaluated()
                 self.optimizer_name = name
@@ -280,7 +282,10 @@ class Trainer:
             "optimizer_name": self.optimizer_name,
             "average": None if values is None else average,
             "average_names": self.average_names,
-            "generators": {"torch": torch.get_rng_state()},
+            "generators": {
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state(self.parameters[0].device) if self.parameters[0].is_cuda else None,
+            },
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -300,6 +305,8 @@ class Trainer:
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
         torch.set_rng_state(state["generators"]["torch"])
+        if self.parameters[0].is_cuda and state["generators"].get("cuda") is not None:
+            torch.cuda.set_rng_state(state["generators"]["cuda"], self.parameters[0].device)
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         if state["epoch_so_far"] is not None:
             vars(self.so_far).update(state["epoch_so_far"])
@@ -307,7 +314,8 @@ class Trainer:
     def _keep(self, number: int, loss: float | None, finished: bool, done: int) -> None:
         """Checkpoints at the end of an epoch; the one that a run is resumed from comes last, after all it speaks of."""
         trains = self.config.train_schedule[number].workflow in ("gradient", "monte_carlo")
-        if trains and loss is not None and (number > self.best["stage"] or loss < self.best["loss"]):
+        known = loss is not None and math.isfinite(loss)
+        if trains and known and (number > self.best["stage"] or loss < self.best["loss"]):
             self.best = {"stage": number, "loss": loss}
             self._save(checkpoint.BEST)
         if finished:

@@ -1,5 +1,7 @@
 """The trainer on a problem of its own: stages, resume, averages, early stop, log."""
 
+import math
+
 import pytest
 import torch
 from fp_potential.train import checkpoint
@@ -97,6 +99,14 @@ def test_early_stop_goes_on_with_the_next_stage(tmp_path):
     assert (tmp_path / "checkpoints" / "stage_0.pt").is_file()
 
 
+def test_best_checkpoint_is_the_smallest_loss_that_is_a_number(tmp_path):
+    problem = Line()
+    problem.valid_losses = [math.nan, 3.0, math.inf, 2.0, math.nan, 0.0]
+    line_trainer(problem, line_config({"epochs": 5}), tmp_path).run()
+    best = checkpoint.load(tmp_path / "checkpoints" / checkpoint.BEST)
+    assert (best["epoch"], best["best"]) == (4, {"stage": 0, "loss": 2.0})
+
+
 def test_early_stop_counts_epochs_between_validations(tmp_path):
     config = line_config({"epochs": 20, "patience": 3}, eval_every=2)
     problem = Line()
@@ -131,6 +141,17 @@ def test_frozen_groups_do_not_change(tmp_path):
     assert first["bias"].item() == constant and first["weight"].item() != slope
     assert torch.equal(second["weight"], first["weight"]) and second["bias"].item() != constant
     assert all(parameter.requires_grad for parameter in problem.module.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "schedulefree", "sgd"])
+def test_group_that_is_frozen_later_does_not_move_by_what_was_before(tmp_path, optimizer):
+    """Neither by momentum nor by the curvature of the stage before."""
+    stages = [{"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.1, "freeze": ["backbone"], "reset_optimizer": False}]
+    config = line_config(*stages, optimizer=optimizer, ema_decay=None, momentum=0.9, lbfgs_iterations=1)
+    line_trainer(Line(), config, tmp_path).run()
+    first, second = (checkpoint.load(tmp_path / "checkpoints" / f"stage_{n}.pt") for n in (0, 1))
+    assert torch.equal(first["module"]["weight"], second["module"]["weight"])
+    assert not torch.equal(first["module"]["bias"], second["module"]["bias"])
 
 
 def test_groups_have_their_own_learning_rates(tmp_path):

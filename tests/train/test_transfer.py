@@ -254,10 +254,11 @@ def test_fit_needs_multipoles(tmp_path):
     content = frames()
     del content[0].arrays["REF_atomic_multipoles"]
     mode = "{mode: linearize_solve, scf: {num_scf_steps: 9, mixing_parameter: 0.3}}"
-    overrides = [f"train_schedule.0.fixed_point_training_options={mode}", "data.valid_fraction=0"]
+    overrides = [f"train_schedule.0.fixed_point_training_options={mode}", "training.initialise.method=reference"]
     config = load_config(training_file(tmp_path, write_frames(tmp_path / "a.xyz", content)), overrides)
-    with pytest.raises(InputError, match="reference needs atomic multipoles on every training frame"):
-        PotentialProblem(config, load_data(config.data)).initialise(InitialiseOptions(method="reference"), 1)
+    config.data.valid_fraction = 0.0
+    with pytest.raises(InputError, match=r"1 training frames have no atomic multipoles, which initialise.method: ref"):
+        PotentialProblem(config, load_data(config.data))
 
 
 def test_chain_of_workflows_on_a_potential(tmp_path, data_file):

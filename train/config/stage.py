@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..schema import Section
 
 Optimizer = Literal["adam", "adamw", "schedulefree", "sgd", "rmsprop", "lbfgs"]
-
-
-def _path_alone(value: Any) -> Any:
-    """``{init_from: PATH}`` says the method, too."""
-    return {"method": "checkpoint"} | value if isinstance(value, dict) and value.get("init_from") else value
 
 
 class InitialiseOptions(Section):
@@ -33,6 +28,11 @@ class InitialiseOptions(Section):
     for which its parameters were trained, or those of the training set. Energies of elements that the other model does
     not have, and E0s that are given or taken from isolated atoms, are always those of this training."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"method": "checkpoint"} | value if isinstance(value, dict) and value.get("init_from") else value
+
     @model_validator(mode="after")
     def _source_where_needed(self) -> InitialiseOptions:
         if (self.method == "checkpoint") != (self.init_from is not None):
@@ -40,13 +40,10 @@ class InitialiseOptions(Section):
         return self
 
 
-Initialise = Annotated[InitialiseOptions, BeforeValidator(_path_alone)]
-
-
 class MonteCarloOptions(Section):
     """Random moves of the parameters, accepted by the rule of Metropolis on the loss of a batch."""
 
-    move: float | dict[str, Annotated[float, Field(gt=0)]] = 0.01
+    move: float | dict[str, float] = 0.01
     """Standard deviation of a move relative to the root mean square of the group's parameters at the start of the
     stage: one for all groups, or by group (``{readout: 0.02}``; groups that are not named do not move)."""
     moves_per_batch: int = Field(default=1, gt=0)
@@ -58,7 +55,7 @@ class MonteCarloOptions(Section):
 
     @model_validator(mode="after")
     def _positive(self) -> MonteCarloOptions:
-        if isinstance(self.move, float) and self.move <= 0:
+        if any(move <= 0 for move in (self.move.values() if isinstance(self.move, dict) else [self.move])):
             raise ValueError(f"move must be above zero, got {self.move}")
         if self.temperature_final is not None and self.temperature == 0:
             raise ValueError("temperature_final needs a temperature above zero to start from")
@@ -95,15 +92,15 @@ class RunningOptions(Section):
     warmup_epochs: float = Field(default=0.0, ge=0)
     """Epochs (or part of one) over which the learning rate rises linearly from zero."""
     reset_optimizer: bool = True
-    """Forget the optimiser's moments when the stage begins (its loss has another scale); another optimiser than that of
-    the stage before begins anew in any case."""
+    """Forget the optimiser's moments when the stage begins (its loss has another scale); lbfgs, and another
+    optimiser than that of the stage before, begin anew in any case."""
     freeze: list[str] = Field(default=[])
     """Groups of parameters that do not change in this stage: backbone, local_charges, field_block, readout."""
     patience: int | None = Field(default=None, gt=0)
     """Early stop: after so many epochs without a new smallest validation loss the next stage begins."""
     monte_carlo: MonteCarloOptions | None = None
     """Moves and temperature of ``workflow: monte_carlo``."""
-    initialise: Initialise | None = None
+    initialise: InitialiseOptions | None = None
     """What ``workflow: initialise_only`` does (the start of a run is ``training.initialise``)."""
 
     @model_validator(mode="after")

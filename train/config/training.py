@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ..schema import Section
-from .stage import Initialise, InitialiseOptions, Optimizer
+from .stage import InitialiseOptions, Optimizer
 
 
 class TrainingOptions(Section):
@@ -54,7 +54,7 @@ class TrainingOptions(Section):
     """Largest norm of the gradient; none: no limit. (lbfgs: none, its line search limits the step.)"""
     seed: int = 1
     """Seed of the initial weights and of the order of the frames."""
-    initialise: Initialise = InitialiseOptions()
+    initialise: InitialiseOptions = InitialiseOptions()
     """Where the parameters come from at the start of the run; ``{init_from: PATH}`` continues from another model."""
     device: str = "cpu"
     """cpu or cuda (or cuda:1 ...); with torchrun, cuda is one GPU for each process."""
