@@ -19,13 +19,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ..density_model import LocalState
 from ..model import FixedPointPotential
 from ..options import SCFOptions
-from ..readout.state import detach_readout
-from ..response.state import detach_state
-from ..scf.problem import SCFProblem, detach_problem, graph_sum, with_level
-from ..scf.solve import CONVERGED, NO_CHARGE_RESPONSE, SolverResult
-from ..self_consistent import LocalState
+from ..response.state import matrix_response
+from ..scf.problem import SCFProblem, graph_sum, with_level
+from ..scf.solve import CONVERGED
 
 #: linear solves take up to this many times the applications of the loop, and go no deeper than this many roundings
 PATIENCE, ROUNDINGS = 2, 20.0
@@ -127,9 +126,7 @@ class LinearSolves:
             charges = graph_sum(charge, problem.batch, problem.response.shape[0], False)
             field = with_level(field, -charges / problem.response, problem.batch)
         if self.density_map.local:
-            n, m = field.shape[0], field.shape[1]
-            matrix = problem.state.matrix.reshape(n, 4, 4 * m)
-            return torch.matmul(matrix, field.reshape(n, 4 * m, 1)).squeeze(2)
+            return matrix_response(problem.state.matrix, field)
         return self._push_forward(field)
 
     def _push_forward(self, field: Tensor) -> Tensor:
@@ -149,29 +146,10 @@ class ImplicitSolution:
         self, model: FixedPointPotential, problem: SCFProblem, local: LocalState, start: Tensor, scf: SCFOptions
     ) -> None:
         self.model, self.gate = model, Gate()
-        density_map = model.solver.density_map
-        fixed = detach_problem(problem, model.electrostatics.detached(problem.cache))
-        self.frozen = LocalState(
-            local.energy.detach(), local.density.detach(), detach_state(local.response), detach_readout(local.readout)
-        )
-        found = model.solver.scf(
-            fixed,
-            start.detach(),
-            scf.num_scf_steps,
-            scf.scf_tolerance,
-            scf.solver,
-            scf.mixing_parameter,
-            torch.zeros_like(fixed.target),
-        )
-        field = model.electrostatics.field(fixed.cache, found.x, False)
-        self.at_solution = model.total_field(fixed, field, found.level)
-        self.fixed = density_map.linearised(fixed, self.at_solution)
-        status = found.status
-        if fixed.constant_charge:
-            possible = density_map.responds(self.fixed) & density_map.holds(self.fixed, found.x)
-            status = torch.where(possible, status, torch.full_like(status, NO_CHARGE_RESPONSE))
-        self.result = SolverResult(found.x, found.level, found.steps, found.residual, status, found.history)
-        self.failed = status != CONVERGED  #: (B,) structures without a self-consistent solution
+        settings = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver)
+        end = model.converge(problem, local, settings, start, problem.target[:0])
+        self.frozen, self.fixed, self.at_solution, self.result = end.frozen, end.fixed, end.at_solution, end.result
+        self.failed = end.result.status != CONVERGED  #: (B,) structures without a self-consistent solution
         solved = torch.logical_not(self.failed)
         self.solves = LinearSolves(model, self.fixed, self.at_solution, solved, scf)
 

@@ -30,12 +30,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..density_model import LocalState
 from ..electrostatics.dense import dense_operators
 from ..graph import Graph
 from ..model import FixedPointPotential
 from ..options import SCFOptions
 from ..scf.problem import SCFProblem, graph_sum, with_level
-from ..self_consistent import LocalState, strained
+from ..self_consistent import strained
 from .implicit import ImplicitSolution
 
 #: modes of the schedule that this version can train in
