@@ -6,7 +6,7 @@ trained with (its metadata hold them) unless others are given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..export import load_model
 from ..options import SCFOptions
-from .archive import with_stress
+from .archive import LABEL_OF_PROPERTY, with_properties, with_stress
 from .config import Keys
 from .data import Batch, batches, make_samples
 from .errors import InputError
@@ -38,6 +38,9 @@ PREDICTIONS = {
     "FP_atomic_dipoles": "atomic dipoles x y z, e·Å",
     "FP_dipole": "dipole about the origin x y z, e·Å, open frames",
     "FP_fermi_level": "Fermi level, eV",
+    "FP_electrostatic_potentials": "potential at the nuclei, V, where the files hold labels of it",
+    "FP_polarizability": "polarizability, e·Å²/V, of open frames, where the files hold labels of it",
+    "FP_born_charges": "Born effective charges, e, row-major [position, dipole], likewise",
     "FP_scf_steps": "applications of the map",
     "FP_scf_status": "0: converged",
 }
@@ -121,18 +124,22 @@ def evaluate(
         for name in LABELS
         if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
     ]
+    missing = {label for label in LABEL_OF_PROPERTY.values() if all(frame.labels[label] is None for frame in frames)}
+    properties = {name for name, label in LABEL_OF_PROPERTY.items() if label not in missing}
     errors = StructureErrors()
     predictions: list[Atoms] = []
     for batch in batches(samples, batch_size, device=torch.device(device)):
-        output = run_archive(module, batch, options)
+        output = run_archive(module, batch, options, properties)
         errors.add(output, batch, [frames[index].kind for index in batch.indices])
         if keep:
             predictions += list(_predictions(output, batch, frames))
     return Evaluation(errors, frames, predictions, notes)
 
 
-def run_archive(module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
-    """Results of the archive for a batch, with ``stress``."""
+def run_archive(
+    module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions, properties: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Results of the archive for a batch, with ``stress`` and ``properties``, names of ``LABEL_OF_PROPERTY``."""
     tensors = batch.graph[:-1]
     loop = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge)
     density = batch.graph.positions.new_zeros((0, 4))
@@ -146,7 +153,12 @@ def run_archive(module: torch.jit.ScriptModule, batch: Batch, scf: SCFOptions) -
     if not scf.constant_charge:
         _demand("constant_charge", "fermi_level", bool(batch.labels.fermi_level.isfinite().all()))
     output = module(*tensors, False, *loop, scf.use_autograd_forces, density, level)
-    return with_stress(output, batch.graph)
+
+    def responses() -> dict[str, Tensor]:
+        return module.responses(*tensors, False, *loop, density, level)
+
+    electrostatics = module.model.electrostatics
+    return with_properties(with_stress(output, batch.graph), batch.graph, properties, electrostatics, responses)
 
 
 def _demand(option: str, label: str, present: bool) -> None:
@@ -177,6 +189,11 @@ def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame
         atoms.info["FP_fermi_level"] = float(host["fermi_level"][row])
         atoms.info["FP_scf_steps"] = int(host["scf_steps"][row])
         atoms.info["FP_scf_status"] = int(host["status"][row])
+        if "esps" in host:
+            atoms.arrays["FP_electrostatic_potentials"] = host["esps"][first:last].astype(np.float64)
+        if "polarizability" in host and not atoms.pbc.any():
+            atoms.info["FP_polarizability"] = host["polarizability"][row].astype(np.float64)
+            atoms.arrays["FP_born_charges"] = host["born_charges"][first:last].reshape(-1, 9).astype(np.float64)
         if atoms.pbc.all():
             atoms.info["FP_stress"] = host["stress"][row].astype(np.float64)
         else:

@@ -29,6 +29,10 @@ LABELS: dict[str, tuple[tuple[int, ...], bool]] = {
     "atomic_multipoles": ((4,), True),
     "dipole": ((3,), False),
     "fermi_level": ((), False),
+    "electrostatic_potentials": ((), True),
+    "polarizability": ((3, 3), False),
+    "born_charges": ((3, 3), True),
+    "molecules": ((), True),
 }
 
 
@@ -247,16 +251,19 @@ def _label(atoms: Atoms, name: str, key: str | None, shape: tuple[int, ...], per
     if value is None:
         return None
     array = np.asarray(value)
-    if name == "stress" and array.size == 6:
+    if shape == (3, 3) and not per_atom and array.size == 6:
         xx, yy, zz, yz, xz, xy = array.reshape(-1)
         array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    elif name == "stress" and array.size == 9:
-        array = array.reshape(3, 3)
+    elif shape == (3, 3) and array.size == 9 * (len(atoms) if per_atom else 1):
+        array = array.reshape(-1, 3, 3) if per_atom else array.reshape(3, 3)
     elif name == "atomic_multipoles" and array.ndim == 2:
         array = array[:, :4]
     if array.dtype.kind == "f" and array.size and np.isnan(array).all():
         return None
-    return _checked(array, (len(atoms), *shape) if per_atom else shape, source, str(key))
+    array = _checked(array, (len(atoms), *shape) if per_atom else shape, source, str(key))
+    if name == "molecules" and (array != np.round(array)).any():
+        raise InputError(f"{source}: '{key}' (data.keys.molecules) must hold whole numbers, one per atom")
+    return array
 
 
 def _checked(value: Any, shape: tuple[int, ...], source: str, key: str) -> np.ndarray:

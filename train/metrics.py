@@ -1,7 +1,8 @@
 """Errors per structure, summed by kind, and their table.
 
 The unit of every column is in its heading: energies meV/atom, forces meV/Å, stress meV/Å³, charges me, atomic and total
-dipoles me·Å per component, Fermi levels meV.
+dipoles me·Å per component, Fermi levels meV, potentials at the nuclei mV, polarizabilities me·Å²/V and Born charges me
+per component.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ PROPERTIES: dict[str, str] = {
     "atomic_dipole": "atomic dipoles [me·Å]",
     "dipole": "dipole [me·Å]",
     "fermi_level": "Fermi level [meV]",
+    "esps": "potentials [mV]",
+    "polarizability": "polarizability [me·Å²/V]",
+    "born_charges": "Born charges [me]",
 }
 
 
@@ -51,6 +55,14 @@ class StructureErrors:
             pieces["forces"] = (output["forces"] - labels.forces, labels.forces_weight)
         if "stress" in output:
             pieces["stress"] = (output["stress"] - labels.stress, labels.stress_weight)
+        if "reference_esps" in output:
+            pieces["esps"] = (output["esps"] - output["reference_esps"], labels.multipoles_weight[:, 0])
+        elif "esps" in output:
+            pieces["esps"] = (output["esps"] - labels.potentials, labels.potentials_weight)
+        if "polarizability" in output:
+            pieces["polarizability"] = (output["polarizability"] - labels.polarizability, labels.polarizability_weight)
+        if "born_charges" in output:
+            pieces["born_charges"] = (output["born_charges"] - labels.born_charges, labels.born_charges_weight)
         for name, (error, weight) in pieces.items():
             rows = self._rows(error.detach(), weight, graph.batch, len(kinds))
             self.sums.setdefault(name, []).append(rows.double().cpu())

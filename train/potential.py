@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ..options import ModelStatistics, SCFOptions
-from .archive import build_model, solve
+from .archive import LABEL_OF_PROPERTY, build_model, solve
 from .config import Stage, TrainConfig
 from .data import Batch, Sample, batch_samples, batches, make_samples
 from .errors import InputError
 from .frames import DataSets
-from .losses import needs, weighted_loss
+from .losses import Needs, needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .problem import LossResult
@@ -39,8 +39,23 @@ TRAIN_COLUMNS = {
     "forces": "train forces [meV/Å]",
     "stress": "train stress [meV/Å³]",
     "atomic_multipoles": "train multipoles [me, me·Å]",
+    "esps": "train potentials [mV]",
+    "polarizability": "train polarizability [me·Å²/V/atom]",
+    "born_charges": "train Born charges [me]",
 }
-VALID_COLUMNS = ("energy", "forces", "stress", "charge", "atomic_dipole", "dipole")
+VALID_COLUMNS = (
+    "energy",
+    "forces",
+    "stress",
+    "charge",
+    "atomic_dipole",
+    "dipole",
+    "esps",
+    "polarizability",
+    "born_charges",
+)
+#: modes whose structures may have to be unrolled, and that solve linear systems
+SOLVING_MODES = ("implicit", "linearize_solve")
 
 
 class PotentialProblem:
@@ -111,12 +126,15 @@ class PotentialProblem:
 
     def loss(self, batch: Batch, stage: Stage) -> LossResult:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
-        weights = stage.loss.active()
-        output = self._predict(batch, stage, weights, training=True)
-        total, terms = weighted_loss(output, batch, weights)
+        wanted = stage.loss.terms()
+        output = self._predict(batch, stage, self._needs(wanted), training=True)
+        total, terms = weighted_loss(output, batch, wanted)
         if stage.fixed_point_training_options.mode != "direct":
             terms["scf_steps"] = output["scf_steps"].to(total.dtype).mean()
             terms["scf_converged"] = (output["status"] == 0).to(total.dtype).mean()
+            terms["scf_fallback"] = output["fallback"].to(total.dtype).mean()
+            # counts on while the loss is differentiated, and is read after that
+            terms["solve_failures"] = output["solve_failures"]
         return LossResult(total, terms, len(batch.indices))
 
     def columns(self) -> Sequence[str]:
@@ -124,12 +142,14 @@ class PotentialProblem:
         names = {name for stage in self.config.train_schedule for name in stage.loss.active()}
         train = [heading for name, heading in TRAIN_COLUMNS.items() if name in names]
         scf = [f"{{}} SCF {what}" for what in ("applications", "converged [%]")]
-        with_loop = any(stage.fixed_point_training_options.mode != "direct" for stage in self.config.train_schedule)
-        columns = train + ([text.format("train") for text in scf] if with_loop else [])
+        modes = {stage.fixed_point_training_options.mode for stage in self.config.train_schedule}
+        columns = train + ([text.format("train") for text in scf] if modes - {"direct"} else [])
+        columns += ["train SCF fallbacks", "train failed solves"] if modes & set(SOLVING_MODES) else []
         if not self.samples["valid"]:
             return columns
         keys = self.config.data.keys
         mapped = {"charge": keys.atomic_multipoles, "atomic_dipole": keys.atomic_multipoles} | keys.model_dump()
+        mapped["esps"] = "esps" in names or keys.electrostatic_potentials
         valid = [f"valid {PROPERTIES[name]}" for name in VALID_COLUMNS if mapped[name]]
         return [*columns, "valid loss", *valid, "SCF forces [meV/Å]", *(text.format("valid") for text in scf)]
 
@@ -141,6 +161,11 @@ class PotentialProblem:
                 "train SCF applications": terms["scf_steps"],
                 "train SCF converged [%]": 100 * terms["scf_converged"],
             }
+            if "train SCF fallbacks" in self.columns():
+                # means over the structures of an epoch
+                number = len(self.samples["train"])
+                row["train SCF fallbacks"] = round(terms["scf_fallback"] * number)
+                row["train failed solves"] = round(terms["solve_failures"] * number)
         return row
 
     def evaluate(self, split: str, stage: Stage, epoch_of_stage: int) -> dict[str, float]:
@@ -148,7 +173,8 @@ class PotentialProblem:
 
         The converged SCF starts at the local guess (``VALIDATION_SCF``).
         """
-        weights = stage.loss.active()
+        wanted = stage.loss.terms()
+        for_loss = self._needs(wanted)
         options = stage.fixed_point_training_options
         direct = options.mode == "direct"
         constant_charge = options.scf is None or options.scf.constant_charge
@@ -156,10 +182,13 @@ class PotentialProblem:
         errors, loss, structures = StructureErrors(), 0.0, 0
         for batch in self.batches(split):
             if direct:
-                output = self._predict(batch, stage, weights, training=False)
+                output = self._predict(batch, stage, for_loss, training=False)
+            elif for_loss.properties:
+                everything = Needs(True, True, for_loss.properties | self._labelled())
+                output = self._predict(batch, stage, everything, training=False, converged=loop)
             else:
-                output = solve(self.module, batch.graph, loop)
-            total, _ = weighted_loss(output, batch, weights)
+                output = solve(self.module, batch.graph, loop, self._labelled())
+            total, _ = weighted_loss(output, batch, wanted)
             loss += float(total.detach()) * len(batch.indices)
             structures += len(batch.indices)
             errors.add(output, batch, ["all"] * len(batch.indices))
@@ -185,7 +214,7 @@ class PotentialProblem:
         """Errors of the model's own solution, started at the local guess."""
         errors = StructureErrors()
         for batch in self.batches(split):
-            output = solve(self.module, batch.graph, scf)
+            output = solve(self.module, batch.graph, scf, self._labelled())
             errors.add(output, batch, [self.samples[split][index].kind for index in batch.indices])
         return errors
 
@@ -205,20 +234,31 @@ class PotentialProblem:
         options = self.config.training
         return options.batch_size if split == "train" else options.valid_batch_size
 
-    def _predict(self, batch: Batch, stage: Stage, weights: dict[str, float], training: bool) -> dict[str, Tensor]:
+    def _predict(
+        self, batch: Batch, stage: Stage, wanted: Needs, training: bool, converged: SCFOptions | None = None
+    ) -> dict[str, Tensor]:
+        """The batch in the stage's mode, or solved with the settings ``converged``."""
         options = stage.fixed_point_training_options
-        forces, stress = needs(weights)
         return predict(
             self.module,
             batch.graph,
-            options.mode,
-            options.scf,
+            "implicit" if converged else options.mode,
+            converged or options.scf,
             batch.labels.multipoles,
             batch.labels.fermi_level,
-            forces=forces,
-            stress=stress,
-            training=training,
+            wanted.forces,
+            wanted.stress,
+            training,
+            wanted.properties,
         )
+
+    def _needs(self, terms: Iterable[str]) -> Needs:
+        return needs(terms, self.config.data.keys.electrostatic_potentials is not None)
+
+    def _labelled(self) -> frozenset[str]:
+        """Properties beside energy, forces, stress and density that the data have labels of."""
+        keys = self.config.data.keys.model_dump()
+        return frozenset(name for name, label in LABEL_OF_PROPERTY.items() if keys[label] is not None)
 
     def _statistics(self, data: DataSets) -> ModelStatistics:
         options = self.config.model

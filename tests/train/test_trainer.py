@@ -60,7 +60,7 @@ class Line:
         error = (self.module(self.x[batch]) - self.y[batch]).square().mean()
         if self.spoil:
             error = error * math.nan
-        return LossResult(stage.loss.forces * error, {"forces": error.detach()}, len(batch))
+        return LossResult(stage.loss.active()["forces"] * error, {"forces": error.detach()}, len(batch))
 
     def columns(self):
         return ["train forces [meV/Å]", "valid loss"]

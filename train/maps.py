@@ -1,0 +1,62 @@
+"""The map G with a graph that can be differentiated twice: one application, and loops of mixed ones."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..density_model import DensityModel
+from ..options import SCFOptions
+from ..scf.problem import SCFProblem, with_level
+
+
+class Application(NamedTuple):
+    """G of a density, and what it was found with."""
+
+    update: Tensor  #: (n, 4) G(p)
+    level: Tensor  #: (B,) mu - mu_0
+    field: Tensor  #: (n, m, 4) Coulomb field A p
+
+
+class Unrolled(NamedTuple):
+    """The end of a loop of mixed iterations."""
+
+    density: Tensor  #: (n, 4)
+    change: Tensor  #: (n, 4) last step, α (G(p) - p)
+
+
+def apply_map(model: DensityModel, problem: SCFProblem, density: Tensor) -> Application:
+    """One application, differentiable twice whatever the update."""
+    density_map = model.solver.density_map
+    field = model.electrostatics.field(problem.cache, density, False)
+    if density_map.affine or not problem.constant_charge:
+        update, level = density_map.update(problem, field, torch.zeros_like(problem.target))
+        return Application(update, level, field)
+    u = (field + problem.external.unsqueeze(1)).detach()
+    level = density_map.find_level(problem, u, torch.zeros_like(problem.target))[0]
+    response = density_map.linearised(problem, with_level(u, level, problem.batch)).response
+    update, level = density_map.differentiable(problem, field, level, response)
+    return Application(update, level, field)
+
+
+def unroll(model: DensityModel, problem: SCFProblem, start: Tensor, scf: SCFOptions) -> Unrolled:
+    """The density after ``num_scf_steps`` linearly mixed iterations from ``start`` ``(n, 4)``."""
+    density_map = model.solver.density_map
+    # updates with one matrix per atom need nothing for the projection and keep their gradients
+    density = density_map.project(density_map.started(problem, start, torch.zeros_like(problem.target)), start)
+    change = torch.zeros_like(density)
+    for _ in range(scf.num_scf_steps):
+        change = scf.mixing_parameter * (apply_map(model, problem, density).update - density)
+        density = density + change
+    return Unrolled(density, change)
+
+
+def at_known_levels(model: DensityModel, problem: SCFProblem, found: Application, known: Tensor | None) -> Tensor:
+    """The density in the field of ``found``, but at the absolute levels ``known`` ``(B,)`` where these are not NaN."""
+    if known is None:
+        return found.update
+    given = known - model.fermi_level_offset
+    u = found.field + problem.external.unsqueeze(1)
+    return model.solver.density_map.at_level(problem, u, torch.where(torch.isnan(given), found.level, given))
