@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..density_model import DensityModel
 from ..options import SCFOptions
-from ..scf.problem import SCFProblem, with_level
+from ..scf.problem import SCFProblem, graph_sum, with_level
 
 
 class Application(NamedTuple):
@@ -43,14 +43,25 @@ def apply_map(model: DensityModel, problem: SCFProblem, density: Tensor) -> Appl
 
 def unroll(model: DensityModel, problem: SCFProblem, start: Tensor, scf: SCFOptions) -> Unrolled:
     """The density after ``num_scf_steps`` linearly mixed iterations from ``start`` ``(n, 4)``."""
-    density_map = model.solver.density_map
-    # updates with one matrix per atom need nothing for the projection and keep their gradients
-    density = density_map.project(density_map.started(problem, start, torch.zeros_like(problem.target)), start)
+    density = projected(model, problem, start)
     change = torch.zeros_like(density)
     for _ in range(scf.num_scf_steps):
         change = scf.mixing_parameter * (apply_map(model, problem, density).update - density)
         density = density + change
     return Unrolled(density, change)
+
+
+def projected(model: DensityModel, problem: SCFProblem, start: Tensor) -> Tensor:
+    """A first density on the charge surface, as the loop takes it (`DensityMap.project`), with all its derivatives."""
+    density_map = model.solver.density_map
+    if not density_map.local and problem.constant_charge:
+        field = model.electrostatics.field(problem.cache, start, False) + problem.external.unsqueeze(1)
+        u = field if field.requires_grad else field.detach().requires_grad_(True)
+        charges = density_map.response.density(problem.state, u, False)[:, 0]
+        (row,) = torch.autograd.grad(charges.sum(), u, create_graph=True)
+        response = graph_sum(row[:, :, 0].sum(1), problem.batch, problem.atoms.shape[0], False)
+        problem = problem._replace(charge_row=row, response=response)
+    return density_map.project(problem, start)
 
 
 def at_known_levels(model: DensityModel, problem: SCFProblem, found: Application, known: Tensor | None) -> Tensor:
