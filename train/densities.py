@@ -13,12 +13,14 @@ from ..scf.problem import SCFProblem, graph_sum
 from ..scf.solve import MAX_STEPS
 from .dense import dense_solutions
 from .implicit import ImplicitSolution
-from .maps import Application, apply_map, at_known_levels, unroll
+from .linear import ROUNDINGS
+from .maps import Application, Unrolled, apply_map, at_known_levels, unroll
 
 #: iterations for a structure that has no self-consistent solution
 FALLBACK_STEPS = 15
-#: structures with more atoms are solved without a matrix in ``linearize_solve``
-DENSE_ATOMS = 150
+#: structures with more atoms are solved without a matrix in ``linearize_solve``: faster from about here on, and smaller
+#: (benchmarks/training_modes.py --crossover, docs/benchmarks.md)
+DENSE_ATOMS = 100
 #: the loop may take this many steps then: the user, who has a linear solve in mind, did not choose their number for it
 MATRIX_FREE_STEPS = 200
 #: residual, in roundings of the largest component of the density, above which a dense solution counts as none
@@ -35,6 +37,13 @@ class Task(NamedTuple):
     reference: Tensor | None  #: (n, 4)
     known_level: Tensor | None  #: (B,) absolute, NaN where unknown
     training: bool
+
+    @property
+    def guess(self) -> Tensor:
+        """mu - mu_0 ``(B,)`` from which levels are sought: that of the data where wanted and known, else 0."""
+        if self.scf.initial_fermi_level == "zero" or self.known_level is None:
+            return torch.zeros_like(self.problem.target)
+        return (self.known_level - self.model.fermi_level_offset).nan_to_num(0.0)
 
 
 class Found(NamedTuple):
@@ -57,7 +66,7 @@ def direct(t: Task) -> Found:
     if t.reference is None:
         raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
     argument = _variable(t.reference)
-    applied = apply_map(t.model, t.problem, argument)
+    applied = apply_map(t.model, t.problem, argument, t.guess)
     labelled = at_known_levels(t.model, t.problem, applied, t.known_level)
     change = labelled - argument
     residual = _residual(t, change)
@@ -67,8 +76,8 @@ def direct(t: Task) -> Found:
 
 def unroll_scf(t: Task) -> Found:
     """The end of the loop of mixed iterations."""
-    end = unroll(t.model, t.problem, _start(t), t.scf)
-    found = _at(t, end.density, _steps(t, t.scf.num_scf_steps), _nowhere(t))
+    end = unroll(t.model, t.problem, _start(t), t.guess, t.scf)
+    found = _at(t, end.density, end.level, _steps(t, t.scf.num_scf_steps), _nowhere(t))
     residual = _residual(t, end.change / t.scf.mixing_parameter)
     status = torch.logical_not(residual <= t.scf.scf_tolerance).to(torch.int64)
     return found._replace(change=end.change, residual=residual, status=status)
@@ -77,14 +86,15 @@ def unroll_scf(t: Task) -> Found:
 def implicit(t: Task) -> Found:
     """The solution of the model's own loop, with the derivatives of the implicit function."""
     start = _start(t)
-    solution = ImplicitSolution(t.model, t.problem, t.local, start, t.scf)
-    density = solution.result.x
+    solution = ImplicitSolution(t.model, t.problem, t.local, start, t.guess, t.scf)
+    density, level, failed = solution.result.x, solution.result.level, solution.failed
     if t.training:
-        density = solution.density(apply_map(t.model, t.problem, density).update)
-    if bool(solution.failed.any()):
-        failed = solution.failed[t.problem.batch].unsqueeze(1)
-        density = torch.where(failed, _fallback(t, start), density)
-    found = _at(t, density, solution.result.steps, solution.failed)
+        density = solution.density(apply_map(t.model, t.problem, density, level).update)
+    if bool(failed.any()):
+        unrolled = _fallback(t, start)
+        density = torch.where(failed[t.problem.batch].unsqueeze(1), unrolled.density, density)
+        level = torch.where(failed, unrolled.level, level)
+    found = _at(t, density, level, solution.result.steps, failed)
     return found._replace(status=solution.result.status, implicit=solution)
 
 
@@ -94,34 +104,36 @@ def linearize_solve(t: Task) -> Found:
         return implicit(t)
     if int(t.problem.atoms.max()) > DENSE_ATOMS:
         steps = max(t.scf.num_scf_steps, MATRIX_FREE_STEPS)
-        return implicit(t._replace(scf=t.scf.model_copy(update={"num_scf_steps": steps, "solver": "anderson"})))
+        tolerance = max(t.scf.scf_tolerance, ROUNDINGS * torch.finfo(t.problem.external.dtype).eps)
+        loop = {"num_scf_steps": steps, "scf_tolerance": tolerance, "solver": "anderson"}
+        return implicit(t._replace(scf=t.scf.model_copy(update=loop)))
     parts = dense_solutions(t.model, t.problem)
-    found = _at(t, torch.cat(parts), _steps(t, 1), _nowhere(t))
+    found = _at(t, torch.cat(parts), t.guess, _steps(t, 1), _nowhere(t))
     failed = _not_solved(t, found)
     if not bool(failed.any()):
         return found
     sizes = [part.shape[0] for part in parts]
-    unrolled = _fallback(t, _start(t)).split(sizes)
+    unrolled = _fallback(t, _start(t)).density.split(sizes)
     # chosen part by part: a density that is not finite would reach the gradient through a mask
     chosen = [a if bool(instead) else b for a, b, instead in zip(unrolled, parts, failed, strict=True)]
-    return _at(t, torch.cat(chosen), _steps(t, 1), failed)
+    return _at(t, torch.cat(chosen), t.guess, _steps(t, 1), failed)
 
 
 DENSITIES = {"direct": direct, "unroll_scf": unroll_scf, "implicit": implicit, "linearize_solve": linearize_solve}
 
 
-def _at(t: Task, density: Tensor, steps: Tensor, fallback: Tensor) -> Found:
+def _at(t: Task, density: Tensor, level: Tensor, steps: Tensor, fallback: Tensor) -> Found:
     """A density in its own field; not converged where it is a fallback."""
     density = _variable(density)
-    applied = apply_map(t.model, t.problem, density)
+    applied = apply_map(t.model, t.problem, density, level)
     change = applied.update - density
     status = fallback.to(torch.int64) * MAX_STEPS
     return Found(density, density, applied, density, change, _residual(t, change), status, steps, fallback)
 
 
-def _fallback(t: Task, start: Tensor) -> Tensor:
+def _fallback(t: Task, start: Tensor) -> Unrolled:
     few = t.scf.model_copy(update={"num_scf_steps": min(FALLBACK_STEPS, t.scf.num_scf_steps)})
-    return unroll(t.model, t.problem, start, few).density
+    return unroll(t.model, t.problem, start, t.guess, few)
 
 
 def _not_solved(t: Task, found: Found) -> Tensor:

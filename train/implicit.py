@@ -67,11 +67,17 @@ class ImplicitSolution:
     """The converged density of a batch, and p~ and λ~ that carry its derivatives."""
 
     def __init__(
-        self, model: DensityModel, problem: SCFProblem, local: LocalState, start: Tensor, scf: SCFOptions
+        self,
+        model: DensityModel,
+        problem: SCFProblem,
+        local: LocalState,
+        start: Tensor,
+        guess: Tensor,
+        scf: SCFOptions,
     ) -> None:
         self.model, self.gate = model, Gate()
         settings = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver)
-        end = model.converge(problem, local, settings, start, problem.target[:0])
+        end = model.converge(problem, local, settings, start, guess + model.fermi_level_offset)
         self.frozen, self.fixed, self.at_solution, self.result = end.frozen, end.fixed, end.at_solution, end.result
         self.failed = end.result.status != CONVERGED  #: (B,) structures without a self-consistent solution
         self.solves = LinearSolves(model.solver, end.fixed, end.at_solution, torch.logical_not(self.failed), scf)

@@ -25,38 +25,42 @@ class Unrolled(NamedTuple):
 
     density: Tensor  #: (n, 4)
     change: Tensor  #: (n, 4) last step, α (G(p) - p)
+    level: Tensor  #: (B,) mu - mu_0 of that step, detached
 
 
-def apply_map(model: DensityModel, problem: SCFProblem, density: Tensor) -> Application:
-    """One application, differentiable twice whatever the update."""
+def apply_map(model: DensityModel, problem: SCFProblem, density: Tensor, guess: Tensor) -> Application:
+    """One application, differentiable twice whatever the update; the level is sought from ``guess`` ``(B,)``."""
     density_map = model.solver.density_map
     field = model.electrostatics.field(problem.cache, density, False)
     if density_map.affine or not problem.constant_charge:
-        update, level = density_map.update(problem, field, torch.zeros_like(problem.target))
+        update, level = density_map.update(problem, field, guess)
         return Application(update, level, field)
     u = (field + problem.external.unsqueeze(1)).detach()
-    level = density_map.find_level(problem, u, torch.zeros_like(problem.target))[0]
+    level = density_map.find_level(problem, u, guess)[0]
     response = density_map.linearised(problem, with_level(u, level, problem.batch)).response
     update, level = density_map.differentiable(problem, field, level, response)
     return Application(update, level, field)
 
 
-def unroll(model: DensityModel, problem: SCFProblem, start: Tensor, scf: SCFOptions) -> Unrolled:
-    """The density after ``num_scf_steps`` linearly mixed iterations from ``start`` ``(n, 4)``."""
-    density = projected(model, problem, start)
+def unroll(model: DensityModel, problem: SCFProblem, start: Tensor, guess: Tensor, scf: SCFOptions) -> Unrolled:
+    """The density after ``num_scf_steps`` mixed iterations from a density ``(n, 4)`` and a level ``(B,)``."""
+    density, level = projected(model, problem, start, guess), guess
     change = torch.zeros_like(density)
     for _ in range(scf.num_scf_steps):
-        change = scf.mixing_parameter * (apply_map(model, problem, density).update - density)
+        applied = apply_map(model, problem, density, level)
+        level = applied.level.detach()
+        change = scf.mixing_parameter * (applied.update - density)
         density = density + change
-    return Unrolled(density, change)
+    return Unrolled(density, change, level)
 
 
-def projected(model: DensityModel, problem: SCFProblem, start: Tensor) -> Tensor:
+def projected(model: DensityModel, problem: SCFProblem, start: Tensor, guess: Tensor) -> Tensor:
     """A first density on the charge surface, as the loop takes it (`DensityMap.project`), with all its derivatives."""
     density_map = model.solver.density_map
     if not density_map.local and problem.constant_charge:
         field = model.electrostatics.field(problem.cache, start, False) + problem.external.unsqueeze(1)
-        u = field if field.requires_grad else field.detach().requires_grad_(True)
+        u = with_level(field, guess, problem.batch)
+        u = u if u.requires_grad else u.detach().requires_grad_(True)
         charges = density_map.response.density(problem.state, u, False)[:, 0]
         (row,) = torch.autograd.grad(charges.sum(), u, create_graph=True)
         response = graph_sum(row[:, :, 0].sum(1), problem.batch, problem.atoms.shape[0], False)
