@@ -38,9 +38,8 @@ def data_file(tmp_path_factory):
     content = []
     for number in range(6):
         atoms = water_cluster(1 + number % 2, seed=number) if number < 4 else salt_water_box(seed=number)[:6]
-        atoms = labelled(
-            atoms, teacher, "box" if number > 3 else "cluster", ["train", "train", "train", "test"][number % 4]
-        )
+        kind, split = "box" if number > 3 else "cluster", {2: "valid", 3: "test"}.get(number, "train")
+        atoms = labelled(atoms, teacher, kind, split)
         graph = graph_from_atoms(atoms, ELEMENTS, teacher.cutoff, torch.float64)
         scf = SCFOptions(scf_tolerance=1e-10)
         out = predict(teacher, graph, "implicit", scf, None, None, True, True, False, PROPERTIES)

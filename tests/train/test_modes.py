@@ -325,6 +325,27 @@ def test_implicit_in_single_precision(update: str) -> None:
     assert (gradients[1] - gradients[0]).norm() < 1e-3 * gradients[0].norm()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_search_for_the_level_begins_where_the_stage_says(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decides between several levels of the same charge, where an update has them."""
+    model = small_model("one-body MLP")
+    graph, reference = small_batch(model)
+    density_map = model.solver.density_map
+    guesses, find = [], density_map.find_level
+
+    def spy(problem, u, guess):
+        guesses.append(guess.tolist())
+        return find(problem, u, guess)
+
+    monkeypatch.setattr(density_map, "find_level", spy)
+    known = torch.tensor([-1.5, float("nan")], dtype=torch.float64)
+    for start, first in (("zero", [0.0, 0.0]), ("from_data", [-1.5 - model.fermi_level_offset, 0.0])):
+        scf = SCFOptions(num_scf_steps=3, scf_tolerance=1.0, mixing_parameter=0.3, initial_fermi_level=start)
+        guesses.clear()
+        predict(model, graph, mode, scf, reference, known, False, False, False)
+        assert guesses[0] == pytest.approx(first, abs=1e-12)
+
+
 def test_direct_holds_the_charge_unless_a_fermi_level_is_known() -> None:
     model = make_model()
     graph, reference = batch(model)
