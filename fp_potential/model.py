@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbone.mace import Backbone
+from .density_model import LocalState
 from .electrostatics import Electrostatics
 from .graph import Graph
 from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
@@ -14,7 +15,7 @@ from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, R
 from .response import ManyBodyUpdate, OneBodyUpdate, SymmetricUpdate, Update
 from .response.embedding import TANH_WIDTHS
 from .scf.problem import with_level
-from .self_consistent import LocalState, SelfConsistentModel
+from .self_consistent import SelfConsistentModel
 from .units import GRADIENT_FEATURE, SCALAR_FEATURE
 
 

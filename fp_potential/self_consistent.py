@@ -1,41 +1,19 @@
 """SelfConsistentModel: SCF -> observables -> forces, stress and responses, for any model of a density and its energy.
 
 A model says what the geometry decides (`local`) and what its non-local energy is (`nonlocal_energy`); everything else
-is written here once.  The learned potential (`model`) and the known models (`reference`) are subclasses.
+is written here and in `density_model` once.  The learned potential (`model`) and the known models (`reference`) are
+subclasses.
 """
 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .electrostatics import Electrostatics
+from .density_model import DensityModel, LocalState, Observables
 from .graph import Graph
-from .nets import charges_only
-from .options import HISTORY
-from .readout.state import ReadoutState, detach_readout
-from .response.state import ResponseState, Update, detach_state
-from .scf.problem import DensityMap, SCFProblem, detach_problem, graph_sum, with_level
-from .scf.solve import NO_CHARGE_RESPONSE, FixedPointSolver, SolverResult
-
-
-class LocalState(NamedTuple):
-    """What the geometry alone decides, per owned atom."""
-
-    energy: Tensor  #: (n,) eV, local energy without E0
-    density: Tensor  #: (n, 4) p_loc
-    response: ResponseState
-    readout: ReadoutState
-
-
-class Observables(NamedTuple):
-    """Energy terms per owned atom, eV (float64), and the potential at the atoms, V."""
-
-    local: Tensor
-    nonlocal_: Tensor
-    coulomb: Tensor
-    field: Tensor
-    potential: Tensor
+from .scf.problem import SCFProblem, graph_sum
+from .scf.solve import SolverResult
 
 
 class Solution(NamedTuple):
@@ -69,122 +47,13 @@ def strained(graph: Graph, positions: Tensor, strain: Tensor) -> tuple[Tensor, T
     return owned, vectors, graph.cell + torch.matmul(graph.cell, eps)
 
 
-class SelfConsistentModel(nn.Module):
-    """Energy of a self-consistent density of Gaussian charges and dipoles.
+class SelfConsistentModel(DensityModel):
+    """A `DensityModel` evaluated at its solution.
 
-    E = sum_i [E0 + local energy] + E_nl(p, u) + E_C[p] + F·D, with p = G(p) (see `scf.problem`).
     Reported are E_c = E + λ·(G(p) - p) at constant charge, equal to E at convergence and second order in the residuals
     otherwise, and Omega_c = E_c + mu Q at constant Fermi level.  Forces and stress are derivatives of the reported
     energy at fixed p and λ.  See docs/scf.md.
-
-    A subclass gives `local` and `nonlocal_energy`, and sets ``num_interactions`` and ``comm_width``, the number of
-    layers and the most values per atom in an exchange of ghosts, where it has any, and ``without_dipoles`` where its
-    density has charges only.  An update with ``fixed_charge``
-    true has charges that no field moves: no Fermi level is sought, mu_0 is reported.
     """
-
-    normalised_scale: Tensor
-
-    def __init__(
-        self,
-        elements: list[int],
-        cutoff: float,
-        electrostatics: Electrostatics,
-        update: Update,
-        normalised_scale: Tensor,
-        atomic_energies: list[float],
-        fermi_level_offset: float,
-    ) -> None:
-        super().__init__()
-        self.elements = elements
-        self.cutoff = cutoff
-        self.n_widths = normalised_scale.shape[0]
-        self.electrostatics = electrostatics
-        self.solver = FixedPointSolver(DensityMap(electrostatics, update), HISTORY)
-        self.register_buffer("normalised_scale", normalised_scale, persistent=False)
-        self.no_charge_response = NO_CHARGE_RESPONSE
-        self.fermi_level_offset = float(fermi_level_offset)
-        self.atomic_energies = atomic_energies
-        self.num_interactions, self.comm_width = 0, 0
-        self.fixed_charge = bool(getattr(update, "fixed_charge", False))
-        self.without_dipoles = False
-
-    def local(self, graph: Graph, vectors: Tensor) -> LocalState:
-        """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``."""
-        raise NotImplementedError
-
-    def nonlocal_energy(
-        self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
-    ) -> Tensor:
-        """Non-local energy per owned atom ``(n,)`` in the raw total field ``(n, m, 4)``."""
-        raise NotImplementedError
-
-    def external_field(self, graph: Graph, positions: Tensor) -> Tensor:
-        """Raw field (F·r, F) of the external field at each atom ``(n, 4)``, components (0, y, z, x)."""
-        gradient = graph.external_field[graph.batch]
-        potential = (gradient * positions).sum(1, keepdim=True)
-        return torch.cat([potential, gradient[:, [1, 2, 0]]], dim=1)
-
-    def problem(
-        self, graph: Graph, local: LocalState, positions: Tensor, cell: Tensor, constant_charge: bool
-    ) -> SCFProblem:
-        """The fixed-point problem of a geometry, with gradients; ``positions`` of owned atoms."""
-        cache = self.electrostatics.prepare(positions, cell, graph.pbc, graph.batch)
-        external = self.external_field(graph, positions)
-        n_graphs = graph.cell.shape[0]
-        ones = torch.ones([positions.shape[0]], dtype=positions.dtype, device=positions.device)
-        atoms = graph_sum(ones, graph.batch, n_graphs, graph.distributed)
-        target = graph.total_charge if constant_charge else graph.fermi_level - self.fermi_level_offset
-        if constant_charge and self.fixed_charge:
-            target, constant_charge = torch.zeros_like(target), False
-        return self.solver.density_map.problem(
-            cache, local.response, external, target, graph.batch, atoms, constant_charge, graph.distributed
-        )
-
-    # ---- energy -----------------------------------------------------------------------------------------------
-
-    def total_field(self, problem: SCFProblem, field: Tensor, level: Tensor) -> Tensor:
-        """Raw field u ``(n, m, 4)``: Coulomb field + external field + Fermi level."""
-        return with_level(field + problem.external.unsqueeze(1), level, problem.batch)
-
-    def observables(
-        self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor, species: Tensor
-    ) -> Observables:
-        """Energy terms of a density ``(n, 4)`` in a total raw field ``(n, m, 4)``."""
-        coulomb = self.electrostatics.potentials(problem.cache, density, problem.distributed)
-        # one scalar at a time: TorchScript's torch.tensor of a list of floats rounds them to float32
-        e0 = torch.stack([torch.full([], e, dtype=torch.float64, device=density.device) for e in self.atomic_energies])
-        nonlocal_ = self.nonlocal_energy(local.readout, local.density, density, field, problem.distributed)
-        return Observables(
-            e0[species] + local.energy.to(torch.float64),
-            nonlocal_.to(torch.float64),
-            0.5 * (density * coulomb).sum(1).to(torch.float64),
-            (density * problem.external).sum(1).to(torch.float64),
-            coulomb[:, 0],
-        )
-
-    def density_gradient(self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor) -> Tensor:
-        """Total derivative of the energy (Omega at constant Fermi level) by p ``(n, 4)``, mu(p) included.
-
-        ``problem`` and ``local`` are without gradients and linearised at ``field``, the raw total field of the density.
-        """
-        p = density.detach().requires_grad_(True)
-        u = field.detach().requires_grad_(True)
-        energy = self.nonlocal_energy(local.readout, local.density, p, u, problem.distributed)
-        by_both = torch.autograd.grad([energy.sum()], [p, u], allow_unused=True)
-        by_density, by_field = by_both[0], by_both[1]
-        explicit = self.electrostatics.potentials(problem.cache, density, problem.distributed) + problem.external
-        if by_density is not None:
-            explicit = explicit + by_density.detach()
-        if not problem.constant_charge:
-            level = (problem.target + self.fermi_level_offset)[problem.batch].unsqueeze(1)
-            explicit = torch.cat([explicit[:, :1] + level, explicit[:, 1:]], dim=1)
-        if by_field is None:
-            return explicit
-        on_field = self.solver.density_map.constrained(problem, by_field.detach())
-        return explicit + self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
-
-    # ---- self-consistent evaluation ------------------------------------------------------------------------------
 
     def evaluate(
         self,
@@ -262,7 +131,7 @@ class SelfConsistentModel(nn.Module):
         initial_density: Tensor,
         initial_level: Tensor,
     ) -> Solution:
-        """The self-consistent state; ``settings`` are num_scf_steps, scf_tolerance, mixing_parameter and solver."""
+        """The self-consistent state; ``settings`` and start as in `converge`."""
         n_graphs = graph.cell.shape[0]
         positions = graph.positions.detach().requires_grad_(with_gradients)
         strain = torch.zeros([n_graphs, 3, 3], dtype=positions.dtype, device=positions.device)
@@ -283,26 +152,10 @@ class SelfConsistentModel(nn.Module):
         owned, vectors, cell = strained(graph, positions, strain)
         local = self.local(graph, vectors)
         problem = self.problem(graph, local, owned, cell, constant_charge)
-        fixed = detach_problem(problem, self.electrostatics.detached(problem.cache))
-        frozen = LocalState(
-            local.energy.detach(), local.density.detach(), detach_state(local.response), detach_readout(local.readout)
+        end = self.converge(problem, local, settings, initial_density, initial_level)
+        return Solution(
+            graph, strain, owned, local, problem, end.frozen, end.fixed, end.result, end.field, end.at_solution
         )
-        start = frozen.density
-        if initial_density.shape[0] > 0:
-            start = charges_only(initial_density) if self.without_dipoles else initial_density
-        guess = torch.zeros_like(fixed.response)
-        if initial_level.shape[0] > 0:
-            guess = initial_level - self.fermi_level_offset
-        result = self.solver.scf(fixed, start, settings[0], settings[1], settings[3], settings[2], guess)
-        field = self.electrostatics.field(problem.cache, result.x, graph.distributed)
-        at_solution = self.total_field(fixed, field.detach(), result.level)
-        fixed = self.solver.density_map.linearised(fixed, at_solution)
-        if problem.constant_charge:
-            refused = torch.full_like(result.status, self.no_charge_response)
-            possible = self.solver.density_map.responds(fixed) & self.solver.density_map.holds(fixed, result.x)
-            status = torch.where(possible, result.status, refused)
-            result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
-        return Solution(graph, strain, owned, local, problem, frozen, fixed, result, field, at_solution)
 
     def responses(
         self,

@@ -63,7 +63,7 @@ class Line:
         error = (self.module(self.x[indices]) - self.y[indices]).square().sum() / whole
         if self.spoil:
             error = error * math.nan
-        return LossResult(stage.loss.forces * error, {"forces": error.detach()}, len(indices))
+        return LossResult(stage.loss.forces.weight * error, {"forces": error.detach()}, len(indices))
 
     def columns(self):
         return ["train forces [meV/Å]", "valid loss"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..electrostatics import Electrostatics
+from ..electrostatics.nuclei import potentials_at_nuclei
 from ..graph import Graph
 from ..model import FixedPointPotential
 from ..options import ModelOptions, ModelStatistics, SCFOptions
@@ -90,26 +92,55 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
     }
 
 
-def solve(model: FixedPointPotential, graph: Graph, scf: SCFOptions) -> dict[str, Tensor]:
+#: further properties of a solution -> the label they are compared with
+LABEL_OF_PROPERTY = {
+    "esps": "electrostatic_potentials",
+    "polarizability": "polarizability",
+    "born_charges": "born_charges",
+}
+
+
+def solve(
+    model: FixedPointPotential, graph: Graph, scf: SCFOptions, properties: Collection[str] = ()
+) -> dict[str, Tensor]:
     """The model's own solution from the local guess: energy, forces, stress and density, without gradients left.
 
-    Keys are those of the model archive, and ``stress`` [B, 3, 3] in eV/Å³ (zero for structures that are not periodic
-    in three directions).
+    Keys are those of the model archive, ``stress`` [B, 3, 3] in eV/Å³ (zero for structures that are not periodic
+    in three directions), and ``properties``, names of ``LABEL_OF_PROPERTY``.
     """
     nothing = graph.positions.new_zeros((0, 4))
-    output = model.evaluate(
-        graph,
-        scf.num_scf_steps,
-        scf.scf_tolerance,
-        scf.mixing_parameter,
-        scf.solver,
-        scf.constant_charge,
-        scf.use_autograd_forces,
-        True,
-        nothing,
-        nothing[:, 0],
-    )
-    return with_stress(output, graph)
+    loop = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge)
+    output = model.evaluate(graph, *loop, scf.use_autograd_forces, True, nothing, nothing[:, 0])
+
+    def responses() -> dict[str, Tensor]:
+        return model.responses(graph, *loop, nothing, nothing[:, 0])
+
+    return with_properties(with_stress(output, graph), graph, properties, model.electrostatics, responses)
+
+
+def with_properties(
+    output: dict[str, Tensor],
+    graph: Graph,
+    properties: Collection[str],
+    electrostatics: Electrostatics,
+    responses: Callable[[], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """``output`` with ``properties``, names of ``LABEL_OF_PROPERTY``, of its density.
+
+    ``responses`` gives those of the dipole as `SelfConsistentModel.responses` does; they are there for open structures.
+    """
+    found = dict(output)
+    if "esps" in properties:
+        arguments = (electrostatics, graph.positions, graph.cell, graph.pbc, graph.batch, output["density"])
+        external = (graph.external_field[graph.batch] * graph.positions).sum(1)
+        found["esps"] = potentials_at_nuclei(*arguments) + external
+    if {"polarizability", "born_charges"} & set(properties):
+        response = responses()
+        found["status"] = torch.where(output["status"] == 0, response["status"], output["status"])
+        # the field is F = -E
+        found["polarizability"] = -response["dipole_by_field"].detach()
+        found["born_charges"] = response["dipole_by_positions"].detach()
+    return found
 
 
 def with_stress(output: dict[str, Tensor], graph: Graph) -> dict[str, Tensor]:

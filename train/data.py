@@ -18,7 +18,7 @@ from ..graph import to_device as graph_to_device
 from ..nets import charges_only
 from .batching import plan
 from .errors import InputError
-from .frame import LABELS, Frame
+from .frame import LABELS, Frame, open_axes
 from .prepared import PreparedSet
 from .progress import track
 from .sequence import FrameSequence, frame_neighbours, neighbour_lists
@@ -36,13 +36,21 @@ class Labels(NamedTuple):
     multipoles: Tensor  #: [N, 4] e, e·Å; q d_y d_z d_x
     dipole: Tensor  #: [B, 3] e·Å
     fermi_level: Tensor  #: [B] eV, NaN where missing
+    potentials: Tensor  #: [N] V, at the nuclei
+    polarizability: Tensor  #: [B, 3, 3] e·Å²/V
+    born_charges: Tensor  #: [N, 3, 3] e; position, dipole
+    molecules: Tensor  #: [N] int64, number of the molecule within its structure
     energy_weight: Tensor  #: [B]
     forces_weight: Tensor  #: [N, 1]
     stress_weight: Tensor  #: [B, 1, 1]
     multipoles_weight: Tensor  #: [N, 4]
-    dipole_weight: Tensor  #: [B, 3], 0 along periodic axes
+    dipole_weight: Tensor  #: [B, 3], 0 along periodic axes unless given for each axis
     fermi_level_weight: Tensor  #: [B]
-    total_charge_weight: Tensor  #: [B]
+    potentials_weight: Tensor  #: [N]
+    polarizability_weight: Tensor  #: [B, 3, 3], 0 where an axis is periodic
+    born_charges_weight: Tensor  #: [N, 1, 3], 0 for the dipole along periodic axes
+    molecules_weight: Tensor  #: [B], 0 without forces, too
+    weight: Tensor  #: [B] of the structure, for terms without a label
 
 
 class Batch(NamedTuple):
@@ -255,13 +263,18 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         full = (atoms, *shape) if per_atom else (1, *shape)
         value = frame.labels[name]
         missing = float("nan") if name == "fermi_level" else 0.0
-        kind = torch.float64 if name == "energy" else dtype
+        kind = {"energy": torch.float64, "molecules": torch.int64}.get(name, dtype)
         values[name] = (
             torch.full(full, missing, dtype=kind) if value is None else torch.tensor(value, dtype=kind).reshape(full)
         )
         weights[name] = 0.0 if value is None else frame.weights[name]
-    periodic = frame.atoms.cell.array[frame.atoms.pbc]
-    open_axes = ~(np.abs(periodic) > 1e-8).any(axis=0) if len(periodic) else np.ones(3, dtype=bool)
+    if frame.labels["forces"] is None:
+        weights["molecules"] = 0.0
+    axes = open_axes(frame.atoms)
+
+    def each(name: str, *shape: int) -> Tensor:
+        return torch.full(shape, weights[name], dtype=dtype)
+
     return Labels(
         energy=values["energy"],
         forces=values["forces"],
@@ -269,11 +282,19 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         multipoles=values["atomic_multipoles"],
         dipole=values["dipole"],
         fermi_level=values["fermi_level"],
-        energy_weight=torch.full((1,), weights["energy"], dtype=dtype),
-        forces_weight=torch.full((atoms, 1), weights["forces"], dtype=dtype),
-        stress_weight=torch.full((1, 1, 1), weights["stress"], dtype=dtype),
+        potentials=values["electrostatic_potentials"],
+        polarizability=values["polarizability"],
+        born_charges=values["born_charges"],
+        molecules=values["molecules"],
+        energy_weight=each("energy", 1),
+        forces_weight=each("forces", atoms, 1),
+        stress_weight=each("stress", 1, 1, 1),
         multipoles_weight=torch.tensor(weights["atomic_multipoles"], dtype=dtype).expand(atoms, 4).contiguous(),
-        dipole_weight=torch.tensor(open_axes * weights["dipole"], dtype=dtype).reshape(1, 3),
-        fermi_level_weight=torch.full((1,), weights["fermi_level"], dtype=dtype),
-        total_charge_weight=torch.full((1,), frame.weights["structure"], dtype=dtype),
+        dipole_weight=torch.tensor(weights["dipole"], dtype=dtype).expand(1, 3).contiguous(),
+        fermi_level_weight=each("fermi_level", 1),
+        potentials_weight=each("electrostatic_potentials", atoms),
+        polarizability_weight=torch.tensor(np.outer(axes, axes) * weights["polarizability"], dtype=dtype)[None],
+        born_charges_weight=torch.tensor(axes * weights["born_charges"], dtype=dtype).repeat(atoms, 1, 1),
+        molecules_weight=each("molecules", 1),
+        weight=torch.full((1,), frame.weights["structure"], dtype=dtype),
     )

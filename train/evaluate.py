@@ -6,7 +6,7 @@ density. Keys and split of the data are those it was trained with (its metadata 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..export import load_model, run_model
 from ..options import SCFOptions
 from ..self_consistent import SelfConsistentModel
-from .archive import with_stress
+from .archive import LABEL_OF_PROPERTY, with_properties, with_stress
 from .config import Keys, Units
 from .data import Batch, Sample, batches, make_samples
 from .errors import InputError
@@ -29,6 +29,7 @@ from .frames import LABELS, Frame, read_frames
 from .metrics import StructureErrors
 from .progress import track
 from .schema import validate
+from .sequence import number_missing
 
 #: key of a prediction in the output file -> what it is
 PREDICTIONS = {
@@ -42,6 +43,9 @@ PREDICTIONS = {
     "FP_fermi_level": "Fermi level, eV",
     "FP_total_charge": "total charge, e",
     "FP_constant_charge": "T: the total charge was given, F: the Fermi level",
+    "FP_electrostatic_potentials": "potential at the nuclei, V, where the files hold labels of it",
+    "FP_polarizability": "polarizability, e·Å²/V, of open frames, where the files hold labels of it",
+    "FP_born_charges": "Born effective charges, e, row-major [position, dipole], likewise",
     "FP_scf_steps": "applications of the map",
     "FP_scf_status": "0: converged",
 }
@@ -188,7 +192,7 @@ def evaluation_set(
         for name in LABELS
         if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
     ]
-    solver = archive_solver(module)
+    solver = archive_solver(module, labelled_properties(frames))
     options = SCFOptions(**metadata["scf"])
     return EvaluationSet(solver, options, elements, frames, samples, notes, torch.device(device))
 
@@ -213,23 +217,36 @@ def evaluate(
     return chosen.run(chosen.scf.model_validate(chosen.scf.model_dump() | (scf or {})), batch_size, keep)
 
 
-def archive_solver(module: torch.jit.ScriptModule) -> Solver:
-    """A model archive as a solver."""
+def labelled_properties(frames: Sequence[Frame]) -> frozenset[str]:
+    """Names of ``LABEL_OF_PROPERTY`` whose label is on some frame."""
+    missing = {label for label in LABEL_OF_PROPERTY.values() if number_missing(frames, label) == len(frames)}
+    return frozenset(name for name, label in LABEL_OF_PROPERTY.items() if label not in missing)
+
+
+def archive_solver(module: torch.jit.ScriptModule, properties: Collection[str] = ()) -> Solver:
+    """A model archive as a solver, with ``properties``, names of ``LABEL_OF_PROPERTY``."""
 
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
-        output = run_model(module, *batch.graph[:-1], False, *_loop(scf), scf.use_autograd_forces, *_start(batch, scf))
-        return with_stress(output, batch.graph)
+        loop, start = (*batch.graph[:-1], False, *_loop(scf)), _start(batch, scf)
+        output = with_stress(run_model(module, *loop, scf.use_autograd_forces, *start), batch.graph)
+        electrostatics = module.model.electrostatics
+        return with_properties(output, batch.graph, properties, electrostatics, lambda: module.responses(*loop, *start))
 
     return solver
 
 
-def model_solver(model: SelfConsistentModel, forces: bool = True) -> Solver:
-    """A model as a solver; without ``forces`` no forces and no stress."""
+def model_solver(model: SelfConsistentModel, forces: bool = True, properties: Collection[str] = ()) -> Solver:
+    """A model as a solver, with ``properties``, names of ``LABEL_OF_PROPERTY``; without ``forces`` energies only."""
 
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
         loop, start = _loop(scf), _start(batch, scf)
         output = model.evaluate(batch.graph, *loop, scf.use_autograd_forces, forces, *start)
-        return with_stress(output, batch.graph) if forces else output
+        if not forces:
+            return output
+        output = with_stress(output, batch.graph)
+        return with_properties(
+            output, batch.graph, properties, model.electrostatics, lambda: model.responses(batch.graph, *loop, *start)
+        )
 
     return solver
 
@@ -268,6 +285,11 @@ def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame
         atoms.info["FP_constant_charge"] = scf.constant_charge
         atoms.info["FP_scf_steps"] = int(host["scf_steps"][row])
         atoms.info["FP_scf_status"] = int(host["status"][row])
+        if "esps" in host:
+            atoms.arrays["FP_electrostatic_potentials"] = host["esps"][first:last].astype(np.float64)
+        if "polarizability" in host and not atoms.pbc.any():
+            atoms.info["FP_polarizability"] = host["polarizability"][row].astype(np.float64)
+            atoms.arrays["FP_born_charges"] = host["born_charges"][first:last].reshape(-1, 9).astype(np.float64)
         if atoms.pbc.all():
             atoms.info["FP_stress"] = host["stress"][row].astype(np.float64)
         else:

@@ -25,6 +25,10 @@ LABELS: dict[str, tuple[tuple[int, ...], bool]] = {
     "atomic_multipoles": ((4,), True),
     "dipole": ((3,), False),
     "fermi_level": ((), False),
+    "electrostatic_potentials": ((), True),
+    "polarizability": ((3, 3), False),
+    "born_charges": ((3, 3), True),
+    "molecules": ((), True),
 }
 
 #: labels whose components may have weights of their own -> number of components; the others have one weight
@@ -96,6 +100,8 @@ class FrameReader:
             full = (len(atoms), *shape) if per_atom else shape
             frame.labels[name] = self._value(atoms, name, full, source)
             frame.weights[name] = overall * _weight(atoms, name, source)
+        if np.ndim(frame.weights["dipole"]) == 0:  # a weight for each axis is taken at its word
+            frame.weights["dipole"] = open_axes(atoms) * frame.weights["dipole"]
         frame.weights["structure"] = overall
         if frame.labels["atomic_multipoles"] is None and "charges" in given:
             charges = self._value(atoms, "charges", (len(atoms),), source)
@@ -132,7 +138,10 @@ class FrameReader:
             array = array.reshape(shape)  # files hold tensors as rows of numbers
         if name in LABELS and array.dtype.kind == "f" and array.size and np.isnan(array).all():
             return None
-        return _checked(array, shape, source, str(key)) * self.units.factor(name)
+        array = _checked(array, shape, source, str(key))
+        if name == "molecules" and (array != np.round(array)).any():
+            raise InputError(f"{source}: '{key}' (data.keys.molecules) must hold whole numbers, one per atom")
+        return array * self.units.factor(name)
 
     def _field(self, atoms: Atoms, source: str) -> np.ndarray:
         """F, whichever of F and E = −F the file has; zero where it has none."""
@@ -186,6 +195,12 @@ def _weight(atoms: Atoms, name: str, source: str) -> Any:
     if np.any(factors < 0):
         raise InputError(f"{source}: negative weight: {key} {factors.tolist()}")
     return factors if several else float(factors)
+
+
+def open_axes(atoms: Atoms) -> np.ndarray:
+    """Cartesian axes without a component of a periodic cell vector (3,): those along which a dipole is defined."""
+    periodic = atoms.cell.array[atoms.pbc]
+    return ~(np.abs(periodic) > 1e-8).any(axis=0) if len(periodic) else np.ones(3, dtype=bool)
 
 
 def _digest(frame: Frame) -> tuple[int, int]:

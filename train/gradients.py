@@ -56,7 +56,7 @@ class BatchGradient:
 
     def __init__(self, problem: Problem, parameters: Sequence[Tensor], stage: Any) -> None:
         self.problem, self.parameters, self.stage = problem, list(parameters), stage
-        self._names: list[str] | None = None
+        self._names: tuple[list[str], list[str]] | None = None
 
     def load(self, content: Any) -> Any:
         """This process's part of the batch; None if there is none."""
@@ -83,16 +83,20 @@ class BatchGradient:
         return self._summed(result, self.parameters)
 
     def _summed(self, result: LossResult | None, parameters: list[Tensor]) -> BatchLoss:
-        names = self._term_names(result)
+        terms, counts = self._known_names(result)
+        names = terms + counts
         numbers = torch.zeros(2 + len(names), dtype=torch.float64)
         if result is not None:
-            values = [result.total, *(result.terms[name] for name in names)]
+            known = result.terms | (result.counts or {})
+            values = [result.total, *(known[name] for name in names)]
             numbers[1:] = torch.stack([value.detach().to(torch.float64).reshape(()) for value in values]).cpu()
             numbers[0] = result.structures
         if distributed.ranks() > 1:
             numbers = self._summed_over_ranks(numbers, parameters)
-        structures, total, *terms = numbers.tolist()
-        return BatchLoss(total, dict(zip(names, terms, strict=True)), round(structures))
+        structures, total, *values = numbers.tolist()
+        means = dict(zip(names, values, strict=True))
+        means |= {name: means[name] / structures for name in counts}
+        return BatchLoss(total, means, round(structures))
 
     def _summed_over_ranks(self, numbers: Tensor, parameters: list[Tensor]) -> Tensor:
         """Sums ``numbers`` and the gradients in one message, in double precision."""
@@ -109,9 +113,9 @@ class BatchGradient:
             parameter.grad = gradient.to(parameter.dtype).reshape(parameter.shape) if present else None
         return numbers.cpu()
 
-    def _term_names(self, result: LossResult | None) -> list[str]:
-        """Names of the terms, which a process without a part does not know by itself; process 0 always has one."""
-        names = None if result is None else list(result.terms)
+    def _known_names(self, result: LossResult | None) -> tuple[list[str], list[str]]:
+        """Names of terms and counts, which a process without a part does not know; process 0 always has one."""
+        names = None if result is None else (list(result.terms), list(result.counts or {}))
         if self._names is None:
             self._names = distributed.from_main(names)
         assert self._names is not None

@@ -1,4 +1,4 @@
-"""The converged density and its adjoint as functions of the parameters, differentiated at the solution.
+"""The converged density and its adjoints as functions of the parameters, differentiated at the solution.
 
 With p = G(p) solved by the model's own loop, without a graph, and J = dG/dp there,
 
@@ -6,29 +6,24 @@ With p = G(p) solved by the model's own loop, without a graph, and J = dG/dp the
 
 have the values of the solution and its exact first derivatives by the parameters (implicit function theorem).  The
 energy is L and forces are its derivatives by positions at fixed p and λ, as in the loop that runs afterwards; what the
-loss then sees of p and λ reaches the parameters through p~ and λ~.  So two linear solves, by the mixer of the loop,
+loss then sees of p and λ reaches the parameters through p~ and λ~.  The same holds for any other function of the
+density in the place of E, each with a λ of its own (`multiplier`).  So two linear solves, by the mixer of the loop,
 replace the graph of the iterations, and memory does not depend on their number.  Nothing is dense.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from ..model import FixedPointPotential
+from ..density_model import DensityModel, LocalState
 from ..options import SCFOptions
-from ..readout.state import detach_readout
-from ..response.state import detach_state
-from ..scf.problem import SCFProblem, detach_problem, graph_sum, with_level
-from ..scf.solve import CONVERGED, NO_CHARGE_RESPONSE, SolverResult
-from ..self_consistent import LocalState
-
-#: linear solves take up to this many times the applications of the loop, and go no deeper than this many roundings
-PATIENCE, ROUNDINGS = 2, 20.0
+from ..scf.problem import SCFProblem
+from ..scf.solve import CONVERGED
+from .linear import LinearSolves
 
 
 class Gate:
@@ -68,129 +63,46 @@ class _Inverse(torch.autograd.Function):
             return ctx.transposed(gradient.detach()), None, None
 
 
-class LinearSolves:
-    """(1 - J)^-1 and (1 - J^T)^-1 at the solutions of the structures with ``solved`` ``(B,)``; zero for the others."""
-
-    def __init__(
-        self, model: FixedPointPotential, fixed: SCFProblem, at_solution: Tensor, solved: Tensor, scf: SCFOptions
-    ) -> None:
-        self.solver, self.problem = model.solver, fixed
-        self.density_map = model.solver.density_map
-        self.point = at_solution
-        self.solved = solved[fixed.batch].unsqueeze(1)
-        self.steps = PATIENCE * scf.num_scf_steps
-        self.tolerance = max(scf.scf_tolerance, ROUNDINGS * torch.finfo(at_solution.dtype).eps)
-
-    def transposed(self, source: Tensor) -> Tensor:
-        """(1 - J^T)^-1 b ``(n, 4)``."""
-        source = torch.where(self.solved, source, torch.zeros_like(source))
-        found = self.solver.adjoint(self.problem, source, self.steps, self.tolerance, "anderson", 1.0)
-        self._check(found.status == CONVERGED, found.residual)
-        return found.x
-
-    def forward(self, source: Tensor) -> Tensor:
-        """(1 - J)^-1 b ``(n, 4)``, by the mixer of the loop."""
-        source = torch.where(self.solved, source, torch.zeros_like(source))
-        problem, mixer, tolerance = self.problem, self.solver.mixer, self.tolerance
-        batch = problem.batch
-        x, state = source, mixer.start(source, problem.response.shape[0])
-        scale = torch.ones_like(problem.response, dtype=torch.float64)
-        active = torch.ones_like(problem.response, dtype=torch.bool)
-        residual = scale
-        for step in range(self.steps):
-            f = source + self.jacobian(x) - x
-            norms = mixer.norms(state, x, f, batch, problem.atoms, False)
-            if step == 0:
-                scale = torch.clamp(mixer.norms(state, x, source, batch, problem.atoms, False).mean, min=1e-300)
-            residual = norms.mean / scale
-            active = active & torch.logical_not(residual <= tolerance)
-            if not bool(active.any()):
-                break
-            x, state = mixer.step(state, norms, x, f, batch, active, "anderson", 1.0, torch.ones_like(scale))
-        self._check(torch.logical_not(active), residual)
-        return x
-
-    def _check(self, converged: Tensor, residual: Tensor) -> None:
-        if not bool(converged.all()):
-            warnings.warn(
-                f"mode 'implicit': a linear solve for gradients has reached a relative residual of "
-                f"{float(residual.max()):.1e}, not {self.tolerance:.1e}: raise scf.num_scf_steps",
-                stacklevel=2,
-            )
-
-    def jacobian(self, change: Tensor) -> Tensor:
-        """J v ``(n, 4)``."""
-        problem = self.problem
-        field = self.density_map.electrostatics.field(problem.cache, change, False)
-        if problem.constant_charge:
-            charge = (problem.charge_row * field).sum((1, 2))
-            charges = graph_sum(charge, problem.batch, problem.response.shape[0], False)
-            field = with_level(field, -charges / problem.response, problem.batch)
-        if self.density_map.local:
-            n, m = field.shape[0], field.shape[1]
-            matrix = problem.state.matrix.reshape(n, 4, 4 * m)
-            return torch.matmul(matrix, field.reshape(n, 4 * m, 1)).squeeze(2)
-        return self._push_forward(field)
-
-    def _push_forward(self, field: Tensor) -> Tensor:
-        """(dF/du) v: the derivative of v·(dF/du)^T w by w."""
-        u = self.point.detach().requires_grad_(True)
-        density = self.density_map.response.density(self.problem.state, u, False)
-        w = torch.zeros_like(density).requires_grad_(True)
-        (pulled,) = torch.autograd.grad(density, u, w, create_graph=True)
-        (pushed,) = torch.autograd.grad(pulled, w, field)
-        return pushed.detach()
-
-
 class ImplicitSolution:
     """The converged density of a batch, and p~ and λ~ that carry its derivatives."""
 
     def __init__(
-        self, model: FixedPointPotential, problem: SCFProblem, local: LocalState, start: Tensor, scf: SCFOptions
+        self,
+        model: DensityModel,
+        problem: SCFProblem,
+        local: LocalState,
+        start: Tensor,
+        guess: Tensor,
+        scf: SCFOptions,
     ) -> None:
         self.model, self.gate = model, Gate()
-        density_map = model.solver.density_map
-        fixed = detach_problem(problem, model.electrostatics.detached(problem.cache))
-        self.frozen = LocalState(
-            local.energy.detach(), local.density.detach(), detach_state(local.response), detach_readout(local.readout)
-        )
-        found = model.solver.scf(
-            fixed,
-            start.detach(),
-            scf.num_scf_steps,
-            scf.scf_tolerance,
-            scf.solver,
-            scf.mixing_parameter,
-            torch.zeros_like(fixed.target),
-        )
-        field = model.electrostatics.field(fixed.cache, found.x, False)
-        self.at_solution = model.total_field(fixed, field, found.level)
-        self.fixed = density_map.linearised(fixed, self.at_solution)
-        status = found.status
-        if fixed.constant_charge:
-            possible = density_map.responds(self.fixed) & density_map.holds(self.fixed, found.x)
-            status = torch.where(possible, status, torch.full_like(status, NO_CHARGE_RESPONSE))
-        self.result = SolverResult(found.x, found.level, found.steps, found.residual, status, found.history)
-        self.failed = status != CONVERGED  #: (B,) structures without a self-consistent solution
-        solved = torch.logical_not(self.failed)
-        self.solves = LinearSolves(model, self.fixed, self.at_solution, solved, scf)
+        settings = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver)
+        end = model.converge(problem, local, settings, start, guess + model.fermi_level_offset)
+        self.frozen, self.fixed, self.at_solution, self.result = end.frozen, end.fixed, end.at_solution, end.result
+        self.failed = end.result.status != CONVERGED  #: (B,) structures without a self-consistent solution
+        self.solves = LinearSolves(model.solver, end.fixed, end.at_solution, torch.logical_not(self.failed), scf)
 
     def density(self, update: Tensor) -> Tensor:
         """p~ from G(p) at the solution, with gradients."""
         p = self.result.x
         return self.gate.pass_through(p + _Inverse.apply(update - p, self.solves.forward, self.solves.transposed))
 
-    def corrected(self, atomic: Tensor, update: Tensor, density: Tensor, training: bool) -> Tensor:
-        """Energies per atom ``(n,)`` of a density ``(n, 4)`` + λ~·(G - p); nothing is added where the loop failed."""
-        gradient = self.model.density_gradient(self.fixed, self.frozen, self.result.x, self.at_solution)
-        adjoint = self.solves.transposed(gradient)
+    def energy_gradient(self) -> Tensor:
+        """∂E/∂p ``(n, 4)`` at the solution, the source of the energy's adjoint."""
+        return self.model.density_gradient(self.fixed, self.frozen, self.result.x, self.at_solution)
+
+    def multiplier(self, value: Tensor, source: Tensor, update: Tensor, density: Tensor, training: bool) -> Tensor:
+        """λ~ ``(n, 4)`` of a function ``value`` of the density whose derivative by it is ``source`` ``(n, 4)``.
+
+        ``update`` is G(``density``). λ~ is zero where the loop failed; without ``training`` it is λ.
+        """
+        adjoint = self.solves.transposed(source)
         if not training:
-            return atomic + (adjoint * (update - density)).sum(1)
-        lagrangian = atomic.sum() + (adjoint * (update - density)).sum()
+            return adjoint
+        lagrangian = value + (adjoint * (update - density)).sum()
         (by_density,) = torch.autograd.grad(lagrangian, density, create_graph=True)
         correction = _Inverse.apply(by_density, self.solves.transposed, self.solves.forward)
-        adjoint = self.gate.pass_through(adjoint + correction)
-        return atomic + (adjoint * (update - density)).sum(1)
+        return self.gate.pass_through(adjoint + correction)
 
     @contextmanager
     def closed(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """Errors per structure, summed by kind and by element, and their tables.
 
 The unit of every column is in its heading: energies meV/atom, forces meV/Å, stress meV/Å³, charges me, atomic and total
-dipoles me·Å per component, Fermi levels meV, total charges me.
+dipoles me·Å per component, Fermi levels meV, total charges me, potentials at the nuclei mV, polarizabilities me·Å²/V
+and Born charges me per component.
 
 At constant Fermi level the energy of a structure is Ω = E + μQ, and that of its labels E* + μ*Q*; the level is given
 and has no error, the total charge has one.
@@ -29,6 +30,9 @@ PROPERTIES: dict[str, str] = {
     "dipole": "dipole [me·Å]",
     "fermi_level": "Fermi level [meV]",
     "total_charge": "total charge [me]",
+    "esps": "potentials [mV]",
+    "polarizability": "polarizability [me·Å²/V]",
+    "born_charges": "Born charges [me]",
 }
 
 
@@ -66,6 +70,17 @@ def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = Tr
         found["forces"] = Compared(output["forces"], labels.forces, labels.forces_weight, per_atom=True)
     if "stress" in output:
         found["stress"] = Compared(output["stress"], labels.stress, labels.stress_weight, per_atom=False)
+    if "reference_esps" in output:
+        known = labels.multipoles_weight[:, 0]
+        found["esps"] = Compared(output["esps"], output["reference_esps"], known, per_atom=True)
+    elif "esps" in output:
+        found["esps"] = Compared(output["esps"], labels.potentials, labels.potentials_weight, per_atom=True)
+    if "polarizability" in output:
+        reference, weight = labels.polarizability, labels.polarizability_weight
+        found["polarizability"] = Compared(output["polarizability"], reference, weight, per_atom=False)
+    if "born_charges" in output:
+        reference, weight = labels.born_charges, labels.born_charges_weight
+        found["born_charges"] = Compared(output["born_charges"], reference, weight, per_atom=True)
     return found
 
 

@@ -1,4 +1,4 @@
-"""How a training stage obtains the density its losses see.
+"""How a training stage obtains the density its losses see, and what follows from it.
 
 - ``direct``: one application of the map to the reference density and Fermi level; p = G(p*, mu*). Energy and forces are
   those of G(p*) at the level that gives it the requested charge, in the field of p*: at a given level the charge would
@@ -8,45 +8,45 @@
   the last p in its own field.
 - ``implicit``: the self-consistent density by the model's own loop, started at the local guess or the data, and its
   derivatives by the implicit function theorem (`implicit`): for every update, in memory that does not depend on the
-  number of steps. A structure whose loop does not converge is unrolled instead, for at most `FALLBACK_STEPS` steps, and
-  counts as not converged.
+  number of steps.
 - ``linearize_solve``: the self-consistent density itself. The map is linearised and the linear problem
 
       (1 - J) p - c μ = b,   Σ q = Q*
 
   solved per structure, differentiably; for updates with one matrix per atom, whose map is affine, this is exact and
   needs no iteration, whatever ``num_scf_steps`` says. For other updates it is `implicit`: linearised at the solution,
-  their maps have the same derivatives.
+  their maps have the same derivatives. So it is for batches with a structure of more than `densities.DENSE_ATOMS`
+  atoms.
 
-Forces and stress are derivatives of that energy. ``training=True`` keeps the graph, so that losses on them can be
-differentiated again.
+A structure without a self-consistent solution, because its loop does not converge or its linear system is singular, is
+unrolled instead, for at most `densities.FALLBACK_STEPS` steps; ``fallback`` of the result says so.
+
+Forces, stress and responses are derivatives of that energy and density. ``training=True`` keeps the graph, so that
+losses on them can be differentiated again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..electrostatics.dense import dense_operators
+from ..density_model import DensityModel
 from ..graph import Graph
-from ..model import FixedPointPotential
 from ..options import SCFOptions
-from ..scf.problem import SCFProblem, graph_sum, with_level
-from ..self_consistent import LocalState, strained
-from .implicit import ImplicitSolution
+from ..scf.problem import graph_sum
+from ..self_consistent import strained
+from .densities import DENSITIES, Found, Task
+from .properties import OF_STATE, Context, checked, dipole_source
 
 #: modes of the schedule that this version can train in
-MODES = ("direct", "unroll_scf", "implicit", "linearize_solve")
-
-#: iterations for a structure that has no self-consistent solution
-FALLBACK_STEPS = 15
+MODES = tuple(DENSITIES)
 
 
 def predict(
-    model: FixedPointPotential,
+    model: DensityModel,
     graph: Graph,
     mode: str,
     scf: SCFOptions | None,
@@ -55,8 +55,9 @@ def predict(
     forces: bool,
     stress: bool,
     training: bool,
+    properties: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Energy, density and, where asked for, forces and stress of a batch in a training mode.
+    """Energy, density and, where asked for, forces, stress and further properties of a batch in a training mode.
 
     Args:
         model: the potential.
@@ -68,210 +69,113 @@ def predict(
         forces: whether to differentiate by positions.
         stress: whether to differentiate by strain.
         training: keep the graph of everything returned.
+        properties: names of `properties.OF_STATE` and `properties.RESPONSES`.
 
     Returns:
         The keys of a model archive that make sense in the mode; ``stress`` [B, 3, 3] in eV/Å³ (zero where there is no
-        volume); ``scf_steps``, ``residual``, ``status`` (0: the residual meets the tolerance).
+        volume); ``scf_steps``, ``residual``, ``status`` (0: converged); ``fallback`` [B], whether a structure was
+        unrolled for want of a solution; ``solve_failures`` [], the linear solves of single structures that missed their
+        tolerance, to which differentiating a loss adds those it makes; the properties by their names.
 
     Raises:
-        ValueError: unknown mode, or no reference density where one is needed.
+        ValueError: unknown mode or property, a property that the mode does not have, or no reference density where one
+            is needed.
     """
     if mode not in MODES:
         raise ValueError(f"mode '{mode}' is not available in this version; use one of {', '.join(MODES)}")
-    n_graphs = graph.cell.shape[0]
-    positions = graph.positions.detach().requires_grad_(forces)
+    constant_charge = scf.constant_charge if scf is not None else True
+    wanted = checked(properties, mode, constant_charge, reference_density is not None)
+    n_graphs, batch = graph.cell.shape[0], graph.batch
+    positions = graph.positions.detach().requires_grad_(forces or "born_charges" in wanted)
     strain = torch.zeros_like(graph.cell).requires_grad_(stress)
+    graph = graph._replace(
+        total_charge=graph.total_charge.detach().requires_grad_("energy_by_charge" in wanted),
+        external_field=graph.external_field.detach().requires_grad_("polarizability" in wanted),
+    )
     owned, vectors, cell = strained(graph, positions, strain)
     local = model.local(graph, vectors)
-    constant_charge = scf.constant_charge if scf is not None else True
     problem = model.problem(graph, local, owned, cell, constant_charge)
-    task = _Task(model, problem, local, scf or SCFOptions(), reference_density, reference_fermi_level, training)
-    state = _MODES[mode](task)
-    total = model.total_field(problem, state.field, state.level)
-    species = graph.species[: graph.batch.shape[0]]
-    terms = model.observables(problem, local, state.density, total, species)
-    absolute = state.level + model.fermi_level_offset
+    task = Task(model, problem, local, scf or SCFOptions(), reference_density, reference_fermi_level, training)
+    found = DENSITIES[mode](task)
+    total = model.total_field(problem, found.applied.field, found.applied.level)
+    terms = model.observables(problem, local, found.density, total, graph.species[: batch.shape[0]])
+    absolute = found.applied.level + model.fermi_level_offset
     atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field
     if not constant_charge:
-        atomic = atomic + (absolute[graph.batch] * state.density[:, 0]).to(torch.float64)
-    density = state.density if state.labelled is None else state.labelled
-    wanted = ([positions] if forces else []) + ([strain] if stress else [])
-    implicit = state.implicit
-    if implicit is not None and wanted:
-        atomic = implicit.corrected(atomic, state.update, state.density, training)
-    energy = graph_sum(atomic, graph.batch, n_graphs, False)
+        atomic = atomic + (absolute[batch] * found.density[:, 0]).to(torch.float64)
+
+    inputs = {"forces": positions} if forces else {}
+    inputs |= {"stress": strain} if stress else {}
+    inputs |= {"energy_by_charge": graph.total_charge} if "energy_by_charge" in wanted else {}
+    if found.implicit is not None and inputs:
+        atomic = atomic + _response(found, atomic.sum(), found.implicit.energy_gradient(), training)
+    energy = graph_sum(atomic, batch, n_graphs, False)
     out = {
-        "energy": energy if training else energy.detach(),
-        "density": density,
-        "total_charge": graph_sum(density[:, 0], graph.batch, n_graphs, False),
-        "dipole": _dipole(density, owned, graph.batch, n_graphs),
+        "energy": energy,
+        "density": found.labelled,
+        "total_charge": graph_sum(found.labelled[:, 0], batch, n_graphs, False),
+        "dipole": _dipole(found.labelled, owned, batch, n_graphs),
         "fermi_level": absolute,
     }
-    if wanted:
-        with implicit.closed() if implicit is not None else nullcontext():
-            gradients = list(torch.autograd.grad(energy.sum(), wanted, create_graph=training))
-        if forces:
-            out["forces"] = -gradients.pop(0)
-        if stress:
-            volume = torch.linalg.det(graph.cell).abs()
-            periodic = graph.pbc.all(1)[:, None, None]
-            per_volume = gradients.pop(0) / volume[:, None, None]
-            out["stress"] = torch.where(periodic, per_volume, torch.zeros_like(per_volume))
+    if inputs:
+        out |= _derivatives(found, energy.sum(), inputs, training, bool(wanted))
+    if forces:
+        out["forces"] = -out["forces"]
+    if stress:
+        volume = torch.linalg.det(graph.cell).abs()[:, None, None]
+        periodic = graph.pbc.all(1)[:, None, None]
+        out["stress"] = torch.where(periodic, out["stress"] / volume, torch.zeros_like(out["stress"]))
+    variables = {"polarizability": graph.external_field, "born_charges": positions}
+    variables = {name: variable for name, variable in variables.items() if name in wanted}
+    if variables:
+        out |= _dipole_responses(found, out["dipole"], owned.detach(), variables, training)
+    context = Context(model, graph, problem, owned, cell, found, reference_density, training)
+    out |= {name: OF_STATE[name](context) for name in OF_STATE if name in wanted}
     if not training:
         out = {key: value.detach() for key, value in out.items()}
-    residual = (state.update - state.density).detach().abs().mean(1) if state.residual is None else state.residual
-    mean = graph_sum(residual.to(torch.float64), graph.batch, n_graphs, False) / problem.atoms
-    out["residual"] = mean
-    out["scf_steps"] = state.steps
-    tolerance = scf.scf_tolerance if scf is not None else 0.0
-    out["status"] = (mean > tolerance).to(torch.int64)
-    if implicit is not None:
-        out["status"] = torch.where(implicit.failed, implicit.result.status, out["status"])
+    failures = torch.zeros((), dtype=torch.float64, device=energy.device)
+    return out | {
+        "residual": found.residual,
+        "scf_steps": found.steps,
+        "status": found.status,
+        "fallback": found.fallback,
+        "solve_failures": failures if found.implicit is None else found.implicit.solves.failures,
+    }
+
+
+def _response(found: Found, value: Tensor, source: Tensor, training: bool) -> Tensor:
+    """λ·(G(p) - p) per atom ``(n,)``, which completes the derivatives at fixed density of a function of the density."""
+    assert found.implicit is not None
+    update, density = found.applied.update, found.density
+    return (found.implicit.multiplier(value, source, update, density, training) * (update - density)).sum(1)
+
+
+def _derivatives(
+    found: Found, value: Tensor, inputs: dict[str, Tensor], training: bool, again: bool
+) -> dict[str, Tensor]:
+    """Derivatives of a scalar by ``inputs``; ``again``: there will be further ones."""
+    with found.implicit.closed() if found.implicit is not None else nullcontext():
+        parts = torch.autograd.grad(value, list(inputs.values()), create_graph=training, retain_graph=training or again)
+    return dict(zip(inputs, parts, strict=True))
+
+
+def _dipole_responses(
+    found: Found, dipole: Tensor, positions: Tensor, variables: dict[str, Tensor], training: bool
+) -> dict[str, Tensor]:
+    """dD_a/dE_b and dD_b/dr_a, those of which ``variables`` holds the field or the positions."""
+    rows = []
+    for axis in range(3):
+        value = dipole[:, axis].sum()
+        if found.implicit is not None:
+            value = value + _response(found, value, dipole_source(positions, axis), training).sum()
+        rows.append(_derivatives(found, value, variables, training, True))
+    out = {}
+    if "polarizability" in variables:
+        # the field is F = -E
+        out["polarizability"] = -torch.stack([row["polarizability"] for row in rows], dim=1)
+    if "born_charges" in variables:
+        out["born_charges"] = torch.stack([row["born_charges"] for row in rows], dim=2)
     return out
-
-
-class _State(NamedTuple):
-    """What a mode finds: a density, G of it, and the field and level that G was taken in."""
-
-    density: Tensor  #: (n, 4) whose energy is taken
-    update: Tensor  #: (n, 4)
-    level: Tensor  #: (B,)
-    field: Tensor  #: (n, m, 4)
-    steps: Tensor  #: (B,) applications of the map
-    residual: Tensor | None = None  #: (n,) where it is not that of ``update``
-    labelled: Tensor | None = None  #: (n, 4) what labels of the density belong to, if another
-    implicit: ImplicitSolution | None = None
-
-
-class _Task(NamedTuple):
-    """What a mode works on."""
-
-    model: FixedPointPotential
-    problem: SCFProblem
-    local: LocalState
-    scf: SCFOptions
-    reference: Tensor | None  #: (n, 4)
-    known_level: Tensor | None  #: (B,)
-    training: bool
-
-
-def _direct(t: _Task) -> _State:
-    if t.reference is None:
-        raise ValueError("mode 'direct' needs the reference density: map data.keys.atomic_multipoles")
-    update, level, field = _apply(t.model, t.problem, t.reference)
-    labelled = _at_known_levels(t.model, t.problem, update, level, field, t.known_level)
-    residual = (labelled - t.reference).detach().abs().mean(1)
-    return _State(update, update, level, field, _steps(t, 1), residual, labelled)
-
-
-def _linearize_solve(t: _Task) -> _State:
-    if not t.model.solver.density_map.local:
-        return _implicit(t)
-    density = _solve(t.model, t.problem, t.problem.atoms.shape[0])
-    return _State(density, *_apply(t.model, t.problem, density), _steps(t, 1))
-
-
-def _unroll_scf(t: _Task) -> _State:
-    density, residual = _unroll(t.model, t.problem, _start(t.local, t.scf, t.reference), t.scf)
-    return _State(density, *_apply(t.model, t.problem, density), _steps(t, t.scf.num_scf_steps), residual)
-
-
-def _implicit(t: _Task) -> _State:
-    start = _start(t.local, t.scf, t.reference)
-    solution = ImplicitSolution(t.model, t.problem, t.local, start, t.scf)
-    density = solution.result.x
-    if t.training:
-        density = solution.density(_apply(t.model, t.problem, density)[0])
-    if bool(solution.failed.any()):
-        few = t.scf.model_copy(update={"num_scf_steps": min(FALLBACK_STEPS, t.scf.num_scf_steps)})
-        unrolled = _unroll(t.model, t.problem, start, few)[0]
-        density = torch.where(solution.failed[t.problem.batch].unsqueeze(1), unrolled, density)
-    return _State(density, *_apply(t.model, t.problem, density), solution.result.steps, implicit=solution)
-
-
-_MODES = {"direct": _direct, "unroll_scf": _unroll_scf, "implicit": _implicit, "linearize_solve": _linearize_solve}
-
-
-def _steps(t: _Task, number: int) -> Tensor:
-    return torch.full_like(t.problem.atoms, number, dtype=torch.int64)
-
-
-def _apply(model: FixedPointPotential, problem: SCFProblem, density: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """G(p), level and Coulomb field, differentiable twice whatever the update."""
-    density_map = model.solver.density_map
-    field = model.electrostatics.field(problem.cache, density, False)
-    if density_map.affine or not problem.constant_charge:
-        update, level = density_map.update(problem, field, torch.zeros_like(problem.target))
-        return update, level, field
-    u = (field + problem.external.unsqueeze(1)).detach()
-    level = density_map.find_level(problem, u, torch.zeros_like(problem.target))[0]
-    response = density_map.linearised(problem, with_level(u, level, problem.batch)).response
-    update, level = density_map.differentiable(problem, field, level, response)
-    return update, level, field
-
-
-def _at_known_levels(
-    model: FixedPointPotential, problem: SCFProblem, density: Tensor, level: Tensor, field: Tensor, known: Tensor | None
-) -> Tensor:
-    """The density, but at the absolute Fermi level ``known`` of the structures where that is not NaN."""
-    if known is None:
-        return density
-    given = known - model.fermi_level_offset
-    u = field + problem.external.unsqueeze(1)
-    return model.solver.density_map.at_level(problem, u, torch.where(torch.isnan(given), level, given))
-
-
-def _start(local: LocalState, scf: SCFOptions, reference: Tensor | None) -> Tensor:
-    if scf.initial_density == "local_guess":
-        return local.density
-    if reference is None:
-        raise ValueError("initial_density 'from_data' needs the reference density: map data.keys.atomic_multipoles")
-    return reference
-
-
-def _unroll(model: FixedPointPotential, problem: SCFProblem, start: Tensor, scf: SCFOptions) -> tuple[Tensor, Tensor]:
-    """Density after ``num_scf_steps`` mixed iterations, and the per-atom residual of the last one (detached)."""
-    density = model.solver.density_map.project(_linearised_at(model, problem, start), start)
-    residual = density.new_zeros(density.shape[0])
-    for _ in range(scf.num_scf_steps):
-        step = _apply(model, problem, density)[0] - density
-        residual = step.detach().abs().mean(1)
-        density = density + scf.mixing_parameter * step
-    return density, residual
-
-
-def _linearised_at(model: FixedPointPotential, problem: SCFProblem, density: Tensor) -> SCFProblem:
-    """For the charge projection of a start; updates with one matrix per atom need nothing and keep their gradients."""
-    return model.solver.density_map.started(problem, density, torch.zeros_like(problem.target))
-
-
-def _solve(model: FixedPointPotential, problem: SCFProblem, n_graphs: int) -> Tensor:
-    """Self-consistent density of an affine map: one bordered linear system per structure."""
-    n_widths = problem.state.matrix.shape[2]
-    constant = model.solver.density_map.at_level(
-        problem, problem.external.unsqueeze(1).repeat(1, n_widths, 1), torch.zeros_like(problem.target)
-    )
-    densities = []
-    begin = 0
-    for g, operator in enumerate(dense_operators(problem.cache, problem.batch, n_graphs, n_widths)):
-        n = operator.shape[0]
-        rows = slice(begin, begin + n)
-        begin += n
-        response = problem.state.matrix[rows].reshape(n, 4, n_widths * 4)
-        jacobian = torch.bmm(response, operator.reshape(n, n_widths * 4, n * 4)).reshape(n * 4, n * 4)
-        system = torch.eye(n * 4, dtype=jacobian.dtype, device=jacobian.device) - jacobian
-        fermi = problem.shift[rows].reshape(n * 4)
-        right = constant[rows].reshape(n * 4)
-        if problem.constant_charge:
-            charge = torch.zeros_like(fermi)
-            charge[::4] = 1.0
-            system = torch.cat([system, -fermi.unsqueeze(1)], dim=1)
-            system = torch.cat([system, torch.cat([charge, charge.new_zeros(1)]).unsqueeze(0)])
-            right = torch.cat([right, problem.target[g : g + 1]])
-        else:
-            right = right + fermi * problem.target[g]
-        densities.append(torch.linalg.solve(system, right)[: n * 4].reshape(n, 4))
-    return torch.cat(densities)
 
 
 def _dipole(density: Tensor, positions: Tensor, batch: Tensor, n_graphs: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..options import ModelStatistics, SCFOptions
 from . import distributed
-from .archive import build_model, solve
+from .archive import LABEL_OF_PROPERTY, build_model, solve
 from .batching import deal
 from .config import Stage, TrainConfig
 from .config.stage import InitialiseOptions
@@ -21,7 +21,7 @@ from .data import Batch, Sample, batch_samples, make_samples, planned, rebuilt_l
 from .errors import InputError
 from .frames import DataSets
 from .initialise import scale_variances
-from .losses import needs, weighted_loss
+from .losses import Needs, needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
 from .periodicity import check_periodicity
@@ -42,8 +42,23 @@ TRAIN_COLUMNS = {
     "forces": "train forces [meV/Å]",
     "stress": "train stress [meV/Å³]",
     "atomic_multipoles": "train multipoles [me, me·Å]",
+    "esps": "train potentials [mV]",
+    "polarizability": "train polarizability [me·Å²/V/atom]",
+    "born_charges": "train Born charges [me]",
 }
-VALID_COLUMNS = ("energy", "forces", "stress", "charge", "atomic_dipole", "dipole")
+VALID_COLUMNS = (
+    "energy",
+    "forces",
+    "stress",
+    "charge",
+    "atomic_dipole",
+    "dipole",
+    "esps",
+    "polarizability",
+    "born_charges",
+)
+#: modes whose structures may have to be unrolled, and that solve linear systems
+SOLVING_MODES = ("implicit", "linearize_solve")
 
 
 class PotentialProblem:
@@ -149,27 +164,36 @@ class PotentialProblem:
 
     def loss(self, batch: Batch, stage: Stage, differentiable: bool = True) -> LossResult:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
-        weights = stage.loss.active()
-        output = self._predict(batch, stage, weights, training=differentiable)
-        total, terms = weighted_loss(output, self._as_labelled(batch), weights)
+        wanted = stage.loss.terms()
+        output = self._predict(batch, stage, self._needs(wanted), training=differentiable)
+        total, terms = weighted_loss(output, self._as_labelled(batch), wanted)
+        counts: dict[str, Tensor] | None = None
         if stage.fixed_point_training_options.mode != "direct":
-            share = batch.share(per_atom=False)
-            terms["scf_steps"] = share * output["scf_steps"].to(total.dtype).mean()
-            terms["scf_converged"] = share * (output["status"] == 0).to(total.dtype).mean()
-        return LossResult(total, terms, len(batch.indices))
+            counts = {
+                "scf_steps": output["scf_steps"].sum(),
+                "scf_converged": (output["status"] == 0).sum(),
+                "scf_fallback": output["fallback"].sum(),
+                "solve_failures": output["solve_failures"],
+            }
+        return LossResult(total, terms, len(batch.indices), counts)
 
     def columns(self) -> Sequence[str]:
         """Headings of the log."""
         names = {name for stage in self.config.train_schedule for name in stage.loss.active()}
         train = [heading for name, heading in TRAIN_COLUMNS.items() if name in names]
         scf = [f"{{}} SCF {what}" for what in ("applications", "converged [%]")]
-        with_loop = any(stage.fixed_point_training_options.mode != "direct" for stage in self.config.train_schedule)
-        columns = train + ([text.format("train") for text in scf] if with_loop else [])
+        modes = {stage.fixed_point_training_options.mode for stage in self.config.train_schedule}
+        columns = train + ([text.format("train") for text in scf] if modes - {"direct"} else [])
+        columns += ["train SCF fallbacks", "train failed solves"] if modes & set(SOLVING_MODES) else []
         if not self.samples["valid"]:
             return columns
         keys = self.config.data.keys
-        mapped = {"charge": keys.atomic_multipoles or keys.charges, "atomic_dipole": keys.atomic_multipoles}
+        mapped: dict[str, Any] = {
+            "charge": keys.atomic_multipoles or keys.charges,
+            "atomic_dipole": keys.atomic_multipoles,
+        }
         mapped |= keys.model_dump()
+        mapped["esps"] = "esps" in names or keys.electrostatic_potentials
         valid = [f"valid {PROPERTIES[name]}" for name in VALID_COLUMNS if mapped[name]]
         return [*columns, "valid loss", *valid, "SCF forces [meV/Å]", *(text.format("valid") for text in scf)]
 
@@ -181,6 +205,11 @@ class PotentialProblem:
                 "train SCF applications": terms["scf_steps"],
                 "train SCF converged [%]": 100 * terms["scf_converged"],
             }
+            if "train SCF fallbacks" in self.columns():
+                # means over the structures of an epoch
+                number = len(self.samples["train"])
+                row["train SCF fallbacks"] = round(terms["scf_fallback"] * number)
+                row["train failed solves"] = round(terms["solve_failures"] * number)
         return row
 
     def evaluate(self, split: str, stage: Stage, epoch_of_stage: int) -> dict[str, float]:
@@ -188,7 +217,8 @@ class PotentialProblem:
 
         The converged SCF starts at the local guess (``VALIDATION_SCF``).
         """
-        weights = stage.loss.active()
+        wanted = stage.loss.terms()
+        for_loss = self._needs(wanted)
         options = stage.fixed_point_training_options
         direct = options.mode == "direct"
         constant_charge = options.scf is None or options.scf.constant_charge
@@ -196,10 +226,13 @@ class PotentialProblem:
         errors, loss, structures = StructureErrors(constant_charge), 0.0, 0
         for batch in self._own_batches(split, "validation"):
             if direct:
-                output = self._predict(batch, stage, weights, training=False)
+                output = self._predict(batch, stage, for_loss, training=False)
+            elif for_loss.properties:
+                everything = Needs(True, True, for_loss.properties | self._labelled())
+                output = self._predict(batch, stage, everything, training=False, converged=loop)
             else:
-                output = solve(self.module, batch.graph, loop)
-            total, _ = weighted_loss(output, self._as_labelled(batch), weights)
+                output = solve(self.module, batch.graph, loop, self._labelled())
+            total, _ = weighted_loss(output, self._as_labelled(batch), wanted)
             loss += float(total.detach()) * len(batch.indices)
             structures += len(batch.indices)
             errors.add(output, batch, ["all"] * len(batch.indices))
@@ -227,7 +260,7 @@ class PotentialProblem:
         """Errors of the model's own solution, started at the local guess."""
         errors = StructureErrors(scf.constant_charge)
         for batch in self._own_batches(split, f"self-consistent, {split} set"):
-            output = solve(self.module, batch.graph, scf)
+            output = solve(self.module, batch.graph, scf, self._labelled())
             errors.add(output, batch, [self.samples[split][index].kind for index in batch.indices])
         return _joined(errors)
 
@@ -252,20 +285,31 @@ class PotentialProblem:
         """The batch with labels of the density that the model has."""
         return with_charges_only(batch) if self.config.model.atomic_multipoles_max_l == 0 else batch
 
-    def _predict(self, batch: Batch, stage: Stage, weights: dict[str, float], training: bool) -> dict[str, Tensor]:
+    def _predict(
+        self, batch: Batch, stage: Stage, wanted: Needs, training: bool, converged: SCFOptions | None = None
+    ) -> dict[str, Tensor]:
+        """The batch in the stage's mode, or solved with the settings ``converged``."""
         options = stage.fixed_point_training_options
-        forces, stress = needs(weights)
         return predict(
             self.module,
             batch.graph,
-            options.mode,
-            options.scf,
+            "implicit" if converged else options.mode,
+            converged or options.scf,
             self._as_labelled(batch).labels.multipoles,
             batch.labels.fermi_level,
-            forces=forces,
-            stress=stress,
-            training=training,
+            wanted.forces,
+            wanted.stress,
+            training,
+            wanted.properties,
         )
+
+    def _needs(self, terms: Iterable[str]) -> Needs:
+        return needs(terms, self.config.data.keys.electrostatic_potentials is not None)
+
+    def _labelled(self) -> frozenset[str]:
+        """Properties beside energy, forces, stress and density that the data have labels of."""
+        keys = self.config.data.keys.model_dump()
+        return frozenset(name for name, label in LABEL_OF_PROPERTY.items() if keys[label] is not None)
 
     def _statistics(self, sums: SetStatistics) -> ModelStatistics:
         options = self.config.model

@@ -22,6 +22,8 @@ class LossResult(NamedTuple):
     total: Tensor  #: scalar to be differentiated
     terms: dict[str, Tensor]  #: unweighted terms, detached; averaged over the epoch by number of structures
     structures: int  #: number of structures
+    #: sums over the structures, read after the loss is differentiated; the log has them per structure
+    counts: dict[str, Tensor] | None = None
 
 
 class Problem(Protocol):

@@ -23,12 +23,13 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
+from ..density_model import LocalState
 from ..electrostatics import Electrostatics
 from ..graph import Graph
 from ..readout.state import ReadoutState
 from ..response.state import ResponseState, Update, no_rows
 from ..scf.problem import graph_sum
-from ..self_consistent import LocalState, SelfConsistentModel
+from ..self_consistent import SelfConsistentModel
 from ..units import COULOMB, GRADIENT_FEATURE, SCALAR_FEATURE
 from .options import ReferenceOptions
 

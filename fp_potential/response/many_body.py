@@ -14,7 +14,7 @@ from ..nets import MLP
 from .embedding import FieldExpansion
 from .message import FieldMessage
 from .one_body import NONLINEARITY_HIDDEN, DensityOutput, ScalarResponse
-from .state import ResponseState, Update, no_rows
+from .state import ResponseState, Update, matrix_response, no_rows
 
 
 class ManyBodyUpdate(Update):
@@ -81,8 +81,7 @@ class ManyBodyUpdate(Update):
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
-        n, m = u.shape[0], u.shape[1]
-        p = s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+        p = s.base + matrix_response(s.matrix, u)
         v = u * self.feature_scale.to(u.dtype)
         induced = self._induced(s, v, distributed)
         if self.monotone:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Neighbours
 from ..nets import MLP, NoNonlinearity, charges_only
 from .embedding import FieldExpansion
-from .state import LevelLine, ResponseState, Update, no_rows
+from .state import LevelLine, ResponseState, Update, matrix_response, no_rows
 
 #: start of the scalar response β: charge per volt (e/V) and dipole per field (e Å²/V)
 INITIAL_SOFTNESS = 0.02
@@ -193,8 +193,7 @@ class OneBodyUpdate(Update):
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
-        n, m = u.shape[0], u.shape[1]
-        p = s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+        p = s.base + matrix_response(s.matrix, u)
         if self.affine:
             return p
         v = u * self.feature_scale.to(u.dtype)
@@ -209,7 +208,7 @@ class OneBodyUpdate(Update):
         """The argument of f and its slope, so that a level costs the network only."""
         n, m = u.shape[0], u.shape[1]
         scale = self.feature_scale.to(u.dtype)
-        base = s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+        base = s.base + matrix_response(s.matrix, u)
         shift = s.matrix[:, :, :, 0].sum(2)
         v = u * scale
         argument = s.bias + torch.matmul(s.inner, v.reshape(n, m * 4, 1)).squeeze(2)

@@ -63,6 +63,12 @@ class Update(nn.Module):
         raise NotImplementedError
 
 
+def matrix_response(matrix: Tensor, u: Tensor) -> Tensor:
+    """One matrix per atom ``(n, 4, m, 4)`` times the raw field ``(n, m, 4)``: ``(n, 4)``."""
+    n, m = u.shape[0], u.shape[1]
+    return torch.matmul(matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+
+
 def detach_neighbours(x: Neighbours) -> Neighbours:
     """The same tables without gradients."""
     return Neighbours(x.sender, x.slot, x.harmonics.detach(), x.radial.detach())

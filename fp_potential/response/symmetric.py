@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Neighbours
 from ..nets import charges_only
 from .one_body import INITIAL_POLARIZABILITY, INITIAL_SOFTNESS, DensityOutput
-from .state import ResponseState, Update, no_rows
+from .state import ResponseState, Update, matrix_response, no_rows
 
 #: B B^T is multiplied by this (e/V, e Å²/V): weights of order one then make a response as large as that of molecules
 RESPONSE_SCALE = 0.1
@@ -99,5 +99,4 @@ class SymmetricUpdate(Update):
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
-        n, m = u.shape[0], u.shape[1]
-        return s.base + torch.matmul(s.matrix.reshape(n, 4, m * 4), u.reshape(n, m * 4, 1)).squeeze(2)
+        return s.base + matrix_response(s.matrix, u)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..density_model import LocalState
 from ..graph import Graph
 from ..options import SCFOptions
-from ..self_consistent import LocalState
 from .convergence import SCFRun
 from .problem import SCFProblem
 from .solve import CONVERGED, NO_CHARGE_RESPONSE

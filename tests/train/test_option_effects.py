@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from fp_potential.train.config.loss import Squares
 from fp_potential.train.data import with_charges_only
 from fp_potential.train.errors import InputError
 from fp_potential.train.frames import load_data
@@ -112,7 +113,7 @@ def test_loss_of_charges_is_a_mean_over_charges(tmp_path, data_file):
     batch = next(iter(problem_of(tmp_path, data_file).batches("train")))
     density = torch.randn_like(batch.labels.multipoles)
     density[:, 1:] = 0.0
-    loss = LOSSES["atomic_multipoles"]({"density": density}, with_charges_only(batch))
+    loss = LOSSES["atomic_multipoles"]({"density": density}, with_charges_only(batch), Squares())
     expected = (batch.labels.multipoles_weight * (density - batch.labels.multipoles)[:, :1].square()).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
 

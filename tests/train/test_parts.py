@@ -8,6 +8,7 @@ import pytest
 import torch
 from fp_potential.train import checkpoint
 from fp_potential.train.archive import find_checkpoint
+from fp_potential.train.config.loss import unavailable
 from fp_potential.train.frames import load_data
 from fp_potential.train.load import load_config
 from fp_potential.train.losses import LOSSES
@@ -34,13 +35,26 @@ def data_file(tmp_path_factory):
     del content[1].arrays["REF_forces"], content[3].info["REF_fermi_level"], content[4].info["REF_energy"]
     for number, atoms in enumerate(atoms for atoms in content if atoms.pbc.all()):
         atoms.info["REF_stress"] = (0.01 * (number + 1) * np.eye(3)).reshape(-1)
+    rng = np.random.default_rng(5)
+    for atoms in content:
+        atoms.info["REF_polarizability"] = rng.normal(size=9)
+        atoms.arrays["REF_born_charges"] = rng.normal(size=(len(atoms), 9))
+        atoms.arrays["REF_potentials"] = rng.normal(size=len(atoms))
+        atoms.arrays["molID"] = np.arange(len(atoms)) // 3
     return write_frames(tmp_path_factory.mktemp("data") / "frames.xyz", content)
 
 
 @pytest.fixture(scope="module")
 def problem(tmp_path_factory, data_file):
-    stress = "data.keys.stress=REF_stress"
-    config = load_config(training_file(tmp_path_factory.mktemp("parts"), data_file), [stress])
+    keys = {
+        "stress": "REF_stress",
+        "polarizability": "REF_polarizability",
+        "born_charges": "REF_born_charges",
+        "electrostatic_potentials": "REF_potentials",
+        "molecules": "molID",
+    }
+    options = [f"data.keys.{name}={key}" for name, key in keys.items()]
+    config = load_config(training_file(tmp_path_factory.mktemp("parts"), data_file), options)
     return PotentialProblem(config, load_data(config.data))
 
 
@@ -59,11 +73,20 @@ def test_parts_hold_every_structure_once_and_differ_in_size(problem):
     assert problem.batch("train", content, 5, 6) is None and problem.batch("train", content, 0, 6) is not None
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", LOSSES)
+TERMS = [(name, mode) for name in LOSSES for mode in MODES if unavailable(name, mode, constant_charge=True) is None]
+
+
+@pytest.mark.parametrize(("name", "mode"), TERMS)
 def test_loss_and_gradient_of_the_parts_add_up(problem, name, mode):
     """Every term, in parts that differ in numbers of structures and of atoms."""
     stage = stage_with(problem, {name: 1.0}, mode)
+    bias = problem.module.solver.density_map.response.scalars.skip_bias
+    kept = bias.detach().clone()
+    if name == "fermi_level_gradient":  # one element answers with the wrong sign
+        with torch.no_grad():
+            bias[0, 0] *= -0.3
+    # starts of the estimate of the spectrum belong to places in the batch
+    precision = 1e-10 if name != "fixedpoint_scf_stability" else 1e-6
     content = problem.plan("train", seed=2)[0] + problem.plan("train", seed=2)[1]  # boxes and clusters
     results = []
     for number in (1, 4):
@@ -74,11 +97,13 @@ def test_loss_and_gradient_of_the_parts_add_up(problem, name, mode):
         gradients = [p.grad.clone() for p in problem.module.parameters() if p.grad is not None]
         terms = {term: sum(float(result.terms[term]) for result in found) for term in found[0].terms}
         results.append((terms, gradients))
+    with torch.no_grad():
+        bias.copy_(kept)
     (whole, expected), (summed, gradients) = results
-    assert whole[name] > 0 and summed == pytest.approx(whole, rel=1e-10, abs=1e-20)
+    assert whole[name] > 0 and summed == pytest.approx(whole, rel=precision, abs=1e-20)
     largest = max(float(gradient.abs().max()) for gradient in expected)
     for a, b in zip(expected, gradients, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-8, atol=1e-9 * largest + 1e-20)
+        torch.testing.assert_close(b, a, rtol=100 * precision, atol=10 * precision * largest + 1e-20)
 
 
 @pytest.mark.parametrize("mode", MODES)

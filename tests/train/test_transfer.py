@@ -215,12 +215,13 @@ def test_drawn_parameters_are_logged_and_repeatable(tmp_path, data_file, method)
 
 
 def direct_errors(problem):
+    from fp_potential.train.losses import needs
     from fp_potential.train.metrics import StructureErrors
 
     stage = problem.config.train_schedule[0]
     errors = StructureErrors()
     for batch in problem.batches("train"):
-        output = problem._predict(batch, stage, {"energy_per_atom": 1.0}, training=False)
+        output = problem._predict(batch, stage, needs(["energy_per_atom"]), training=False)
         errors.add(output, batch, ["all"] * len(batch.indices))
     return {name: errors.rmse_mae(name)[0] for name in ("charge", "energy")}
 

@@ -35,6 +35,15 @@ class Keys(Section):
     """Dipole about the origin of the coordinates, x y z, e·Å (info key)."""
     fermi_level: str | None = None
     """Fermi level, eV (info key). Not mapped: the model's own, from the charge constraint."""
+    electrostatic_potentials: str | None = None
+    """Electrostatic potential at the nuclei, V (array): that of the charge density with Gaussian smearing that the
+    model describes, external field included; of periodic structures with zero average."""
+    polarizability: str | None = None
+    """Polarizability dD/dE, e·Å²/V = e²·Å²/eV: 9, 3×3 or 6 numbers xx yy zz yz xz xy (info key)."""
+    born_charges: str | None = None
+    """Born effective charges dD_b/dr_a, e (array with 9 columns, row-major [a, b]: xx xy xz yx …, position first)."""
+    molecules: str | None = None
+    """Number of the molecule that an atom belongs to (array of integers)."""
     total_charge: str | None = None
     """Total charge, e (info key). Not mapped or missing in a frame: 0."""
     external_field: str | None = None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, StringConstraints, field_validator, model
 from ...options import ModelOptions
 from ..schema import Section
 from .data import DataOptions, StatisticsOptions
-from .loss import LossWeights
+from .loss import missing_label, unavailable
 from .schedule import Stage
 from .training import TrainingOptions
 from .translation import Translator
@@ -87,15 +87,14 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _labels_for_losses(self) -> TrainConfig:
-        labels = {name: name.removesuffix("_per_atom") for name in LossWeights.model_fields}
+        mapped = self.data.keys.model_dump()
         for number, stage in enumerate(self.train_schedule):
+            options = stage.fixed_point_training_options
+            constant_charge = options.scf is None or options.scf.constant_charge
             for name in stage.loss.active():
-                label = labels[name]
-                charges = label == "atomic_multipoles" and self.data.keys.charges is not None
-                if label != "total_charge" and getattr(self.data.keys, label) is None and not charges:
-                    raise ValueError(
-                        f"train_schedule.{number}.loss.{name} needs the label data.keys.{label}, which is not mapped"
-                    )
+                reason = missing_label(name, mapped) or unavailable(name, options.mode, constant_charge)
+                if reason:
+                    raise ValueError(f"train_schedule.{number}.loss.{name} {reason}")
             if not stage.loss.active():
                 raise ValueError(f"train_schedule.{number}.loss has no term with a weight above zero")
             density = self.data.keys.atomic_multipoles or self.data.keys.charges

@@ -17,6 +17,9 @@ NAMES = {
     "stress": ("stress", "eV/Å³"),
     "dipole": ("dipole", "e·Å"),
     "fermi_level": ("Fermi level", "eV"),
+    "electrostatic_potentials": ("potentials at the nuclei", "V"),
+    "polarizability": ("polarizability", "e·Å²/V"),
+    "born_charges": ("Born charges", "e"),
 }
 
 
@@ -56,6 +59,8 @@ def label_rows(sets: Mapping[str, Sequence[Frame]], atomic_energies: Mapping[int
     """Each label of each set: how many frames have it, and mean, spread and range of its components."""
     rows = [["label", "set", "frames", "mean", "spread", "smallest", "largest", "unit"]]
     for name in LABELS:
+        if name == "molecules":  # numbers of molecules are names
+            continue
         for set_name, frames in sets.items():
             known = [frame for frame in frames if frame.labels[name] is not None]
             if known:

@@ -17,7 +17,7 @@ from ..archive import load_trained
 from ..config import TrainConfig
 from ..data import Batch, make_samples
 from ..errors import InputError
-from ..evaluate import Evaluation, EvaluationSet, model_solver, select
+from ..evaluate import Evaluation, EvaluationSet, labelled_properties, model_solver, select
 from ..frames import DataSets, Frame, load_data, read_frames
 from ..metrics import Compared, StructureErrors, compared
 from ..schema import validate
@@ -149,7 +149,8 @@ def evaluate_set(
     chosen = sample_frames(frames, options["max_frames"])
     samples = make_samples(chosen, run.elements, run.model.cutoff, torch.float64)
     device, size = torch.device(options["device"]), options["batch_size"]
-    data = EvaluationSet(model_solver(run.model), scf, run.elements, chosen, samples, device=device)
+    solver = model_solver(run.model, properties=labelled_properties(chosen))
+    data = EvaluationSet(solver, scf, run.elements, chosen, samples, device=device)
     first = scf.model_copy(update={"constant_charge": run.constant_charge, "initial_density": "local_guess"})
     usable = data.with_labels(first)
     if not usable.frames:
