@@ -22,8 +22,8 @@ from .linear import jacobian_product
 
 #: applications of J and of J^T at most, and the relative error at which both ends count as found
 LARGEST_BASIS, ACCURACY = 60, 1e-4
-#: new directions this much shorter than the vector they were taken from are rounding
-ROUNDING = 1e-10
+#: smallest y·x of unit vectors that is divided by: where it vanishes, the eigenvalue has no derivative
+SMALLEST_OVERLAP = 1e-6
 
 
 def spectrum_ends(
@@ -52,7 +52,8 @@ def spectrum_ends(
         real = graph_sum((products[0] * x.real - products[1] * x.imag).sum(1), fixed.batch, n_graphs, False)
         imaginary = graph_sum((products[0] * x.imag + products[1] * x.real).sum(1), fixed.batch, n_graphs, False)
         overlap = torch.zeros(n_graphs, dtype=y.dtype, device=y.device).index_add(0, fixed.batch, (y * x).sum(1))
-        ends.append((real * overlap.real + imaginary * overlap.imag) / overlap.abs().square())
+        square = overlap.abs().square().clamp(min=SMALLEST_OVERLAP**2)
+        ends.append((real * overlap.real + imaginary * overlap.imag) / square)
     return torch.stack(ends, dim=1)
 
 
@@ -83,6 +84,7 @@ def _arnoldi(apply: Callable[[Tensor], Tensor], problem: SCFProblem) -> _Ritz:
     columns: list[np.ndarray] = []
     sizes = torch.zeros(n_graphs, dtype=torch.int64)
     going = torch.ones(n_graphs, dtype=torch.bool)
+    rounding = 10.0 * torch.finfo(template.dtype).eps * (4.0 * problem.atoms).sqrt()
     largest = min(LARGEST_BASIS, int(4 * problem.atoms.max()))
     for k in range(1, largest + 1):
         new = apply(basis[-1])
@@ -96,8 +98,8 @@ def _arnoldi(apply: Callable[[Tensor], Tensor], problem: SCFProblem) -> _Ritz:
             column[:, :k] += overlap.double().cpu()
         norm = dots(new, new).sqrt()
         sizes[going] = k
-        # a structure whose space is exhausted stays as it is
-        further = (norm > ROUNDING * scale) & going.to(norm.device)
+        # a structure whose space is exhausted, down to rounding, stays as it is
+        further = (norm > rounding * scale) & going.to(norm.device)
         going = further.cpu()
         column[:, k] = torch.where(further, norm, 0.0).double().cpu()
         columns.append(column.numpy())
@@ -110,7 +112,7 @@ def _arnoldi(apply: Callable[[Tensor], Tensor], problem: SCFProblem) -> _Ritz:
 
 
 def _hessenberg(columns: list[np.ndarray]) -> np.ndarray:
-    """(B, k+1, k)"""
+    """The matrices ``(B, k+1, k)`` of which these are the columns ``(B, 2 … k+1)``."""
     k = len(columns)
     matrix = np.zeros((columns[0].shape[0], k + 1, k))
     for number, column in enumerate(columns):
@@ -142,5 +144,6 @@ def _pair(left: _Ritz, right: _Ritz, batch: Tensor, largest: bool) -> tuple[Tens
         candidates = right.in_full(structure, rows)
         overlaps = torch.einsum("na,nav->v", y, candidates).abs() / candidates.abs().square().sum((0, 1)).sqrt()
         ys.append(y)
-        xs.append(candidates[:, :, int(overlaps.nan_to_num().argmax())])
+        x = candidates[:, :, int(overlaps.nan_to_num().argmax())]
+        xs.append(x / x.abs().square().sum().sqrt())
     return torch.cat(ys), torch.cat(xs)

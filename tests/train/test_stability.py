@@ -45,6 +45,16 @@ def test_ends_are_those_of_the_dense_jacobian(update: str, constant_charge: bool
         assert row == pytest.approx([values.max(), values.min()], abs=1e-6)
 
 
+def test_single_precision() -> None:
+    """A space that is exhausted is exhausted to the rounding of its numbers."""
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        model = make_model(dtype=dtype)
+        graph = collate([to_graph(water_cluster(1), model), to_graph(water_cluster(3), model)])
+        found.append(ends(model, graph, "linearize_solve").detach())
+    assert torch.allclose(found[1].double(), found[0], rtol=0, atol=1e-5)
+
+
 def test_product_with_the_jacobian() -> None:
     for update in ("skip path", "many-body MLP"):
         model = make_model(fixedpoint_update_config=UPDATES[update])

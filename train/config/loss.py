@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -42,14 +42,11 @@ class SpectrumTerm(Term):
     eigenvalues for physical reasons, so without a number there is no limit."""
 
 
-Kind = TypeVar("Kind", bound=Term)
-
-
 def _as_term(value: Any) -> Any:
     return {"weight": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-def _absent(kind: type[Kind]) -> Any:
+def _absent(kind: type[Term]) -> Any:
     return Field(default_factory=kind)
 
 
