@@ -78,8 +78,12 @@ def _arnoldi(apply: Callable[[Tensor], Tensor], problem: SCFProblem) -> _Ritz:
     def dots(a: Tensor, b: Tensor) -> Tensor:
         return graph_sum((a * b).sum(-1).movedim(-1, 0), batch, n_graphs, False)
 
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(template.shape, generator=generator, dtype=torch.float64).to(template)
+    # every structure by itself: its estimate does not depend on what it was batched with
+    draws = [
+        torch.randn(number, template.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        for number in torch.bincount(batch).tolist()
+    ]
+    start = torch.cat(draws).to(template)
     basis = [start / dots(start, start).sqrt()[batch].unsqueeze(1)]
     columns: list[np.ndarray] = []
     sizes = torch.zeros(n_graphs, dtype=torch.int64)
