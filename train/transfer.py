@@ -25,6 +25,7 @@ from .config.stage import InitialiseOptions
 from .errors import InputError
 from .frames import Frame
 from .initialise import Rows, take_parameters
+from .mace_weights import MaceWeights, stored_weights
 
 
 @dataclass
@@ -36,10 +37,11 @@ class Source:
     elements: list[int]
     statistics: ModelStatistics | None  #: None: it does not say
     widths: list[float] | None  #: of the receivers its norms belong to
+    mace: MaceWeights | None = None  #: of a mace-torch model, which has a backbone, energies and nothing else
 
 
 def read_source(options: InitialiseOptions) -> Source:
-    """The potential of ``options.init_from``: a run folder, a checkpoint or an exported model.
+    """The potential of ``options.init_from``: a run folder, a checkpoint, an exported model, weights of import-mace.
 
     Raises:
         InputError: there is none.
@@ -47,9 +49,16 @@ def read_source(options: InitialiseOptions) -> Source:
     assert options.init_from is not None
     path = Path(options.init_from)
     if not path.exists():
-        raise InputError(f"init_from '{path}' does not exist; expected a run folder, a checkpoint or an exported model")
+        raise InputError(
+            f"init_from '{path}' does not exist; expected a run folder, a checkpoint, an exported model "
+            "or weights of fixedpoint import-mace"
+        )
     if path.is_file() and _is_archive(path):
         return _exported(path)
+    weights = stored_weights(path) if path.is_file() else None
+    if weights is not None:
+        text = f"{path} (weights of a mace-torch model)"
+        return Source(text, dict(weights.state), weights.elements, None, None, weights)
     path = find_checkpoint(path)
     state = checkpoint.load(path)
     parameters = dict(state["module"])
@@ -96,6 +105,8 @@ def take_potential(
     Raises:
         InputError: nothing fits.
     """
+    if source.mace is not None:
+        source.mace.check(options, model.elements)
     axes = element_axes(model, options, statistics)
     common = [number for number in model.elements if number in source.elements]
     sizes = (len(model.elements), len(source.elements))
@@ -145,6 +156,10 @@ def take_statistics(
         InputError: the source does not know its constants.
     """
     theirs = source.statistics
+    if source.mace is not None:
+        known = {z: source.mace.atomic_energies[z] for z in elements if z in source.elements}
+        energies = known | _remaining_energies(known, elements, frames)
+        return own.model_copy(update={"atomic_energies": energies}) if e0.E0s == "least_squares" else own
     if theirs is None:
         raise InputError(
             f"init_from {source.description}: the model does not hold its constants (it was exported by an older "

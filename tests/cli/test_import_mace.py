@@ -7,11 +7,16 @@ import pytest
 import torch
 import yaml
 from fp_potential.train.config import StatisticsOptions
+from fp_potential.train.errors import InputError
+from fp_potential.train.frames import load_data
+from fp_potential.train.load import load_config
 from fp_potential.train.mace_weights import load_mace
+from fp_potential.train.potential import PotentialProblem
 
 from fp_potential.cli.main import main
 from fp_potential.options import ModelOptions
 from mace_models import make_mace
+from training_data import frames, training_file, write_frames
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +57,25 @@ def test_bad_input(
     assert main(["import-mace", str(model_file), str(tmp_path / "start.pt"), *words]) == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "start.pt").exists()
+
+
+def test_a_training_starts_from_it(model_file: Path, tmp_path: Path) -> None:
+    """Backbone, energy read-outs and E0s are the imported ones; options that differ are named."""
+    start = tmp_path / "start.pt"
+    assert main(["import-mace", str(model_file), str(start), "--trust", "--elements", "O", "H"]) == 0
+    weights = load_mace(start)
+    data = write_frames(tmp_path / "water.xyz", [atoms for atoms in frames() if not atoms.pbc.any()])
+    options = {**weights.options, "field_feature_norms": None}
+    config = load_config(
+        training_file(tmp_path, data, model=options), [f"training.initialise.init_from={start}", "training.workers=1"]
+    )
+    problem = PotentialProblem(config, load_data(config.data))
+    lines = problem.initialise(config.training.initialise, 1)
+    assert "weights of a mace-torch model" in lines[0]
+    state = problem.module.state_dict()
+    for name, value in weights.state.items():
+        torch.testing.assert_close(state[name], value, rtol=1e-12, atol=0, msg=name)
+    assert problem.statistics.atomic_energies == pytest.approx(weights.atomic_energies)
+    config.model.r_max += 0.5
+    with pytest.raises(InputError, match=r"model\.r_max: .* the mace-torch model has"):
+        problem.initialise(config.training.initialise, 1)

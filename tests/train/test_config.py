@@ -165,7 +165,12 @@ def test_other_modes_need_an_scf_block(example):
         (("train_schedule", 0), "lr", -1, "option 'train_schedule.0.lr': input should be greater than 0 (got -1)"),
         (("train_schedule", 1), "start", 99, "stage 1 ('unroll'): start is 99, expected 100"),
         (("train_schedule", 1, "loss"), "stress", 1.0, "needs the label data.keys.stress, which is not mapped"),
-        (("data", "keys"), "atomic_multipoles", None, "atomic_multipoles, which is not mapped"),
+        (
+            ("data", "keys"),
+            "atomic_multipoles",
+            None,
+            "needs the label data.keys.atomic_multipoles or data.keys.charges, which is not mapped",
+        ),
         (("data",), "files", [], "option 'data.files'"),
     ],
 )

@@ -85,8 +85,8 @@ def test_loss_and_gradient_of_the_parts_add_up(problem, name, mode):
     if name == "fermi_level_gradient":  # one element answers with the wrong sign
         with torch.no_grad():
             bias[0, 0] *= -0.3
-    # the estimate of the spectrum, in the tail of softplus, amplifies rounding
-    precision = 1e-10 if name != "fixedpoint_scf_stability" else 1e-8
+    # the estimated ends of the spectrum, in the tail of softplus, amplify rounding
+    precision = 1e-10 if name != "fixedpoint_scf_stability" else 1e-6
     content = problem.plan("train", seed=2)[0] + problem.plan("train", seed=2)[1]  # boxes and clusters
     results = []
     for number in (1, 4):

@@ -19,7 +19,8 @@ class InitialiseOptions(Section):
     2/(fan-in + fan-out); checkpoint: those of another model, by name and shape, the rest as they are; reference: the
     last linear layers fitted to the labels of the training set by least squares, the rest as they are."""
     init_from: str | None = None
-    """Where the other model is: a run folder, a checkpoint or an exported model; relative to where the command is
+    """Where the other model is: a run folder, a checkpoint, an exported model, or the file that ``fixedpoint
+    import-mace`` writes (backbone, energy read-outs and E0s of a mace-torch model); relative to where the command is
     called. Given alone it implies ``method: checkpoint``."""
     weights: Literal["average", "last"] = "average"
     """Of a run or checkpoint: the running average of its weights, or those of its last step."""
