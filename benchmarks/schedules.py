@@ -146,7 +146,8 @@ def main() -> None:
 
     # what a call costs beside its epochs (reading, statistics, test table) is in both of these
     overhead = run(arguments, base / "shared", "direct", 0)
-    cost = {mode: continued(mode, 1, "timed")[1] - overhead for mode in arguments.modes}
+    timed = {mode: [continued(mode, 1, f"timed_{k}")[1] for k in range(2)] for mode in arguments.modes}
+    cost = {mode: min(seconds) - overhead for mode, seconds in timed.items()}
     budget = arguments.unrolled * cost.get("unroll_scf", max(cost.values()))
     print(
         f"{'second stage':<18}{'epochs':>7}{'s':>7}{'s/epoch':>9}{'meV/atom':>10}{'meV/Å':>8}{'me':>7}{'me·Å':>7}"
