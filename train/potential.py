@@ -166,7 +166,7 @@ class PotentialProblem:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
         wanted = stage.loss.terms()
         output = self._predict(batch, stage, self._needs(wanted), training=differentiable)
-        total, terms = weighted_loss(output, self._as_labelled(batch), wanted)
+        total, terms = weighted_loss(output, self._as_labelled(batch, stage.constant_charge), wanted)
         counts: dict[str, Tensor] | None = None
         if stage.fixed_point_training_options.mode != "direct":
             counts = {
@@ -219,11 +219,9 @@ class PotentialProblem:
         """
         wanted = stage.loss.terms()
         for_loss = self._needs(wanted)
-        options = stage.fixed_point_training_options
-        direct = options.mode == "direct"
-        constant_charge = options.scf is None or options.scf.constant_charge
-        loop = VALIDATION_SCF.model_copy(update={"constant_charge": constant_charge})
-        errors, loss, structures = StructureErrors(constant_charge), 0.0, 0
+        direct = stage.fixed_point_training_options.mode == "direct"
+        loop = VALIDATION_SCF.model_copy(update={"constant_charge": stage.constant_charge})
+        errors, loss, structures = StructureErrors(stage.constant_charge), 0.0, 0
         for batch in self._own_batches(split, "validation"):
             if direct:
                 output = self._predict(batch, stage, for_loss, training=False)
@@ -232,7 +230,7 @@ class PotentialProblem:
                 output = self._predict(batch, stage, everything, training=False, converged=loop)
             else:
                 output = solve(self.module, batch.graph, loop, self._labelled())
-            total, _ = weighted_loss(output, self._as_labelled(batch), wanted)
+            total, _ = weighted_loss(output, self._as_labelled(batch, stage.constant_charge), wanted)
             loss += float(total.detach()) * len(batch.indices)
             structures += len(batch.indices)
             errors.add(output, batch, ["all"] * len(batch.indices))
@@ -265,10 +263,13 @@ class PotentialProblem:
         return _joined(errors)
 
     def report(self, split: str) -> str:
-        """Errors per kind through the SCF converged to 1e-8 from the local guess."""
+        """Errors per kind through the SCF converged from the local guess."""
         if not self.samples[split]:
             return ""
-        return error_table(self.solved(split, REPORT_SCF))
+        # single precision does not reach the tolerance of double
+        scf = REPORT_SCF if self.dtype == torch.float64 else VALIDATION_SCF
+        heading, table = error_table(self.solved(split, scf)).split("\n", 1)
+        return f"{heading}; SCF from the local guess to {scf.scf_tolerance:g}\n{table}"
 
     def export(self, path: str | Path, summary: dict[str, Any] | None = None) -> None:
         """Write the model archive that the calculator and LAMMPS read."""
@@ -281,8 +282,12 @@ class PotentialProblem:
         for content in track(distributed.own(self.plan(split)), title):
             yield batch_samples(self.samples[split], content, self.device)
 
-    def _as_labelled(self, batch: Batch) -> Batch:
-        """The batch with labels of the density that the model has."""
+    def _as_labelled(self, batch: Batch, constant_charge: bool) -> Batch:
+        """The batch with labels of the density that the model has, and of E, or Ω = E + μQ, which it reports."""
+        if not constant_charge:
+            labels = batch.labels
+            energy = labels.energy + (labels.fermi_level.double() * batch.graph.total_charge).nan_to_num()
+            batch = batch._replace(labels=labels._replace(energy=energy))
         return with_charges_only(batch) if self.config.model.atomic_multipoles_max_l == 0 else batch
 
     def _predict(
@@ -295,7 +300,7 @@ class PotentialProblem:
             batch.graph,
             "implicit" if converged else options.mode,
             converged or options.scf,
-            self._as_labelled(batch).labels.multipoles,
+            self._as_labelled(batch, stage.constant_charge).labels.multipoles,
             batch.labels.fermi_level,
             wanted.forces,
             wanted.stress,

@@ -71,7 +71,7 @@ def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     except KeyboardInterrupt:
         trainer.say(f"stopped in epoch {trainer.epoch}; the same command continues from the last checkpoint")
         raise
-    trainer.say("\n" + (f"test set, SCF from the local guess to 1e-8\n{table}" if table else "no test set"))
+    trainer.say("\n" + (f"test set, {table}" if table else "no test set"))
     trainer.say(f"\nnext: fixedpoint export {run_dir} model.pt")
     return table
 

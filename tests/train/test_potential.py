@@ -230,3 +230,24 @@ def test_unusable_device_is_named(tmp_path, data_file):
     config = load_config(training_file(tmp_path, data_file), ["training.device=nonsense"])
     with pytest.raises(InputError, match=r"training\.device 'nonsense' cannot be used"):
         quiet_train(config)
+
+
+def test_energies_at_constant_fermi_level_are_compared_with_those_of_the_labels(tmp_path, data_file):
+    """Ω = E + μQ has the label E* + μ*Q*: shifting E by −μ*Q of a frame's charge changes the loss as it must."""
+    config = load_config(training_file(tmp_path, data_file))
+    problem = PotentialProblem(config, load_data(config.data))
+    stage = config.train_schedule[1]
+    options = stage.fixed_point_training_options
+    stage.fixed_point_training_options = options.model_copy(
+        update={"scf": options.scf.model_copy(update={"constant_charge": False})}
+    )
+    batch = problem.batch("train", problem.plan("train")[0])
+    charged = batch._replace(graph=batch.graph._replace(total_charge=torch.full_like(batch.graph.total_charge, 0.5)))
+    labels = problem._as_labelled(charged, stage.constant_charge).labels
+    assert torch.allclose(labels.energy, batch.labels.energy + 0.5 * batch.labels.fermi_level.double())
+    assert problem._as_labelled(charged, True).labels.energy is batch.labels.energy
+    # the loss of the stage is that of Ω against these labels
+    result = problem.loss(charged, stage)
+    output = problem._predict(charged, stage, problem._needs(["energy_per_atom"]), training=False)
+    expected = ((output["energy"] - labels.energy) / charged.num_atoms).square().mean()
+    assert float(result.terms["energy_per_atom"]) == pytest.approx(float(expected), rel=1e-9)

@@ -87,6 +87,12 @@ class Stage(RunningOptions):
         return self
 
     @property
+    def constant_charge(self) -> bool:
+        """Whether the stage holds the total charge (or else the Fermi level)."""
+        scf = self.fixed_point_training_options.scf
+        return scf is None or scf.constant_charge
+
+    @property
     def length(self) -> int:
         """Number of epochs."""
         assert self.epochs is not None
