@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max_frames", type=int, default=500, metavar="N", help="most frames evaluated of each set")
     parser.add_argument(
+        "--figures", nargs="+", default=[], metavar="FILE", help="pictures of yours to show, too (.png or .svg)"
+    )
+    parser.add_argument(
         "--no_evaluation", action="store_true", help="curves, times and options only: no model is run, no data read"
     )
     add_scf_options(parser, SCF_OPTIONS)
@@ -67,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         max_frames=arguments.max_frames,
         evaluate=not arguments.no_evaluation,
+        figures=arguments.figures,
         batch_size=arguments.batch_size,
         device=arguments.device,
     )

@@ -215,9 +215,13 @@ def test_without_evaluation_no_data_are_read(run, tmp_path):
     data = run.parent / "frames.xyz"
     data.rename(data.with_suffix(".away"))
     try:
-        assert main(["report", str(copy), "--no_evaluation", "--output", str(output)]) == 0
+        picture = tmp_path / "own_curve.svg"
+        picture.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+        words = ["--no_evaluation", "--figures", str(picture)]
+        assert main(["report", str(copy), *words, "--output", str(output)]) == 0
         page = Page(output.read_text(encoding="utf-8"))
-        assert page.headings == ["Overview", "Learning curves", "Timing", "Data", "Configuration"]
+        assert page.headings == ["Overview", "Learning curves", "Figures", "Timing", "Data", "Configuration"]
+        assert "own curve" in page.images
         assert "3Dmol" not in output.read_text(encoding="utf-8")
     finally:
         data.with_suffix(".away").rename(data)
@@ -245,6 +249,8 @@ def test_changed_data_are_noticed(run, report, tmp_path):
         (["--frames", "9"], "--frames 9: 3 frames of the test set are evaluated"),
         (["--checkpoint", "stage_7"], "has no checkpoint 'stage_7'"),
         (["--max_frames", "0"], "--max_frames 0: expected at least 1"),
+        (["--figures", "curve.pdf"], "--figures curve.pdf: expected a picture that ends with .png or .svg"),
+        (["--figures", "curve.png"], "--figures curve.png: no such file"),
         (["--files", "nowhere.xyz"], "data file 'nowhere.xyz' does not exist"),
     ],
 )

@@ -25,6 +25,7 @@ from .dataset import charge_rows, kind_rows, label_rows, set_rows
 from .history import RATE, History, read_history
 from .page import Section
 from .parity import parity_plots
+from .pictures import picture
 from .results import Run, SetResults, evaluate_set, load_run, read_sets
 from .viewer import check_frames, chosen_frames, viewer_data
 
@@ -45,6 +46,8 @@ class ReportOptions:
     """Frames evaluated of each set."""
     evaluate: bool = True
     """False: curves, times and options only; reads no data."""
+    figures: Sequence[str] = ()
+    """Pictures to show at the end of the results, .png or .svg."""
     batch_size: int = 16
     device: str = "cpu"
 
@@ -56,8 +59,9 @@ def write_report(folder: Path, output: Path, scf: SCFOptions, options: ReportOpt
         scf: of the model's own solution.
 
     Raises:
-        InputError: no such run or checkpoint, or data that cannot be read.
+        InputError: no such run, checkpoint or picture, or data that cannot be read.
     """
+    pictures = [(Path(name).stem.replace("_", " "), picture(Path(name))) for name in options.figures]
     run = load_run(folder, find_checkpoint(folder, options.checkpoint))
     history = read_history(folder, run.config.train_schedule)
     results: list[SetResults] = []
@@ -79,6 +83,7 @@ def write_report(folder: Path, output: Path, scf: SCFOptions, options: ReportOpt
         lambda: _parity(run, results),
         lambda: _convergence(results, scf),
         lambda: _charges(results),
+        lambda: _pictures(pictures),
         lambda: _timing(run, history),
         lambda: _data(run, frames, _changed(run, data)),
         lambda: _configuration(run),
@@ -212,6 +217,12 @@ def _charges(results: Sequence[SetResults]) -> Section | None:
         return None
     note = f"Frames of the {results[0].name} set. Drag to turn, wheel to zoom, point at an atom for its numbers."
     return Section("charges", "Charges on the structure", [page.VIEWER], note)
+
+
+def _pictures(pictures: Sequence[tuple[str, str]]) -> Section | None:
+    if not pictures:
+        return None
+    return Section("figures", "Figures", [page.figure(name, uri, wide=True) for name, uri in pictures])
 
 
 def _timing(run: Run, history: History) -> Section | None:
