@@ -111,7 +111,7 @@ def test_killed_at_ten_random_moments(tmp_path):
         stage["epochs"] = 12
     path.write_text(yaml.safe_dump(content))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment, "cwd": tmp_path}
     subprocess.run(training_command(tmp_path, "whole"), check=True, **quiet)
     latest = tmp_path / "parts" / "checkpoints" / checkpoint.LATEST
     chosen = random.Random(11)

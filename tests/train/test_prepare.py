@@ -398,7 +398,7 @@ def test_a_killed_preparation_is_no_set_and_can_be_repeated(files, tmp_path):
     output = tmp_path / "set"
     command = [sys.executable, "-c", KILLED, str(files / "a.xyz"), str(output)]
     options = options_of(files / "a.xyz", keys={"energy": "REF_energy"}, split=None, valid_fraction=0.0)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         for _ in range(2):
             assert process.stdout.readline() == "written\n"
             process.stdin.write("\n")
@@ -466,7 +466,7 @@ def many(tmp_path_factory):
 
 def memory_growth(*names):
     command = [sys.executable, "-c", MEASURED, *map(str, names)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=names[0].parent).stdout)
 
 
 def test_memory_does_not_grow_with_the_set(many):

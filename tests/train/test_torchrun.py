@@ -52,7 +52,7 @@ def test_two_processes_give_the_run_of_one(tmp_path):
     arguments = ["-m", "fp_potential.train", str(path), "train_schedule.1.epochs=3"]
     for name, start in (("one", [sys.executable]), ("two", TORCHRUN)):
         command = [*start, *arguments, f"run_dir={tmp_path / name}"]
-        subprocess.run(command, check=True, env=environment(), timeout=300, capture_output=True)
+        subprocess.run(command, check=True, env=environment(), cwd=tmp_path, timeout=300, capture_output=True)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == len(two) == 5
     for (stage, *expected), (other, *found) in zip(one, two, strict=True):
@@ -71,6 +71,8 @@ def test_failing_process_ends_all_with_its_message(tmp_path):
     script = tmp_path / "failing.py"
     tests = os.path.dirname(os.path.dirname(__file__))
     script.write_text(FAILING.format(tests=tests, folder=str(tmp_path / "run")))
-    done = subprocess.run([*TORCHRUN, str(script)], env=environment(), timeout=120, capture_output=True, text=True)
+    done = subprocess.run(
+        [*TORCHRUN, str(script)], env=environment(), cwd=tmp_path, timeout=120, capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert "no more memory in process 1" in done.stderr
