@@ -32,7 +32,7 @@ from fp_potential.train.frames import read_frames
 from fp_potential.train.losses import weighted_loss
 from fp_potential.train.memory import keep_freed_memory
 from fp_potential.train.modes import MODES, predict
-from fp_potential.train.statistics import average_neighbours, elements_of
+from fp_potential.train.statistics import collect
 
 from fp_potential.options import ModelOptions, ModelStatistics, SCFOptions
 
@@ -50,9 +50,10 @@ def load(case: dict[str, Any], cutoff: float, dtype: torch.dtype) -> tuple[Batch
     for frame in frames:
         frame.atoms = frame.atoms.repeat((case["copies"], 1, 1))
         frame.labels["forces"] = np.tile(frame.labels["forces"], (case["copies"], 1))
-    elements = elements_of(frames)
+    sums = collect(frames, cutoff)
+    elements = sums.numbers()
     samples = make_samples(frames, elements, cutoff, dtype)
-    return batch_samples(samples, range(len(samples))), elements, average_neighbours(samples)
+    return batch_samples(samples, range(len(samples))), elements, sums.average_neighbours()
 
 
 def resident() -> float:

@@ -40,7 +40,7 @@ def curves(path: list[Atoms], energies: np.ndarray) -> Curves:
 
 def energies_of(model: Path, path: list[Atoms], charge: float) -> np.ndarray:
     """Energies along the path (eV), SCF to 1e-8."""
-    calculator = FixedPointCalculator(model, total_charge=charge, scf_tolerance=1e-8)
+    calculator = FixedPointCalculator(model, total_charge=charge, scf_options={"scf_tolerance": 1e-8})
     return np.array([calculator.get_potential_energy(Atoms(atoms.numbers, atoms.positions)) for atoms in path])
 
 
