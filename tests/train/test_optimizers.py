@@ -119,3 +119,55 @@ def test_line_search_that_ends_nowhere_keeps_the_parameters(tmp_path):
     with pytest.raises(InputError, match=r"epoch 0, step [01] of stage 0"):
         trainer.run()
     assert math.isfinite(problem.module.weight.item()) and math.isfinite(before)
+
+
+def adam_by_hand(config, start):
+    """Parameters and their average after the run of ``config``, by the formulas of Adam, AMSGrad, clipping and EMA."""
+    options, problem = config.training, Line()
+    problem.module.load_state_dict(start)
+    values = list(problem.module.parameters())
+    first, second, largest = ([torch.zeros_like(value) for value in values] for _ in range(3))
+    average = [value.detach().clone() for value in values]
+    step = 0
+    for epoch in range(config.train_schedule[0].epochs):
+        for content in problem.plan("train", options.seed * 1_000_003 + epoch):
+            loss = problem.loss(problem.batch("train", content), config.train_schedule[0]).total
+            gradients = torch.autograd.grad(loss, values)
+            norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+            shrink = min(1.0, options.clip_grad / (norm + 1e-6)) if options.clip_grad else 1.0
+            step += 1
+            with torch.no_grad():
+                for k, gradient in enumerate(gradients):
+                    first[k] = options.beta_one * first[k] + (1 - options.beta_one) * shrink * gradient
+                    second[k] = options.beta_two * second[k] + (1 - options.beta_two) * (shrink * gradient) ** 2
+                    corrected = second[k] / (1 - options.beta_two**step)
+                    largest[k] = torch.maximum(largest[k], second[k])
+                    if options.amsgrad:
+                        corrected = largest[k] / (1 - options.beta_two**step)
+                    move = first[k] / (1 - options.beta_one**step) / (corrected.sqrt() + 1e-8)
+                    values[k] -= config.train_schedule[0].lr * move
+                    decay = min(options.ema_decay, step / (9 + step))
+                    average[k] = decay * average[k] + (1 - decay) * values[k]
+    return values, average
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"beta_one": 0.5}, {"beta_two": 0.7}, {"amsgrad": True, "beta_two": 0.7}, {"clip_grad": 0.3}]
+    + [{"clip_grad": None}, {"ema_decay": 0.3}],
+)
+def test_options_of_adam_clipping_and_average_are_their_formulas(tmp_path, options):
+    problem = Line()
+    config = line_config({"epochs": 6, "lr": 0.2}, **({"clip_grad": 10.0} | options))
+    trainer = line_trainer(problem, config, tmp_path)
+    start = {name: value.clone() for name, value in problem.module.state_dict().items()}
+    trainer.run()
+    values, average = adam_by_hand(config, start)
+    default, _ = adam_by_hand(line_config({"epochs": 6, "lr": 0.2}, clip_grad=10.0), start)
+    for found, expected in zip(problem.module.parameters(), values, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    for found, expected in zip(trainer.average.values, average, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    changes = bool(options) and set(options) != {"ema_decay"} and options.get("clip_grad", 1) is not None
+    same = all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(values, default, strict=True))
+    assert same != changes
