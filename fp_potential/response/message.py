@@ -78,7 +78,9 @@ class FieldMessage(nn.Module):
             everywhere = flat.reshape(n_total, 4, self.channels)
         elif distributed:
             # fewer numbers to send, and the ghosts' embedding is cheap
-            everywhere = self._embed(ghost_gather(x.reshape(n, -1), n_total).reshape(n_total, -1, 4), h, species)
+            everywhere = self._embed(
+                ghost_gather(x.reshape(n, 4 * self.size), n_total).reshape(n_total, self.size, 4), h, species
+            )
         messages = self.interaction.convolve(everywhere, species, neighbours, edges)
         low = messages[:, :4] + self.centre(embedded, own) + self.centre_features(h, own)
         messages = torch.cat([low, messages[:, 4:]], dim=1)

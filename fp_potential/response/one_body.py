@@ -212,7 +212,7 @@ class OneBodyUpdate(Update):
         shift = s.matrix[:, :, :, 0].sum(2)
         v = u * scale
         argument = s.bias + torch.matmul(s.inner, v.reshape(n, m * 4, 1)).squeeze(2)
-        direction = torch.matmul(s.inner.reshape(n, -1, m, 4)[:, :, :, 0], scale[:, 0])
+        direction = torch.matmul(s.inner.reshape(n, s.inner.shape[1], m, 4)[:, :, :, 0], scale[:, 0])
         outer = s.outer
         if self.monotone:
             without = torch.cat([torch.zeros_like(v[:, :, :1]), v[:, :, 1:]], dim=2)
@@ -230,6 +230,6 @@ class OneBodyUpdate(Update):
         return line.base + line.shift * level.unsqueeze(1) + both[:, :, 0], line.shift + both[:, :, 1]
 
     def _induced(self, s: ResponseState, v: Tensor) -> Tensor:
-        expanded = self.expansion(v).reshape(v.shape[0], -1, 1)
+        expanded = self.expansion(v).reshape(v.shape[0], 4 * self.expansion.size, 1)
         d = s.bias + torch.matmul(s.inner, expanded).squeeze(2)
         return torch.matmul(s.outer, self.nonlinearity(d).unsqueeze(2)).squeeze(2)

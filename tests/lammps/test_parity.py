@@ -148,6 +148,22 @@ def test_every_update_on_two_ranks(simulation_of, update, level):
         compare(frame, calculator)
 
 
+HARD = [(name, 1) for name in UPDATES] + [(name, 0) for name in ("one-body MLP", "many-body", "symmetric")]
+
+
+@pytest.mark.parametrize(("update", "l_max"), HARD)
+def test_every_update_with_a_rank_without_atoms(simulation_of, update, l_max):
+    """The third rank has none; densities of charges only, too."""
+    options = {"atomic_multipoles_max_l": l_max, "fixedpoint_update_config": UPDATES[update]}
+    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, **options)
+    run = simulation_of(model)
+    run.write_structure(SYSTEMS["triclinic"])
+    frames, _ = run.frames(3, f"charge 0 {TIGHT}", steps=2, setup="processors 3 1 1", temperature=300)
+    calculator = FixedPointCalculator(run.model_file, total_charge=0.0, scf_options={"scf_tolerance": 1e-12})
+    for frame in frames:
+        compare(frame, calculator)
+
+
 def test_three_ranks(simulation):
     """A number of ranks that is no power of two."""
     simulation.write_structure(SYSTEMS["triclinic"])
