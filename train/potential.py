@@ -18,9 +18,9 @@ from .batching import deal
 from .config import Stage, TrainConfig
 from .config.stage import InitialiseOptions
 from .data import Batch, Sample, batch_samples, make_samples, planned, rebuilt_lists, sizes, with_charges_only
-from .errors import InputError
 from .frames import DataSets
 from .initialise import scale_variances
+from .label_checks import check_labels
 from .losses import Needs, needs, weighted_loss
 from .metrics import PROPERTIES, StructureErrors, error_table
 from .modes import predict
@@ -28,7 +28,6 @@ from .periodicity import check_periodicity
 from .problem import LossResult
 from .progress import track
 from .reference_fit import fit_reference
-from .sequence import number_missing
 from .statistics import SetStatistics, collect, field_feature_norms
 from .transfer import read_source, take_potential, take_statistics
 
@@ -77,7 +76,7 @@ class PotentialProblem:
         self.config = config
         self.dtype = getattr(torch, config.training.default_dtype)
         self.device = torch.device(config.training.device)
-        self._check_labels(data)
+        check_labels(config, data)
         sums = collect(data.train, config.model.r_max) if state is None else SetStatistics()
         self.elements: list[int] = list(state["elements"]) if state else sums.numbers()
         frames = {"train": data.train, "valid": data.valid, "test": data.test}
@@ -341,34 +340,6 @@ class PotentialProblem:
             norms = field_feature_norms(model.field_features, content, offset)
             constants.field_feature_norms = norms[: options.number_of_norms]
         return constants
-
-    def _check_labels(self, data: DataSets) -> None:
-        """Labels without which a stage cannot run must be on every training and validation frame."""
-        starts = [self.config.training.initialise, *(stage.initialise for stage in self.config.train_schedule)]
-        if any(start is not None and start.method == "reference" for start in starts):
-            without = number_missing(data.train, "atomic_multipoles")
-            if without:
-                raise InputError(
-                    f"{without} training frames have no atomic multipoles, which initialise.method: reference needs on "
-                    "every frame"
-                )
-        for number, stage in enumerate(self.config.train_schedule):
-            options = stage.fixed_point_training_options
-            multipoles = options.mode == "direct" or (options.scf and options.scf.initial_density == "from_data")
-            level = options.scf is not None and not options.scf.constant_charge
-            for split, frames in (("train", data.train), ("valid", data.valid)):
-                without = number_missing(frames, "atomic_multipoles") if multipoles else 0
-                if without:
-                    raise InputError(
-                        f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no atomic "
-                        "multipoles, which mode direct and initial_density from_data need on every frame"
-                    )
-                without = number_missing(frames, "fermi_level") if level else 0
-                if without:
-                    raise InputError(
-                        f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no Fermi "
-                        "level, which constant_charge: false needs on every frame"
-                    )
 
 
 def _joined(errors: StructureErrors) -> StructureErrors:

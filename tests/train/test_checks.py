@@ -9,17 +9,7 @@ from fp_potential.train.errors import InputError
 from fp_potential.train.frames import load_data, read_frames
 from fp_potential.train.sources import structures
 
-from training_data import KEYS, frames, write_frames
-
-
-@pytest.fixture(scope="module")
-def content():
-    return frames()
-
-
-@pytest.fixture
-def fresh(content):
-    return [atoms.copy() for atoms in content]
+from training_data import KEYS, write_frames
 
 
 def load(path, keys=KEYS, **options):

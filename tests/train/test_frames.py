@@ -18,17 +18,7 @@ from fp_potential.train.statistics import collect
 from rich.console import Console
 
 from structures import ELEMENTS
-from training_data import KEYS, frames, training_file, write_frames
-
-
-@pytest.fixture(scope="module")
-def content():
-    return frames()
-
-
-@pytest.fixture
-def fresh(content):
-    return [atoms.copy() for atoms in content]
+from training_data import KEYS, training_file, write_frames
 
 
 def read(path, **keys):
