@@ -109,9 +109,10 @@ class SelfConsistentModel(DensityModel):
         if compute_forces:
             target = s.graph.total_charge if constant_charge else s.graph.fermi_level
             inputs = [s.graph.positions, s.strain, target, s.graph.external_field, s.shift]
-            gradients = torch.autograd.grad([atomic.sum()], inputs)
+            # the Coulomb operator of single, isolated atoms does not depend on where they are
+            gradients = torch.autograd.grad([atomic.sum()], inputs, allow_unused=True)
             by_position, by_strain, by_target, by_field = gradients[0], gradients[1], gradients[2], gradients[3]
-            by_shift = gradients[4]
+            by_shift = torch.zeros_like(s.shift) if gradients[4] is None else gradients[4]
             assert by_position is not None and by_strain is not None
             assert by_target is not None and by_field is not None and by_shift is not None
             if graph.distributed:
