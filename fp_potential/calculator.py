@@ -131,6 +131,8 @@ class FixedPointCalculator(Calculator):
         self.pbc_handling = said.pbc_handling
         self.field_origin, self.jellium_bounds = field_origin, said.jellium_bounds
         if said.jellium_bounds is not None:
+            if remove_net_force:
+                raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
             if field_origin is not None:
                 raise ValueError(
                     "`field_origin`: with a compensating jellium it is the middle of the slab; leave it out"

@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args
 
 #: ways to sum: chosen for each structure, exact sum over waves, mesh, exact sum over pairs
 KSpaceMethod = Literal["auto", "reciprocal", "mesh", "open"]
+#: relative rms force errors that can be asked for, and the default
+TIGHTEST, LOOSEST, DEFAULT = 1e-10, 0.1, 1e-5
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class KSpace:
     """Settings that replace those of a loaded model; None leaves its own.
 
     Raises:
-        ValueError: an unknown method, or an accuracy that is not between 0 and 1.
+        ValueError: an unknown method, or an accuracy that no mesh has.
     """
 
     method: str | None = None  #: one of `KSpaceMethod`
@@ -23,9 +25,10 @@ class KSpace:
         methods = get_args(KSpaceMethod)
         if self.method is not None and self.method not in methods:
             raise ValueError(f"`kspace` is {self.method!r}; expected one of {', '.join(methods)}")
-        if self.accuracy is not None and not 0.0 < self.accuracy < 1.0:
+        if self.accuracy is not None and not TIGHTEST <= self.accuracy <= LOOSEST:
             raise ValueError(
-                f"`kspace_accuracy` is {self.accuracy}; expected a relative force error between 0 and 1, such as 1e-5"
+                f"`kspace_accuracy` is {self.accuracy}; expected a relative force error between {TIGHTEST} and "
+                f"{LOOSEST}"
             )
 
     def apply(self, module: Any) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from .kspace import KSpaceMethod
+from .kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
 
 #: steps that Anderson mixing remembers: more than all but the hardest maps take, so that it is as fast as GMRES
 HISTORY = 80
@@ -265,7 +265,7 @@ class ModelOptions(_Options):
         description="how potentials are summed: exactly where that is fast, on a mesh elsewhere; over waves (k-sum); "
         "on a mesh; over pairs (open structures only)",
     )
-    kspace_accuracy: float = Field(1e-5, gt=0, lt=1, description="relative rms force error of the mesh")
+    kspace_accuracy: float = Field(DEFAULT, ge=TIGHTEST, le=LOOSEST, description="relative rms force error of the mesh")
     field_feature_max_l: Literal[0, 1] = Field(
         1, description="field features: averaged potentials (0), or their gradients too (1)"
     )

@@ -109,11 +109,13 @@ class SelfConsistentModel(DensityModel):
         if compute_forces:
             target = s.graph.total_charge if constant_charge else s.graph.fermi_level
             inputs = [s.graph.positions, s.strain, target, s.graph.external_field, s.shift]
-            gradients = torch.autograd.grad([atomic.sum()], inputs)
+            gradients = torch.autograd.grad([atomic.sum()], inputs, allow_unused=True)
             by_position, by_strain, by_target, by_field = gradients[0], gradients[1], gradients[2], gradients[3]
             by_shift = gradients[4]
+            if by_shift is None:  # an isolated atom has no pairs
+                by_shift = torch.zeros_like(s.shift)
             assert by_position is not None and by_strain is not None
-            assert by_target is not None and by_field is not None and by_shift is not None
+            assert by_target is not None and by_field is not None
             if graph.distributed:
                 flat = torch.cat([by_strain.reshape(-1), by_target, by_field[0], by_shift[0]]).unsqueeze(0)
                 flat = graph_sum(flat, torch.zeros([1], dtype=torch.int64, device=flat.device), 1, True)[0]

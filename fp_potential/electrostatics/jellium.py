@@ -7,12 +7,13 @@ their normal, L = z1 - z0, smeared with the density's Gaussian.  In the conventi
     V_n(z) = -2π k_e / (A L) ∫ F(z - z') dz' = -2π k_e / (A L) [G(z - z0) - G(z - z1)],
     F(t) = <|t + W ξ|> = t erf(t/√2W) + W √(2/π) exp(-t²/2W²),    G' = F,
 
-and a jellium that receives itself the average J_n = -4π k_e / (A L²) H(L), H' = G.  With the slab of charge
--Q, Q = Σ_i q_i, the energy is ½ p·A p - Q V·p + ½ J Q², so that the operator stays linear and symmetric:
+and a jellium that receives itself (W² = 2 sigma²) the average J = -4π k_e / (A L²) H(L), H' = G.  With the slab of
+charge -Q, Q = Σ_i q_i, the energy is ½ p·A p - Q V·p + ½ J Q², V received with the density's own width, so that the
+operator stays linear, and symmetric for that width:
 
-    A_n -> A_n - V_n e^T - e V_n^T + J_n e e^T,   e = 1 for charges, 0 for dipoles.
+    A_n -> A_n - V_n e^T - e V^T + J e e^T,   e = 1 for charges, 0 for dipoles.
 
-Its potentials do not depend on where charged sheets have their zero: theirs is the average over the slab.
+Its potentials do not depend on where charged sheets have their zero: the average over the slab is the zero of all.
 """
 
 import math
@@ -29,7 +30,8 @@ class Jellium(NamedTuple):
     """What a unit jellium does in one geometry, for m receivers."""
 
     field: Tensor  #: (n, m, 4) (<v>, <grad v>) at the owned atoms, components (0, y, z, x), V and V/Å per e
-    own: Tensor  #: (m,) J_n, V per e
+    potential: Tensor  #: (n, 4) the same, received with the density's own width
+    own: Tensor  #: () J, V per e
 
 
 def smeared_distance(t: Tensor, width: Tensor) -> Tensor:
@@ -74,7 +76,7 @@ def prepare_jellium(
         cell: ``(3, 3)``, rows are vectors.
         pbc: ``(3,)`` bool, two of them true.
         bounds: heights z0 < z1 of the faces along `slab_normal`, Å.
-        widths: ``(m,)`` combined widths W, Å.
+        widths: ``(m,)`` combined widths W, Å; the last is that of the density with itself.
 
     Evaluated in float64, where differences of G are small, and returned in the dtype of ``positions``.
     """
@@ -87,34 +89,39 @@ def prepare_jellium(
     potential = scale * (integrated_distance(lower, w) - integrated_distance(upper, w))
     slope = scale * (smeared_distance(lower, w) - smeared_distance(upper, w))
     field = torch.cat([potential.unsqueeze(2), slope.unsqueeze(2) * normal[[1, 2, 0]]], dim=2)
-    own = 2.0 * scale / thickness * twice_integrated_distance(torch.full_like(w, thickness), w)
-    return Jellium(field.to(positions.dtype), own.to(positions.dtype))
+    own = 2.0 * scale / thickness * twice_integrated_distance(torch.full_like(w[-1], thickness), w[-1])
+    field = field.to(positions.dtype)
+    return Jellium(field, field[:, -1], own.to(positions.dtype))
 
 
 def apply_jellium(jellium: Jellium, density: Tensor, distributed: bool) -> Tensor:
     """What the slab of charge -Q adds to A p: density ``(n, 4)`` -> ``(n, m, 4)``."""
-    charge, energy = _sums(jellium, density.unsqueeze(1), distributed)
-    shift = (jellium.own * charge - energy).unsqueeze(1)
-    return torch.nn.functional.pad(shift, [0, 3]) - charge.unsqueeze(1) * jellium.field
+    sums = torch.stack([density[:, 0].sum(), (jellium.potential * density).sum()])
+    if distributed:
+        sums = sum_ranks(sums)
+    charge, energy = sums[0], sums[1]
+    return _on_charges(jellium.own * charge - energy) - charge * jellium.field
 
 
 def apply_jellium_transposed(jellium: Jellium, weights: Tensor, distributed: bool) -> Tensor:
     """Adjoint of `apply_jellium`: weights ``(n, m, 4)`` -> ``(n, 4)``."""
-    charge, energy = _sums(jellium, weights, distributed)
-    shift = (jellium.own * charge - energy).sum(0, keepdim=True)
-    return torch.nn.functional.pad(shift, [0, 3]) - (charge.unsqueeze(1) * jellium.field).sum(1)
-
-
-def _sums(jellium: Jellium, sources: Tensor, distributed: bool) -> tuple[Tensor, Tensor]:
-    """Charges ``(m,)`` or ``(1,)`` of sources ``(n, m or 1, 4)``, and their energies ``(m,)`` in a unit jellium."""
-    charge, energy = sources[:, :, 0].sum(0), (jellium.field * sources).sum(dim=[0, 2])
+    sums = torch.stack([weights[:, :, 0].sum(), (jellium.field * weights).sum()])
     if distributed:
-        k = charge.shape[0]
-        both = sum_ranks(torch.cat([charge, energy]))
-        charge, energy = both[:k], both[k:]
-    return charge, energy
+        sums = sum_ranks(sums)
+    charge, energy = sums[0], sums[1]
+    return _on_charges(jellium.own * charge - energy) - charge * jellium.potential
+
+
+def _on_charges(potential: Tensor) -> Tensor:
+    """A potential that is the same everywhere ``()``, which charges see and dipoles do not: ``(4,)``."""
+    return torch.nn.functional.pad(potential.reshape(1), [0, 3])
+
+
+def receivers(jellium: Jellium, lo: int, hi: int) -> Jellium:
+    """The tables of receivers lo … hi-1."""
+    return Jellium(jellium.field[:, lo:hi], jellium.potential, jellium.own)
 
 
 def detached_jellium(jellium: Jellium) -> Jellium:
     """The same tables without their gradient."""
-    return Jellium(jellium.field.detach(), jellium.own.detach())
+    return Jellium(jellium.field.detach(), jellium.potential.detach(), jellium.own.detach())
