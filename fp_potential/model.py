@@ -109,6 +109,7 @@ class FixedPointPotential(SelfConsistentModel):
             o.include_electrostatic_self_interaction,
             max(o.atomic_multipoles_max_l, o.field_feature_max_l),
         )
+        electrostatics.set_kspace(o.kspace, o.kspace_accuracy)
         plain, normalised = feature_scales(o, statistics.field_feature_norms)
         e0 = torch.tensor([statistics.atomic_energies[z] for z in numbers], dtype=torch.float64)
         super().__init__(

@@ -114,7 +114,7 @@ class SelfConsistentModel(DensityModel):
             by_position, by_strain, by_target, by_field = gradients[0], gradients[1], gradients[2], gradients[3]
             by_shift = torch.zeros_like(s.shift) if gradients[4] is None else gradients[4]
             assert by_position is not None and by_strain is not None
-            assert by_target is not None and by_field is not None and by_shift is not None
+            assert by_target is not None and by_field is not None
             if graph.distributed:
                 flat = torch.cat([by_strain.reshape(-1), by_target, by_field[0], by_shift[0]]).unsqueeze(0)
                 flat = graph_sum(flat, torch.zeros([1], dtype=torch.int64, device=flat.device), 1, True)[0]
