@@ -117,6 +117,14 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
         {"style": "pair_style fixedpoint kspace_accuracy 0.1"},
         r"kspace_accuracy expects a relative force error below 0\.1",
     ),
+    "k-space accuracy beyond rounding": (
+        {"style": "pair_style fixedpoint kspace_accuracy 1e-16"},
+        r"kspace_accuracy \S+: expected a relative force error between 1e-10 and",
+    ),
+    "pairs in a periodic box": (
+        {"style": "pair_style fixedpoint kspace open"},
+        r"kspace method open is for structures without periodic axes; use auto, reciprocal or mesh",
+    ),
     "net force": (
         {"style": "pair_style fixedpoint kspace_net_force drop"},
         r"kspace_net_force expects keep or remove, got 'drop'",
