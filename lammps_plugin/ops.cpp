@@ -1,4 +1,5 @@
 #include "ops.h"
+#include "convolution.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -195,9 +196,12 @@ public:
       derivatives->impl("ghost_reduce", &reduce_autograd);
       derivatives->impl("sum_ranks", &sum_autograd);
       derivatives->impl("sum_max_ranks", &sum_max_autograd);
+      auto cpu = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::CPU, __FILE__, __LINE__);
+      register_convolution(*definition, *cpu, *derivatives);
       definition_ = definition.release();
       kernels_ = kernels.release();
       derivatives_ = derivatives.release();
+      cpu_ = cpu.release();
     } catch (const c10::Error &e) {
       error_ = e.what_without_backtrace();
     } catch (const std::exception &e) {
@@ -208,7 +212,7 @@ public:
 
 private:
   // Never deleted: at the end of the process torch's dispatcher may be gone before this library.
-  torch::Library *definition_ = nullptr, *kernels_ = nullptr, *derivatives_ = nullptr;
+  torch::Library *definition_ = nullptr, *kernels_ = nullptr, *derivatives_ = nullptr, *cpu_ = nullptr;
   std::string error_;
 };
 

@@ -1,6 +1,7 @@
 /// Communication operators of the model (library `fixedpoint_ops`, namespace `fixedpoint` in torch):
 ///   ghost_gather(x, n_total), ghost_reduce(x, n_owned), sum_ranks(x), sum_max_ranks(sums, maxima).
 /// Without a communicator they act on a single process: the identity.
+/// The library also holds the convolution over neighbours (convolution.h).
 #pragma once
 
 #include <cstdint>
