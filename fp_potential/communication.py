@@ -24,14 +24,22 @@ from fp_potential import _plugin_path
 _python_library: torch.library.Library | None = None
 
 
-def _registered() -> bool:
-    return bool(torch._C._dispatch_has_kernel("fixedpoint::ghost_gather"))
+def registered(name: str) -> bool:
+    """Whether ``torch.ops.fixedpoint`` has this operator."""
+    return bool(torch._C._dispatch_has_kernel(f"fixedpoint::{name}"))
+
+
+def operator_library() -> torch.library.Library:
+    """The library of operators that are defined in Python, where nothing is compiled."""
+    global _python_library
+    if _python_library is None:
+        _python_library = torch.library.Library("fixedpoint", "DEF")
+    return _python_library
 
 
 def _define_in_python() -> None:
     """Register the single-process operators, for a package without compiled parts."""
-    global _python_library
-    library = torch.library.Library("fixedpoint", "DEF")
+    library = operator_library()
     library.define("ghost_gather(Tensor x, int n_total) -> Tensor")
     library.define("ghost_reduce(Tensor x, int n_owned) -> Tensor")
     library.define("sum_ranks(Tensor x) -> Tensor")
@@ -52,7 +60,6 @@ def _define_in_python() -> None:
     library.impl("ghost_reduce", same_rows, key)
     library.impl("sum_ranks", lambda x: x.clone(), key)
     library.impl("sum_max_ranks", sum_max, key)
-    _python_library = library
 
 
 def load_operators() -> None:
@@ -61,7 +68,7 @@ def load_operators() -> None:
     Raises:
         ImportError: the compiled library is there but cannot be loaded, for example with another version of torch.
     """
-    if _registered():
+    if registered("ghost_gather"):
         return
     path = _plugin_path.find(_plugin_path.OPERATORS)
     if path is None:
@@ -74,7 +81,7 @@ def load_operators() -> None:
             f"the operator library {path} cannot be loaded with torch {torch.__version__} ({e}); "
             "reinstall fp-potential with this version of torch"
         ) from e
-    if not _registered():
+    if not registered("ghost_gather"):
         raise ImportError(f"{path} registered no operators; reinstall fp-potential")
 
 
