@@ -22,7 +22,8 @@ class Solution(NamedTuple):
 
     graph: Graph  #: with positions, total charge, Fermi level and field as leaves of the gradient
     strain: Tensor  #: (B, 3, 3), likewise
-    vectors: Tensor  #: (n_edges, 3) edge vectors, a leaf of the gradient ...
+    shift: Tensor  #: (B, 3), likewise, of all atoms in the Coulomb operator
+    vectors: Tensor  #: (n_edges, 3) edge vectors, leaves of the gradient, too ...
     made: BlockedPass  #: ... as are the features made without gradients
     owned: Tensor  #: (n, 3) strained positions of owned atoms
     local: LocalState
@@ -110,14 +111,20 @@ class SelfConsistentModel(DensityModel):
         out["field_features"] = (total * self.normalised_scale.to(total.dtype)).detach()
         if compute_forces:
             target = s.graph.total_charge if constant_charge else s.graph.fermi_level
-            inputs = [s.graph.positions, s.strain, target, s.graph.external_field]
+            inputs = [s.graph.positions, s.strain, target, s.graph.external_field, s.shift]
             gradients = self.derivatives(s, atomic.sum(), inputs, False)
             by_position, by_strain, by_target, by_field = gradients[0], gradients[1], gradients[2], gradients[3]
-            out["forces"] = -by_position
+            by_shift = gradients[4]
             if graph.distributed:
-                flat = torch.cat([by_strain.reshape(-1), by_target, by_field.reshape(-1)]).unsqueeze(0)
+                flat = torch.cat([by_strain.reshape(-1), by_target, by_field[0], by_shift[0]]).unsqueeze(0)
                 flat = graph_sum(flat, torch.zeros([1], dtype=torch.int64, device=flat.device), 1, True)[0]
-                by_strain, by_target, by_field = flat[:9].reshape(1, 3, 3), flat[9:10], flat[10:].reshape(1, 3)
+                by_strain, by_target, by_field = flat[:9].reshape(1, 3, 3), flat[9:10], flat[10:13].unsqueeze(0)
+                by_shift = flat[13:].unsqueeze(0)
+            if self.electrostatics.remove_net_force:
+                excess = (by_shift / s.fixed.atoms.unsqueeze(1))[batch]
+                by_position = torch.cat([by_position[: excess.shape[0]] - excess, by_position[excess.shape[0] :]])
+            out["forces"] = -by_position
+            out["mesh_net_force"] = -by_shift
             out["strain_gradient"] = by_strain
             out["energy_by_target"] = by_target
             out["energy_by_field"] = by_field
@@ -152,15 +159,17 @@ class SelfConsistentModel(DensityModel):
         )
         owned, vectors, cell = strained(graph, positions, strain)
         made = self.blocked(graph, vectors)
-        for f in made.features:
-            f.requires_grad_(with_gradients)
+        for features in made.features:
+            features.requires_grad_(with_gradients)
         edges = vectors.detach().requires_grad_(with_gradients)
         local = self.local_of(graph, edges, made.features)
-        problem = self.problem(graph, local, owned, cell, constant_charge)
+        shift = torch.zeros_like(strain[:, 0]).requires_grad_(with_gradients)
+        problem = self.problem(graph, local, owned, cell, constant_charge, shift)
         end = self.converge(problem, local, settings, initial_density, initial_level)
         return Solution(
             graph,
             strain,
+            shift,
             edges,
             made,
             owned,

@@ -1,4 +1,9 @@
-#include "convolution.h"
+// The equivariant convolution over neighbours as an operator of torch:
+//
+//   convolve(radial, weight, harmonics, features, sender, first, paths) -> S,
+//
+// S as in convolution_kernel.h with R = radial weight. R is made for a few receivers at a time and never
+// stored. S has derivatives of any order by its first four arguments.
 #include "convolution_kernel.h"
 
 #include <ATen/ATen.h>
@@ -8,23 +13,11 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <tuple>
 #include <vector>
 
 namespace fixedpoint {
-
-// One namespace per compilation of convolution_kernel.cpp.
-#define FIXEDPOINT_KERNELS(isa)                                                                                \
-  namespace isa {                                                                                              \
-  extern const ConvolutionKernels<float> single_kernels;                                                       \
-  extern const ConvolutionKernels<double> double_kernels;                                                      \
-  }
-FIXEDPOINT_KERNELS(generic)
-#ifdef FIXEDPOINT_X86_KERNELS
-FIXEDPOINT_KERNELS(avx2)
-FIXEDPOINT_KERNELS(avx512)
-#endif
-#undef FIXEDPOINT_KERNELS
 
 namespace {
 
@@ -35,24 +28,6 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 /// Radial weights made at a time, in elements: they stay in the second-level cache.
 constexpr int64_t BUFFER = 1 << 16;
-
-bool supports_avx512()
-{
-#ifdef FIXEDPOINT_X86_KERNELS
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-#else
-  return false;
-#endif
-}
-
-bool supports_avx2()
-{
-#ifdef FIXEDPOINT_X86_KERNELS
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
 
 int square_root(int64_t n)
 {
@@ -79,8 +54,8 @@ struct Arguments {
     TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble,
                 "fixedpoint::convolve: `radial` must be float32 or float64, got ", dtype);
     for (const auto *x : {&weight, &harmonics, &features})
-      TORCH_CHECK(x->scalar_type() == dtype, "fixedpoint::convolve: arrays of one dtype expected, got ", dtype,
-                  " and ", x->scalar_type());
+      TORCH_CHECK(x->scalar_type() == dtype, "fixedpoint::convolve: arrays of one dtype expected, got ",
+                  dtype, " and ", x->scalar_type());
     TORCH_CHECK(sender.scalar_type() == at::kLong && first.scalar_type() == at::kLong,
                 "fixedpoint::convolve: `sender` and `first` must be int64");
     TORCH_CHECK(radial.dim() == 2 && weight.dim() == 2 && harmonics.dim() == 2 && features.dim() == 3 &&
@@ -92,10 +67,11 @@ struct Arguments {
     shape.channels = features.size(2);
     shape.l_in = square_root(features.size(1)) - 1;
     shape.max_ell = square_root(harmonics.size(1)) - 1;
-    TORCH_CHECK(shape.l_in >= 0 && shape.max_ell >= 0 && shape.max_ell <= LARGEST_ELL,
-                "fixedpoint::convolve: features and harmonics must hold all components up to some l (harmonics "
-                "up to ",
-                LARGEST_ELL, "), got ", features.size(1), " and ", harmonics.size(1));
+    TORCH_CHECK(
+        shape.l_in >= 0 && shape.max_ell >= 0 && shape.max_ell <= LARGEST_ELL,
+        "fixedpoint::convolve: features and harmonics must hold all components up to some l (harmonics "
+        "up to ",
+        LARGEST_ELL, "), got ", features.size(1), " and ", harmonics.size(1));
     TORCH_CHECK(static_cast<int64_t>(paths.size()) == (shape.l_in + 1) * (shape.max_ell + 1),
                 "fixedpoint::convolve: `paths` must have one number per (l1, l2)");
     auto block = paths.begin();
@@ -106,9 +82,9 @@ struct Arguments {
       }
     TORCH_CHECK(radial.size(0) == edges && harmonics.size(0) == edges && weight.size(0) == radial.size(1) &&
                     weight.size(1) == shape.n_paths * shape.channels,
-                "fixedpoint::convolve: sizes do not fit: radial ", radial.sizes(), ", weight ", weight.sizes(),
-                ", harmonics ", harmonics.sizes(), ", features ", features.sizes(), ", ", edges, " edges, ",
-                shape.n_paths, " paths");
+                "fixedpoint::convolve: sizes do not fit: radial ", radial.sizes(), ", weight ",
+                weight.sizes(), ", harmonics ", harmonics.sizes(), ", features ", features.sizes(), ", ",
+                edges, " edges, ", shape.n_paths, " paths");
     shape.paths = paths.data();
     shape.sender = sender.data_ptr<int64_t>();
     shape.first = first.data_ptr<int64_t>();
@@ -204,7 +180,8 @@ Gradients backward_typed(const Arguments &a, const Tensor &gradient, const std::
 }
 
 Tensor forward_kernel(const Tensor &radial, const Tensor &weight, const Tensor &harmonics,
-                      const Tensor &features, const Tensor &sender, const Tensor &first, at::IntArrayRef paths)
+                      const Tensor &features, const Tensor &sender, const Tensor &first,
+                      at::IntArrayRef paths)
 {
   const Arguments a(radial, weight, harmonics, features, sender, first, paths);
   return radial.scalar_type() == at::kFloat ? forward_typed<float>(a) : forward_typed<double>(a);
@@ -267,16 +244,15 @@ struct ConvolveFunction : public torch::autograd::Function<ConvolveFunction> {
     const auto saved = ctx->get_saved_variables();
     std::array<bool, 4> wanted{};
     for (int k = 0; k < 4; ++k) wanted[k] = ctx->needs_input_grad(k);
-    const auto out =
-        convolve_backward(grads[0], {saved[0], saved[1], saved[2], saved[3]},
-                          ctx->saved_data["sender"].toTensor(), ctx->saved_data["first"].toTensor(),
-                          ctx->saved_data["paths"].toIntVector(), wanted);
+    const auto out = convolve_backward(
+        grads[0], {saved[0], saved[1], saved[2], saved[3]}, ctx->saved_data["sender"].toTensor(),
+        ctx->saved_data["first"].toTensor(), ctx->saved_data["paths"].toIntVector(), wanted);
     return {out[0], out[1], out[2], out[3], Tensor(), Tensor(), Tensor()};
   }
 };
 
-/// The four gradients of <g, S>. S is linear in each of its four arguments, so the derivative along a cotangent
-/// of one gradient is the same form with the cotangent in the place of that argument.
+/// The four gradients of <g, S>. S is linear in each of its four arguments, so the derivative along a
+/// cotangent of one gradient is the same form with the cotangent in the place of that argument.
 struct ConvolveBackwardFunction : public torch::autograd::Function<ConvolveBackwardFunction> {
   static variable_list forward(AutogradContext *ctx, const Tensor &gradient, const Tensor &radial,
                                const Tensor &weight, const Tensor &harmonics, const Tensor &features,
@@ -290,8 +266,8 @@ struct ConvolveBackwardFunction : public torch::autograd::Function<ConvolveBackw
     for (int k = 0; k < 4; ++k)
       if (wanted[k]) places.push_back(k);
     ctx->saved_data["places"] = places;
-    const auto all =
-        convolve_backward(gradient, {radial, weight, harmonics, features}, sender, first, paths.vec(), wanted);
+    const auto all = convolve_backward(gradient, {radial, weight, harmonics, features}, sender, first,
+                                       paths.vec(), wanted);
     variable_list out;
     for (const auto k : places) out.push_back(all[k]);
     return out;
@@ -334,8 +310,8 @@ Gradients backward_autograd(const Tensor &gradient, const Tensor &radial, const 
                             const Tensor &harmonics, const Tensor &features, const Tensor &sender,
                             const Tensor &first, at::IntArrayRef paths, std::array<bool, 4> wanted)
 {
-  const auto found = ConvolveBackwardFunction::apply(gradient, radial, weight, harmonics, features, sender, first,
-                                                     paths, wanted);
+  const auto found = ConvolveBackwardFunction::apply(gradient, radial, weight, harmonics, features, sender,
+                                                     first, paths, wanted);
   std::array<Tensor, 4> out;
   std::size_t next = 0;
   for (std::size_t k = 0; k < 4; ++k)
@@ -343,43 +319,40 @@ Gradients backward_autograd(const Tensor &gradient, const Tensor &radial, const 
   return {out[0], out[1], out[2], out[3]};
 }
 
+/// Like the registration in ops.cpp: nothing is thrown out of dlopen.
+struct ConvolutionRegistration {
+  ConvolutionRegistration() noexcept
+  {
+    try {
+      using torch::Library;
+      auto definition =
+          std::make_unique<Library>(Library::FRAGMENT, "fixedpoint", std::nullopt, __FILE__, __LINE__);
+      definition->def(
+          "convolve(Tensor radial, Tensor weight, Tensor harmonics, Tensor features, Tensor sender, "
+          "Tensor first, int[] paths) -> Tensor");
+      definition->def(
+          "convolve_backward(Tensor gradient, Tensor radial, Tensor weight, Tensor harmonics, Tensor "
+          "features, Tensor sender, Tensor first, int[] paths, bool[4] wanted) -> (Tensor, Tensor, "
+          "Tensor, Tensor)");
+      auto kernels =
+          std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::CPU, __FILE__, __LINE__);
+      kernels->impl("convolve", &forward_kernel);
+      kernels->impl("convolve_backward", &backward_kernel);
+      auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
+                                                   __FILE__, __LINE__);
+      derivatives->impl("convolve", &forward_autograd);
+      derivatives->impl("convolve_backward", &backward_autograd);
+      definition.release();
+      kernels.release();
+      derivatives.release();
+    } catch (const std::exception &) {
+      // ops.cpp reports why the operators of this library could not be registered
+    }
+  }
+};
+
+const ConvolutionRegistration registration;
+
 }    // namespace
-
-template <> const ConvolutionKernels<float> &convolution_kernels<float>()
-{
-#ifdef FIXEDPOINT_X86_KERNELS
-  static const auto &chosen = supports_avx512() ? avx512::single_kernels
-      : supports_avx2()                         ? avx2::single_kernels
-                                                : generic::single_kernels;
-  return chosen;
-#else
-  return generic::single_kernels;
-#endif
-}
-
-template <> const ConvolutionKernels<double> &convolution_kernels<double>()
-{
-#ifdef FIXEDPOINT_X86_KERNELS
-  static const auto &chosen = supports_avx512() ? avx512::double_kernels
-      : supports_avx2()                         ? avx2::double_kernels
-                                                : generic::double_kernels;
-  return chosen;
-#else
-  return generic::double_kernels;
-#endif
-}
-
-void register_convolution(torch::Library &definition, torch::Library &cpu, torch::Library &autograd)
-{
-  definition.def("convolve(Tensor radial, Tensor weight, Tensor harmonics, Tensor features, Tensor sender, "
-                 "Tensor first, int[] paths) -> Tensor");
-  definition.def("convolve_backward(Tensor gradient, Tensor radial, Tensor weight, Tensor harmonics, Tensor "
-                 "features, Tensor sender, Tensor first, int[] paths, bool[4] wanted) -> (Tensor, Tensor, "
-                 "Tensor, Tensor)");
-  cpu.impl("convolve", &forward_kernel);
-  cpu.impl("convolve_backward", &backward_kernel);
-  autograd.impl("convolve", &forward_autograd);
-  autograd.impl("convolve_backward", &backward_autograd);
-}
 
 }    // namespace fixedpoint

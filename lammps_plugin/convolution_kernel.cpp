@@ -1,10 +1,19 @@
-// Compiled several times, with FIXEDPOINT_ISA the name of the instruction set and FIXEDPOINT_VECTOR_BYTES its
-// register size.
+// Compiled once per instruction set, with FIXEDPOINT_CONVOLUTION_KERNELS the name of the set. Nothing here
+// may be an inline function of another header: the linker could take this file's version for all of the
+// library.
 #include "convolution_kernel.h"
 
 #include <cstring>
 
-namespace fixedpoint::FIXEDPOINT_ISA {
+#if defined(__AVX512F__)
+#define FIXEDPOINT_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define FIXEDPOINT_VECTOR_BYTES 32
+#else
+#define FIXEDPOINT_VECTOR_BYTES 16
+#endif
+
+namespace fixedpoint::FIXEDPOINT_CONVOLUTION_KERNELS {
 
 namespace {
 
@@ -29,9 +38,9 @@ template <bool full, typename T> inline void store(T *p, const vector<T> &v, int
 
 /// One path, one m1 and one group of channels: rows m2 of S, which stay in registers.
 template <int d2, bool full, typename T>
-inline void sum_rows(int64_t begin, int64_t end, const int64_t *sender, const T *radial, int64_t radial_stride,
-                     const T *harmonics, int64_t harmonics_stride, const T *features, int64_t features_stride,
-                     T *out, int64_t out_stride, int64_t n)
+inline void sum_rows(int64_t begin, int64_t end, const int64_t *sender, const T *radial,
+                     int64_t radial_stride, const T *harmonics, int64_t harmonics_stride, const T *features,
+                     int64_t features_stride, T *out, int64_t out_stride, int64_t n)
 {
   vector<T> sum[d2]{};
   for (int64_t e = begin; e < end; ++e) {
@@ -99,8 +108,9 @@ inline void edge_gradients(const T *y, const T *radial, const T *features, int64
 
 /// All blocks of one l2, for one edge; the features begin at the sender's.
 template <int d2, typename T>
-void backward_ell(const ConvolutionShape &s, const T *gradient, const T *radial, const T *y, const T *features,
-                  T *radial_gradient, T *harmonics_gradient, T *features_gradient, const int64_t *paths)
+void backward_ell(const ConvolutionShape &s, const T *gradient, const T *radial, const T *y,
+                  const T *features, T *radial_gradient, T *harmonics_gradient, T *features_gradient,
+                  const int64_t *paths)
 {
   constexpr int64_t lanes = Vector<T>::lanes;
   const int64_t c = s.channels;
@@ -115,7 +125,8 @@ void backward_ell(const ConvolutionShape &s, const T *gradient, const T *radial,
         T *by_radial = radial_gradient == nullptr ? nullptr : radial_gradient + t * c + k;
         T *by_features = features_gradient == nullptr ? nullptr : features_gradient + l1 * l1 * c + k;
         if (k + lanes <= c)
-          edge_gradients<d2, true>(y, r, h, d1, c, g, n3 * d1 * c, by_radial, by_features, by_harmonics, lanes);
+          edge_gradients<d2, true>(y, r, h, d1, c, g, n3 * d1 * c, by_radial, by_features, by_harmonics,
+                                   lanes);
         else
           edge_gradients<d2, false>(y, r, h, d1, c, g, n3 * d1 * c, by_radial, by_features, by_harmonics,
                                     c - k);
@@ -159,8 +170,8 @@ void forward_receiver(const ConvolutionShape &s, int64_t begin, int64_t end, con
 }
 
 template <typename T, int l2 = 0>
-void backward_edge(const ConvolutionShape &s, const T *gradient, const T *radial, const T *y, const T *features,
-                   T *radial_gradient, T *harmonics_gradient, T *features_gradient)
+void backward_edge(const ConvolutionShape &s, const T *gradient, const T *radial, const T *y,
+                   const T *features, T *radial_gradient, T *harmonics_gradient, T *features_gradient)
 {
   if (l2 > s.max_ell) return;
   const int64_t *paths = s.paths + l2 * (s.l_in + 1);
@@ -169,10 +180,10 @@ void backward_edge(const ConvolutionShape &s, const T *gradient, const T *radial
                            features_gradient, paths);
   if constexpr (l2 < LARGEST_ELL) {
     const Extent extent(s, l2, paths);
-    backward_edge<T, l2 + 1>(s, gradient + extent.rows * s.channels, radial + extent.paths * s.channels, y,
-                             features,
-                             radial_gradient == nullptr ? nullptr : radial_gradient + extent.paths * s.channels,
-                             harmonics_gradient, features_gradient);
+    backward_edge<T, l2 + 1>(
+        s, gradient + extent.rows * s.channels, radial + extent.paths * s.channels, y, features,
+        radial_gradient == nullptr ? nullptr : radial_gradient + extent.paths * s.channels,
+        harmonics_gradient, features_gradient);
   }
 }
 
@@ -206,7 +217,7 @@ void backward(const ConvolutionShape &s, int64_t lo, int64_t hi, const T *gradie
 
 }    // namespace
 
-extern const ConvolutionKernels<float> single_kernels{&forward<float>, &backward<float>};
-extern const ConvolutionKernels<double> double_kernels{&forward<double>, &backward<double>};
+extern const ConvolutionKernels<float> convolution_in_float{&forward<float>, &backward<float>};
+extern const ConvolutionKernels<double> convolution_in_double{&forward<double>, &backward<double>};
 
-}    // namespace fixedpoint::FIXEDPOINT_ISA
+}    // namespace fixedpoint::FIXEDPOINT_CONVOLUTION_KERNELS

@@ -12,7 +12,7 @@ from typing import List
 import torch
 from torch import Tensor
 
-from ..communication import operator_library, registered
+from ..communication import load_operators
 
 
 def padded_convolution(
@@ -48,13 +48,15 @@ def padded_convolution(
     return torch.cat(blocks, dim=1)
 
 
-if not registered("convolve"):
+load_operators()
+if not torch._C._dispatch_has_kernel("fixedpoint::convolve"):
     # nothing is compiled
-    operator_library().define(
+    _python_library = torch.library.Library("fixedpoint", "FRAGMENT")
+    _python_library.define(
         "convolve(Tensor radial, Tensor weight, Tensor harmonics, Tensor features, Tensor sender, Tensor first, "
         "int[] paths) -> Tensor"
     )
-    operator_library().impl("convolve", padded_convolution, "CompositeImplicitAutograd")
+    _python_library.impl("convolve", padded_convolution, "CompositeImplicitAutograd")
 
 
 def convolve(

@@ -4,8 +4,8 @@ For receiver i and coupling path (l1, l2, l3)
 
     A_i^{l3 m3} = 1/N_avg sum_{m1 m2} C^{l1 l2 l3}_{m1 m2 m3} [ sum_j Y_{l2 m2}(r_ij) R_path(r_ij) h_j^{l1 m1} ].
 
-The bracket is `convolution.convolve`, per (l1, l2); the coupling is applied once per atom afterwards.  Conventions are those of MACE's density-residual interactions
-(Batatia et al., NeurIPS 2022).
+The bracket is `convolution.convolve`; the coupling is applied once per atom afterwards.  Conventions are those of
+MACE's density-residual interactions (Batatia et al., NeurIPS 2022).
 """
 
 import math
