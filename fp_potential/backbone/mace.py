@@ -84,6 +84,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.max_ell, self.channels, self.max_L = max_ell, channels, max_L
+        self.size = (max_L + 1) * (max_L + 1)
         self.cpu_edges, self.cuda_edges = CPU_EDGES, CUDA_EDGES
         self.embedding = nn.Parameter(torch.randn(n_elements, channels))
         self.embedding_scale = 1.0 / math.sqrt(n_elements)
@@ -134,7 +135,7 @@ class Backbone(nn.Module):
         for t, layer in enumerate(self.layers):
             if t > 0:
                 h = self.everywhere(h, graph)
-            h = layer(layer.sent(h, graph.species), h[:n_owned], graph.species[:n_owned], neighbours)
+            h = layer(layer.sent(h, graph.species), h[:n_owned], graph.species[:n_owned], neighbours)  # type: ignore[operator]
             features.append(h)
         return features
 
@@ -156,12 +157,8 @@ class Backbone(nn.Module):
                 if t > 0:
                     h = self.everywhere(h, graph)
                 inputs.append(h)
-                sent = layer.sent(h, graph.species)
-                parts = [
-                    torch.zeros(
-                        [0, (layer.l_out + 1) * (layer.l_out + 1), self.channels], dtype=h.dtype, device=h.device
-                    )
-                ]
+                sent = layer.sent(h, graph.species)  # type: ignore[operator]
+                parts = [torch.zeros([0, self.size, self.channels], dtype=h.dtype, device=h.device)]
                 for k in range(len(blocks.rows)):
                     lo, hi = blocks.atoms[k], blocks.atoms[k + 1]
                     neighbours = Neighbours(blocks.places[k], blocks.first[k], harmonics[k], radial[k])
@@ -187,7 +184,7 @@ class Backbone(nn.Module):
             # nothing varies in the input of the first layer
             varies = t > 0
             h = made.inputs[t].detach().requires_grad_(varies)
-            sent = layer.sent(h, species)
+            sent = layer.sent(h, species)  # type: ignore[operator]
             by_sent, by_own = torch.zeros_like(sent), torch.zeros_like(h[:n_owned])
             for k in range(len(blocks.rows)):
                 lo, hi, rows = blocks.atoms[k], blocks.atoms[k + 1], blocks.rows[k]
