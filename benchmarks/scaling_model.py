@@ -1,17 +1,18 @@
-"""What the mesh would cost on many ranks: message sizes and counts of an application, from the layout that would be used.
+"""What the mesh would cost on many ranks: message sizes and counts of an SCF iteration.
 
     python benchmarks/scaling_model.py [--atoms 1e8 --ranks 64 256 1000 4096] [--latency 2e-6 --bandwidth 25e9]
 
-Uniform liquid in a cube, charges and dipoles, as many receivers as widths.  Boxes of points per rank are those of
-`fp_potential.electrostatics.fft`; what two ranks exchange is where their boxes overlap.  Computing times are measured here,
-on one core, latency and bandwidth are given.  Per exchange the slowest rank counts:
+Uniform liquid in a cube, charges and dipoles, as many receivers as widths.  Every rank's boxes of points are those of
+`fp_potential.electrostatics.fft`; what two ranks exchange is where their boxes overlap.  Computing times are measured
+here, on one core, latency and bandwidth are given.  Per exchange the slowest rank counts:
 
     t = messages · latency + bytes · ranks per node / bandwidth of a node
 
 for the larger of what it sends and what it receives; no overlap of communication with computation, no discount for
 messages inside a node, no contention beyond the node's share.  An application has, for m receivers,
 
-    bricks -> pencils, 1 real channel;  turn twice, 1 complex channel;  turn twice, m complex;  pencils -> bricks, m real,
+    bricks -> pencils, 1 real channel;  two turns of pencils, 1 complex channel;
+    two turns, m complex channels;      pencils -> bricks, m real channels,
 
 and an SCF iteration adds one sum over ranks, 2 log2(ranks) latencies.  Formulas and figures: docs/electrostatics.md.
 """
@@ -57,15 +58,10 @@ class Exchange(NamedTuple):
 
 
 def processor_grid(ranks: int) -> tuple[int, int, int]:
-    """The factors of the number of ranks with the least surface."""
-    best = (ranks, 1, 1)
-    for a in range(1, ranks + 1):
-        if ranks % a == 0:
-            for b in range(1, ranks // a + 1):
-                if ranks // a % b == 0:
-                    grid = (a, b, ranks // a // b)
-                    best = min(best, grid, key=lambda g: (sum(1.0 / p for p in g) * -1.0, g), default=best)
-    return best
+    """The factors of the number of ranks that give bricks of a cube the least surface."""
+    divisors = [p for p in range(1, ranks + 1) if ranks % p == 0]
+    grids = [(a, b, ranks // a // b) for a in divisors for b in divisors if ranks % (a * b) == 0]
+    return min(grids, key=sum)
 
 
 def bricks(shape: list[int], ranks: int, order: int) -> Tensor:
@@ -73,9 +69,10 @@ def bricks(shape: list[int], ranks: int, order: int) -> Tensor:
     grid = processor_grid(ranks)
     rows = []
     for site in torch.cartesian_prod(*[torch.arange(p) for p in grid]).tolist():
-        row = []
+        row: list[int] = []
         for n, p, i in zip(shape, grid, site, strict=True):
-            row += [n * i // p - order // 2 + 1, n * (i + 1) // p + order // 2 + 1] if p > 1 else [0, n]
+            begin, end = n * i // p - order // 2 + 1, n * (i + 1) // p + order // 2 + 1
+            row += [begin, end] if end - begin < n else [0, n]
         rows.append(row)
     return torch.tensor(rows)
 
@@ -155,7 +152,7 @@ def cost(e: Electrostatics, atoms: float, ranks: int, density: float, machine: M
     m, order, shape = e.n_widths, choice.order, choice.shape
     layout = pencils(shape, bricks(shape, ranks, order), 0)
     points = math.prod(shape)
-    held = max(math.prod((box[1::2] - box[0::2]).tolist()) for box in layout.along3)  # 0 for ranks without a pencil
+    held = int((layout.along3[:, 1::2] - layout.along3[:, 0::2]).prod(1).max())
     transforms = held * ((1 + m) * math.log2(points) * machine.transform + m * machine.filter)
     sums = 2.0 * math.log2(max(ranks, 2)) * machine.latency if ranks > 1 else 0.0
     return Cost(
@@ -199,8 +196,8 @@ def details(e: Electrostatics, atoms: float, ranks: int, density: float, machine
     c = cost(e, atoms, ranks, density, machine)
     points = math.prod(c.shape)
     print(
-        f"\n{atoms:.3g} atoms on {ranks} ranks: {' × '.join(map(str, c.shape))} points ({points / atoms:.1f} per atom), "
-        f"order {c.order}, ranks {' × '.join(map(str, processor_grid(ranks)))}"
+        f"\n{atoms:.3g} atoms on {' × '.join(map(str, processor_grid(ranks)))} ranks: order {c.order}, "
+        f"{' × '.join(map(str, c.shape))} points ({points / atoms:.1f} per atom)"
     )
     print(f"{'':22} {'messages':>9} {'MB':>9} {'kB/message':>11} {'ms':>9}")
     for name, x in c.exchanges.items():
