@@ -40,7 +40,7 @@ def torch_pme(
         return None
     if width is None:
         i, j, _, d = pairs(positions, cell)
-        indices, distances = torch.tensor(np.stack([i, j], axis=1)), torch.tensor(d)
+        indices, distances = torch.tensor(np.stack([i, j], axis=1).astype(np.int64)), torch.tensor(d)
     else:
         indices, distances = torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
     potential = torchpme.CoulombPotential(smearing=SCREENING if width is None else width)
