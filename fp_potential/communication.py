@@ -6,16 +6,18 @@ ranks own:
 - ``ghost_gather``: rows of the owners copied to their ghosts; its derivative is ``ghost_reduce``;
 - ``ghost_reduce``: rows of ghosts added to their owners; its derivative is ``ghost_gather``;
 - ``sum_ranks``: sum over ranks, the same on all; its derivative is ``sum_ranks``;
-- ``sum_max_ranks``: sums and maxima in one collective, without derivative.
+- ``sum_max_ranks``: sums and maxima in one collective, without derivative;
+- ``gather_ranks``: one row of numbers from every rank, without derivative; ``this_rank``: which of them is one's own;
+- ``redistribute``: boxes of a periodic array summed into other boxes; its derivative is ``redistribute`` back.
 
 One compiled library registers them (``torch.ops.fixedpoint``); the LAMMPS plugin links the same library and gives it a
-communicator for the duration of a force call. In a single process they are the identity. Only where nothing is
-compiled are they defined here.
+communicator for the duration of a force call. In a single process they are the identity, and ``redistribute`` knows
+periodic images. Only where nothing is compiled are they defined here.
 """
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import List, Tuple
 
 import torch
 
@@ -32,10 +34,16 @@ def _define_in_python() -> None:
     """Register the single-process operators, for a package without compiled parts."""
     global _python_library
     library = torch.library.Library("fixedpoint", "DEF")
-    library.define("ghost_gather(Tensor x, int n_total) -> Tensor")
-    library.define("ghost_reduce(Tensor x, int n_owned) -> Tensor")
-    library.define("sum_ranks(Tensor x) -> Tensor")
-    library.define("sum_max_ranks(Tensor sums, Tensor maxima) -> (Tensor, Tensor)")
+    for schema in (
+        "ghost_gather(Tensor x, int n_total) -> Tensor",
+        "ghost_reduce(Tensor x, int n_owned) -> Tensor",
+        "sum_ranks(Tensor x) -> Tensor",
+        "sum_max_ranks(Tensor sums, Tensor maxima) -> (Tensor, Tensor)",
+        "this_rank() -> int",
+        "gather_ranks(Tensor x) -> Tensor",
+        "redistribute(Tensor x, Tensor source, Tensor target, int[] period) -> Tensor",
+    ):
+        library.define(schema, "CONSERVATIVE")  # not computed ahead when TorchScript compiles
 
     def same_rows(x: torch.Tensor, n: int) -> torch.Tensor:
         if x.shape[0] != n:
@@ -47,11 +55,34 @@ def _define_in_python() -> None:
     def sum_max(sums: torch.Tensor, maxima: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return sums.detach().clone(), maxima.detach().clone()
 
+    def redistribute_locally(
+        x: torch.Tensor, source: torch.Tensor, target: torch.Tensor, period: list[int]
+    ) -> torch.Tensor:
+        for axis, n in enumerate(period):
+            boxes = torch.cat([source, target])[:, 2 * axis : 2 * axis + 2].tolist()
+            if len(boxes) != 2 or any(not 0 <= hi - lo <= n for lo, hi in boxes) or n < 1:
+                raise ValueError(
+                    f"fixedpoint: `source` and `target` are {boxes} along axis {axis}, expected one box each with an "
+                    f"extent from 0 to the period {n}"
+                )
+            (lo, hi), (first, last) = boxes
+            if x.dim() != 4 or x.shape[axis + 1] != hi - lo:
+                raise ValueError(f"fixedpoint: an array of shape {tuple(x.shape)} for the box {source[0].tolist()}")
+            # every point has at most one image in the source box; the others take the zero behind it
+            place = torch.remainder(torch.arange(first, last, device=x.device) - lo, n).clamp(max=hi - lo)
+            shape = list(x.shape)
+            shape[axis + 1] = 1
+            x = torch.cat([x, x.new_zeros(shape)], dim=axis + 1).index_select(axis + 1, place)
+        return x
+
     key = "CompositeImplicitAutograd"
     library.impl("ghost_gather", same_rows, key)
     library.impl("ghost_reduce", same_rows, key)
     library.impl("sum_ranks", lambda x: x.clone(), key)
     library.impl("sum_max_ranks", sum_max, key)
+    library.impl("this_rank", lambda: 0, key)
+    library.impl("gather_ranks", lambda x: x.detach().clone().unsqueeze(0), key)
+    library.impl("redistribute", redistribute_locally, key)
     _python_library = library
 
 
@@ -99,3 +130,39 @@ def sum_ranks(x: torch.Tensor) -> torch.Tensor:
 def sum_max_ranks(sums: torch.Tensor, maxima: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     """Sums and maxima over ranks in one collective; no derivative. Float64 is kept exactly, NaN propagates."""
     return torch.ops.fixedpoint.sum_max_ranks(sums, maxima)
+
+
+def this_rank() -> int:
+    """Number of this rank, counted from 0: its row in what `gather_ranks` returns."""
+    return torch.ops.fixedpoint.this_rank()
+
+
+def gather_ranks(x: torch.Tensor) -> torch.Tensor:
+    """A row ``(k,)`` of every rank, int64 or float64 -> ``(P, k)``, the same on every rank; no derivative.
+
+    ``k`` is the same on every rank.  In a single process: ``x.unsqueeze(0)``.
+    """
+    return torch.ops.fixedpoint.gather_ranks(x)
+
+
+def redistribute(x: torch.Tensor, source: torch.Tensor, target: torch.Tensor, period: List[int]) -> torch.Tensor:
+    """Boxes of a periodic array over ranks, summed into other boxes.
+
+    The array has ``period`` = [N1, N2, N3] points and repeats itself.  Row p of ``source`` and ``target`` is the box
+    [lo1, hi1, lo2, hi2, lo3, hi3) of rank p in unwrapped indices: lo may be negative and hi beyond N, with an extent
+    from 0 (nothing) to N.  Every rank passes the same two tables, and its own box of the source in ``x``.
+
+    Args:
+        x: (m, a, b, c) real or complex, this rank's box of ``source``; ``m`` is the same on every rank.
+        source: (P, 6) int64, best in host memory, as ``target``.
+        target: (P, 6) int64.
+        period: points of the array along its axes.
+
+    Returns:
+        (m, a', b', c') this rank's box of ``target``: at every point the sum, in the order of the ranks, of all
+        source boxes that hold it or one of its images.  The dtype is that of ``x``, also between ranks.
+
+    The derivative is ``redistribute(gradient, target, source, period)``.  Only ranks whose boxes overlap exchange
+    messages, yet all of them must call.  RuntimeError if tables, shape and period do not fit together.
+    """
+    return torch.ops.fixedpoint.redistribute(x, source, target, period)

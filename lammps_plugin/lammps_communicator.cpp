@@ -12,6 +12,8 @@ namespace fixedpoint {
 
 namespace {
 
+constexpr int EXCHANGE_TAG = 7321;    // LAMMPS sends on the same communicator, with small tags
+
 /// Adds its duration to a counter.
 class Stopwatch {
 public:
@@ -107,6 +109,38 @@ void LammpsCommunicator::sum_max(double *sums, int64_t n_sums, double *maxima, i
   MPI_Type_free(&block);
   std::copy_n(work.begin() + 1, n_sums, sums);
   std::copy_n(work.begin() + 1 + n_sums, n_maxima, maxima);
+}
+
+int LammpsCommunicator::rank() const { return comm_->me; }
+int LammpsCommunicator::n_ranks() const { return comm_->nprocs; }
+
+void LammpsCommunicator::gather(const void *row, void *rows, int64_t bytes)
+{
+  const Stopwatch stopwatch(seconds_);
+  const auto count = static_cast<int>(bytes);
+  MPI_Allgather(row, count, MPI_BYTE, rows, count, MPI_BYTE, world_);
+}
+
+void LammpsCommunicator::exchange(const std::vector<Message> &send, const std::vector<Message> &receive)
+{
+  const Stopwatch stopwatch(seconds_);
+  std::vector<MPI_Request> requests;
+  // MPI counts with int: longer messages travel in pieces, which arrive in their order.
+  const auto in_pieces = [&](const Message &message, auto post) {
+    constexpr int64_t PIECE = 1 << 30;
+    for (int64_t at = 0; at < message.bytes; at += PIECE)
+      post(static_cast<char *>(message.data) + at, static_cast<int>(std::min(PIECE, message.bytes - at)),
+           &requests.emplace_back());
+  };
+  for (const auto &message : receive)
+    in_pieces(message, [&](char *data, int count, MPI_Request *request) {
+      MPI_Irecv(data, count, MPI_BYTE, message.partner, EXCHANGE_TAG, world_, request);
+    });
+  for (const auto &message : send)
+    in_pieces(message, [&](char *data, int count, MPI_Request *request) {
+      MPI_Isend(data, count, MPI_BYTE, message.partner, EXCHANGE_TAG, world_, request);
+    });
+  MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
 }
 
 int LammpsCommunicator::pack_forward(int n, const int *list, double *buffer) const

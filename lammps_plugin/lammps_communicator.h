@@ -31,6 +31,10 @@ public:
   void reverse(double *values, int64_t width) override;
   void sum(double *values, int64_t n) override;
   void sum_max(double *sums, int64_t n_sums, double *maxima, int64_t n_maxima) override;
+  int rank() const override;
+  int n_ranks() const override;
+  void gather(const void *row, void *rows, int64_t bytes) override;
+  void exchange(const std::vector<Message> &send, const std::vector<Message> &receive) override;
 
   // What the pair style's four functions of the same names do.
   int pack_forward(int n, const int *list, double *buffer) const;

@@ -1,4 +1,5 @@
 #include "ops.h"
+#include "redistribute.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -103,6 +104,20 @@ std::tuple<Tensor, Tensor> sum_max_kernel(const Tensor &sums, const Tensor &maxi
   return {like(s, sums), like(m, maxima)};
 }
 
+int64_t this_rank_kernel()
+{
+  auto *comm = communicator("this_rank");
+  return comm ? comm->rank() : 0;
+}
+
+Tensor gather_ranks_kernel(const Tensor &x) { return gather_rows(communicator("gather_ranks"), x); }
+
+Tensor redistribute_kernel(const Tensor &x, const Tensor &source, const Tensor &target,
+                           at::IntArrayRef period)
+{
+  return sum_boxes(communicator("redistribute"), x, source, target, period);
+}
+
 // The operators called through the dispatcher: their derivatives are built from them, so that the
 // derivatives have derivatives.
 template <typename Signature> auto find(const char *name)
@@ -126,6 +141,13 @@ Tensor sum_ranks(const Tensor &x)
 {
   static auto op = find<Tensor(const Tensor &)>("fixedpoint::sum_ranks");
   return op.call(x);
+}
+
+Tensor redistribute(const Tensor &x, const Tensor &source, const Tensor &target, at::IntArrayRef period)
+{
+  static auto op = find<Tensor(const Tensor &, const Tensor &, const Tensor &, at::IntArrayRef)>(
+      "fixedpoint::redistribute");
+  return op.call(x, source, target, period);
 }
 
 /// ghost_gather and ghost_reduce: each is the adjoint of the other.
@@ -152,6 +174,26 @@ struct SumFunction : public torch::autograd::Function<SumFunction> {
   static variable_list backward(AutogradContext *, variable_list grads) { return {sum_ranks(grads[0])}; }
 };
 
+/// Its adjoint is the same operator with source and target exchanged.
+struct RedistributeFunction : public torch::autograd::Function<RedistributeFunction> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &source, const Tensor &target,
+                        at::IntArrayRef period)
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    ctx->saved_data["source"] = source;
+    ctx->saved_data["target"] = target;
+    ctx->saved_data["period"] = period.vec();
+    return redistribute(x, source, target, period);
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads)
+  {
+    const auto period = ctx->saved_data["period"].toIntVector();
+    return {redistribute(grads[0], ctx->saved_data["target"].toTensor(), ctx->saved_data["source"].toTensor(),
+                         period),
+            Tensor(), Tensor(), Tensor()};
+  }
+};
+
 Tensor gather_autograd(const Tensor &x, int64_t n_total)
 {
   return GhostFunction<&ghost_gather, &ghost_reduce>::apply(x, n_total);
@@ -169,6 +211,18 @@ std::tuple<Tensor, Tensor> sum_max_autograd(const Tensor &sums, const Tensor &ma
   return op.call(sums, maxima);
 }
 
+Tensor gather_ranks_autograd(const Tensor &x)
+{
+  at::AutoDispatchBelowADInplaceOrView below;
+  static auto op = find<Tensor(const Tensor &)>("fixedpoint::gather_ranks");
+  return op.call(x);
+}
+Tensor redistribute_autograd(const Tensor &x, const Tensor &source, const Tensor &target,
+                             at::IntArrayRef period)
+{
+  return RedistributeFunction::apply(x, source, target, period);
+}
+
 /// Registers the operators when the library is loaded. Unlike TORCH_LIBRARY it throws nothing out of dlopen
 /// when somebody else has registered them: the failure is kept for registration_error().
 class Registration {
@@ -179,22 +233,31 @@ public:
       using torch::Library;
       auto definition =
           std::make_unique<Library>(Library::DEF, "fixedpoint", std::nullopt, __FILE__, __LINE__);
-      definition->def("ghost_gather(Tensor x, int n_total) -> Tensor");
-      definition->def("ghost_reduce(Tensor x, int n_owned) -> Tensor");
-      definition->def("sum_ranks(Tensor x) -> Tensor");
-      definition->def("sum_max_ranks(Tensor sums, Tensor maxima) -> (Tensor, Tensor)");
+      for (const char *schema :
+           {"ghost_gather(Tensor x, int n_total) -> Tensor", "ghost_reduce(Tensor x, int n_owned) -> Tensor",
+            "sum_ranks(Tensor x) -> Tensor", "sum_max_ranks(Tensor sums, Tensor maxima) -> (Tensor, Tensor)",
+            "this_rank() -> int", "gather_ranks(Tensor x) -> Tensor",
+            "redistribute(Tensor x, Tensor source, Tensor target, int[] period) -> Tensor"})
+        // Conservative: or else TorchScript computes what depends on constants only when it compiles, in a
+        // single process, and stores that.
+        definition->def(torch::schema(schema, c10::AliasAnalysisKind::CONSERVATIVE));
       auto kernels = std::make_unique<Library>(
           Library::IMPL, "fixedpoint", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);
       kernels->impl("ghost_gather", &gather_kernel);
       kernels->impl("ghost_reduce", &reduce_kernel);
       kernels->impl("sum_ranks", &sum_kernel);
       kernels->impl("sum_max_ranks", &sum_max_kernel);
+      kernels->impl("this_rank", &this_rank_kernel);
+      kernels->impl("gather_ranks", &gather_ranks_kernel);
+      kernels->impl("redistribute", &redistribute_kernel);
       auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
                                                    __FILE__, __LINE__);
       derivatives->impl("ghost_gather", &gather_autograd);
       derivatives->impl("ghost_reduce", &reduce_autograd);
       derivatives->impl("sum_ranks", &sum_autograd);
       derivatives->impl("sum_max_ranks", &sum_max_autograd);
+      derivatives->impl("gather_ranks", &gather_ranks_autograd);
+      derivatives->impl("redistribute", &redistribute_autograd);
       definition_ = definition.release();
       kernels_ = kernels.release();
       derivatives_ = derivatives.release();

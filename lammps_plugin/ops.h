@@ -1,11 +1,13 @@
 /// Communication operators of the model (library `fixedpoint_ops`, namespace `fixedpoint` in torch):
-///   ghost_gather(x, n_total), ghost_reduce(x, n_owned), sum_ranks(x), sum_max_ranks(sums, maxima).
-/// Without a communicator they act on a single process: the identity.
+///   ghost_gather(x, n_total), ghost_reduce(x, n_owned), sum_ranks(x), sum_max_ranks(sums, maxima),
+///   this_rank(), gather_ranks(x), redistribute(x, source, target, period).
+/// Without a communicator they act on a single process.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <thread>
+#include <vector>
 
 #if defined(FIXEDPOINT_BUILDING_OPS)
 #define FIXEDPOINT_API __attribute__((visibility("default")))
@@ -32,6 +34,19 @@ public:
   virtual void sum(double *values, int64_t n) = 0;
   /// Sum `sums` and take the maximum of `maxima` over ranks (a NaN anywhere gives NaN), in one collective.
   virtual void sum_max(double *sums, int64_t n_sums, double *maxima, int64_t n_maxima) = 0;
+
+  virtual int rank() const = 0;
+  virtual int n_ranks() const = 0;
+  /// Fill rows[n_ranks][bytes] with every rank's row[bytes].
+  virtual void gather(const void *row, void *rows, int64_t bytes) = 0;
+
+  struct Message {
+    int partner;
+    void *data;
+    int64_t bytes;
+  };
+  /// Send and receive messages between ranks, at most one of each per partner; both sides know the sizes.
+  virtual void exchange(const std::vector<Message> &send, const std::vector<Message> &receive) = 0;
 };
 
 /// Gives the operators a communicator, for the calls of this thread, until the end of the scope.

@@ -69,6 +69,28 @@ def test_script():
     assert torch.allclose(x.grad, 2 * x)
 
 
+class Constants(torch.nn.Module):
+    """Communicates numbers that are known when it is compiled."""
+
+    def forward(self) -> torch.Tensor:
+        ones = torch.ones(2, dtype=torch.float64)
+        box = torch.tensor([[0, 1, 0, 1, 0, 2]])
+        total = communication.sum_ranks(communication.ghost_reduce(communication.ghost_gather(ones, 2), 2))
+        total = total + communication.sum_max_ranks(ones, ones)[0] + communication.gather_ranks(ones)[0]
+        ones = communication.redistribute(ones.reshape([1, 1, 1, 2]), box, box, [1, 1, 2])
+        return total + ones[0, 0, 0] + communication.this_rank()
+
+
+def test_not_computed_by_the_compiler():
+    """Results depend on the run: none may be stored in the archive."""
+    scripted = torch.jit.script(Constants())
+    assert torch.equal(scripted(), torch.full((2,), 4.0, dtype=torch.float64))
+    kinds = {node.kind() for node in scripted.inlined_graph.nodes()}
+    assert {"fixedpoint::" + name for name in (
+        "ghost_gather", "ghost_reduce", "sum_ranks", "sum_max_ranks", "this_rank", "gather_ranks", "redistribute"
+    )} <= kinds  # fmt: skip
+
+
 def test_without_compiled_parts(tmp_path):
     """A package that was not compiled defines the trivial operators itself."""
     source = Path(fp_potential.__file__).parent
@@ -86,6 +108,23 @@ assert c._python_library is not None
 x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
 assert torch.autograd.gradgradcheck(lambda x: c.sum_ranks(c.ghost_gather(x, 3)) ** 3, x)
 assert torch.equal(c.sum_max_ranks(x, x)[1], x)
+assert c.this_rank() == 0 and torch.equal(c.gather_ranks(x[0]), x[:1])
+wave = torch.arange(24, dtype=torch.float64).reshape(1, 2, 3, 4).requires_grad_()
+boxes = [torch.tensor([box]) for box in ([-1, 1, 0, 3, 2, 6], [1, 3, 4, 6, 0, 5])]
+out = c.redistribute(wave, *boxes, [2, 3, 5])
+zero = torch.zeros(1, 2, 2, 1, dtype=torch.float64)
+there = wave.detach()[:, :, 1:]
+expected = torch.cat([there[..., 3:], zero, there[..., :3]], dim=3)
+assert torch.equal(out, expected)
+assert torch.autograd.gradgradcheck(lambda x: c.redistribute(x, *boxes, [2, 3, 5]) ** 3, wave)
+empty = torch.tensor([[0, 2, 1, 1, 0, 5]])
+assert not c.redistribute(wave[:, :, :0, :1].expand(1, 2, 0, 5), empty, boxes[1], [2, 3, 5]).any()
+for wrong in ([[0, 2, 0, 4, 0, 5]], [[0, 2, 2, 1, 0, 5]], [[0, 1, 0, 3, 2, 6]]):
+    try:
+        c.redistribute(wave, torch.tensor(wrong), boxes[1], [2, 3, 5])
+        raise SystemExit("accepted")
+    except ValueError as e:
+        assert "fixedpoint" in str(e)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
