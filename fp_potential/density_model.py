@@ -1,6 +1,6 @@
 """DensityModel: the energy and the fixed-point map of a density, and its converged solution."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -98,10 +98,20 @@ class DensityModel(nn.Module):
         return torch.cat([potential, gradient[:, [1, 2, 0]]], dim=1)
 
     def problem(
-        self, graph: Graph, local: LocalState, positions: Tensor, cell: Tensor, constant_charge: bool
+        self,
+        graph: Graph,
+        local: LocalState,
+        positions: Tensor,
+        cell: Tensor,
+        constant_charge: bool,
+        shift: Optional[Tensor] = None,
     ) -> SCFProblem:
-        """The fixed-point problem of a geometry, with gradients; ``positions`` of owned atoms."""
-        cache = self.electrostatics.prepare(positions, cell, graph.pbc, graph.batch)
+        """The fixed-point problem of a geometry, with gradients; ``positions`` of owned atoms.
+
+        A ``shift`` ``(B, 3)`` of all atoms, for the Coulomb operator alone, gives the sum of its forces.
+        """
+        sites = positions if shift is None else positions + shift[graph.batch]
+        cache = self.electrostatics.prepare(sites, cell, graph.pbc, graph.batch, graph.distributed)
         external = self.external_field(graph, positions)
         n_graphs = graph.cell.shape[0]
         ones = torch.ones([positions.shape[0]], dtype=positions.dtype, device=positions.device)

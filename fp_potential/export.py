@@ -34,6 +34,7 @@ OUTPUTS = {
     "density": "(n, 4) charges and dipoles [q, d_y, d_z, d_x], e and e Å",
     "potentials": "(n,) potential of the density at the atoms, averaged over their Gaussian, V",
     "field_features": "(n, m, 4) normalised field features",
+    "mesh_net_force": "(B, 3) sum of the forces of the Coulomb operator, which a mesh leaves, eV/Å, all ranks",
     "energy_by_target": "(B,) total derivative of the energy: dE/dQ (V) at constant charge, dOmega/dmu (e) at constant "
     "Fermi level",
     "energy_by_field": "(B, 3) total derivative dE/dF by the gradient of the external potential, e Å",
@@ -110,6 +111,11 @@ class ExportedModel(nn.Module):
             initial_density,
             initial_level,
         )
+
+    @torch.jit.export
+    def set_kspace(self, method: str, accuracy: float, remove_net_force: bool) -> None:
+        """How the long range is computed from now on: `Electrostatics.set_kspace`."""
+        self.model.electrostatics.set_kspace(method, accuracy, remove_net_force)
 
     @torch.jit.export
     def responses(

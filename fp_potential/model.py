@@ -210,7 +210,7 @@ class FixedPointPotential(SelfConsistentModel):
         """
         density = charges_only(density) if self.without_dipoles else density
         owned = graph.positions[: graph.batch.shape[0]]
-        cache = self.electrostatics.prepare(owned, graph.cell, graph.pbc, graph.batch)
+        cache = self.electrostatics.prepare(owned, graph.cell, graph.pbc, graph.batch, graph.distributed)
         u = self.electrostatics.field(cache, density, graph.distributed)
         u = with_level(u + self.external_field(graph, owned).unsqueeze(1), level, graph.batch)
         return u * self.feature_scale.to(u.dtype)

@@ -21,6 +21,7 @@ class Solution(NamedTuple):
 
     graph: Graph  #: with positions, total charge, Fermi level and field as leaves of the gradient
     strain: Tensor  #: (B, 3, 3), likewise
+    shift: Tensor  #: (B, 3), likewise, of all atoms in the Coulomb operator
     owned: Tensor  #: (n, 3) strained positions of owned atoms
     local: LocalState
     problem: SCFProblem
@@ -107,16 +108,22 @@ class SelfConsistentModel(DensityModel):
         out["field_features"] = (total * self.normalised_scale.to(total.dtype)).detach()
         if compute_forces:
             target = s.graph.total_charge if constant_charge else s.graph.fermi_level
-            inputs = [s.graph.positions, s.strain, target, s.graph.external_field]
+            inputs = [s.graph.positions, s.strain, target, s.graph.external_field, s.shift]
             gradients = torch.autograd.grad([atomic.sum()], inputs)
             by_position, by_strain, by_target, by_field = gradients[0], gradients[1], gradients[2], gradients[3]
+            by_shift = gradients[4]
             assert by_position is not None and by_strain is not None
-            assert by_target is not None and by_field is not None
-            out["forces"] = -by_position
+            assert by_target is not None and by_field is not None and by_shift is not None
             if graph.distributed:
-                flat = torch.cat([by_strain.reshape(-1), by_target, by_field.reshape(-1)]).unsqueeze(0)
+                flat = torch.cat([by_strain.reshape(-1), by_target, by_field[0], by_shift[0]]).unsqueeze(0)
                 flat = graph_sum(flat, torch.zeros([1], dtype=torch.int64, device=flat.device), 1, True)[0]
-                by_strain, by_target, by_field = flat[:9].reshape(1, 3, 3), flat[9:10], flat[10:].reshape(1, 3)
+                by_strain, by_target, by_field = flat[:9].reshape(1, 3, 3), flat[9:10], flat[10:13].unsqueeze(0)
+                by_shift = flat[13:].unsqueeze(0)
+            if self.electrostatics.remove_net_force:
+                excess = (by_shift / s.fixed.atoms.unsqueeze(1))[batch]
+                by_position = torch.cat([by_position[: excess.shape[0]] - excess, by_position[excess.shape[0] :]])
+            out["forces"] = -by_position
+            out["mesh_net_force"] = -by_shift
             out["strain_gradient"] = by_strain
             out["energy_by_target"] = by_target
             out["energy_by_field"] = by_field
@@ -151,10 +158,11 @@ class SelfConsistentModel(DensityModel):
         )
         owned, vectors, cell = strained(graph, positions, strain)
         local = self.local(graph, vectors)
-        problem = self.problem(graph, local, owned, cell, constant_charge)
+        shift = torch.zeros_like(strain[:, 0]).requires_grad_(with_gradients)
+        problem = self.problem(graph, local, owned, cell, constant_charge, shift)
         end = self.converge(problem, local, settings, initial_density, initial_level)
         return Solution(
-            graph, strain, owned, local, problem, end.frozen, end.fixed, end.result, end.field, end.at_solution
+            graph, strain, shift, owned, local, problem, end.frozen, end.fixed, end.result, end.field, end.at_solution
         )
 
     def responses(

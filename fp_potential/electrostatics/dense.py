@@ -1,36 +1,42 @@
 """The Coulomb operator of one structure as a matrix: for exact linear solves of small structures.
 
-Periodic: with P = [cos, -k sin] and M = [-sin, -k cos] over (q, d) of all atoms, ``(K, 4 n)``,
+As a sum over waves: with P = [cos, -k sin] and M = [-sin, -k cos] over (q, d) of all atoms, ``(K, 4 n)``,
 
     A_n = P^T diag(w_n) P + M^T diag(w_n) M + own part;
 
-open: the pair tensors, put in their places.
+by pairs: the pair tensors, put in their places; on a mesh: the images of unit densities.
 """
 
 import torch
 from torch import Tensor
 
+from .mesh import receive
 from .operator import ElectrostaticCache
 
 
 def dense_operators(cache: ElectrostaticCache, batch: Tensor, n_graphs: int, n_widths: int) -> list[Tensor]:
     """A of every structure, ``(n_g, n_widths, 4, n_g, 4)``: raw field per density; with the cache's gradient."""
     counts = torch.bincount(batch, minlength=n_graphs).tolist()
-    periodic = {int(first[0]): g for g, first in enumerate(cache.first)}
+    by_waves = {w.begin: w for w in cache.waves}
+    by_mesh = {t.begin: t for t in cache.meshes}
     pair_structure = batch[cache.pair_i]
     matrices = []
     begin = 0
     for g, n in enumerate(counts):
         own = torch.diag_embed(cache.own[begin : begin + n, :n_widths])
-        if begin in periodic:
-            k = periodic[begin]
-            cos, sin, kk = cache.cos[k].t(), cache.sin[k].t(), cache.k[k].unsqueeze(1)
+        if begin in by_waves:
+            w = by_waves[begin]
+            cos, sin, kk = w.cos.t(), w.sin.t(), w.k.unsqueeze(1)
             p = torch.cat([cos.unsqueeze(2), -kk * sin.unsqueeze(2)], dim=2).reshape(-1, 4 * n)
             m = torch.cat([-sin.unsqueeze(2), -kk * cos.unsqueeze(2)], dim=2).reshape(-1, 4 * n)
             both = torch.cat([p, m])
-            weights = torch.cat([cache.filters[k], cache.filters[k]])[:, :n_widths]
-            blocks = torch.stack([(both * w.unsqueeze(1)).t() @ both for w in weights.unbind(1)])
+            weights = torch.cat([w.filters, w.filters])[:, :n_widths]
+            blocks = torch.stack([(both * column.unsqueeze(1)).t() @ both for column in weights.unbind(1)])
             matrix = blocks.reshape(n_widths, n, 4, n, 4).permute(1, 0, 2, 3, 4)
+        elif begin in by_mesh:
+            unit = torch.eye(4 * n, dtype=own.dtype, device=own.device).reshape(4 * n, n, 4)
+            columns = [receive(by_mesh[begin], density, 0, n_widths) for density in unit]
+            matrix = torch.stack(columns, dim=3).reshape(n, n_widths, 4, n, 4)
         else:
             here = torch.nonzero(pair_structure == g).squeeze(1)
             i, j = cache.pair_i[here] - begin, cache.pair_j[here] - begin

@@ -53,13 +53,15 @@ def all_pairs(batch: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
     return i[keep], j[keep]
 
 
-def pair_tensors(positions: Tensor, i: Tensor, j: Tensor, widths: Tensor, constant: float = COULOMB) -> Tensor:
+def pair_tensors(
+    at: Tensor, positions: Tensor, i: Tensor, j: Tensor, widths: Tensor, constant: float = COULOMB
+) -> Tensor:
     """Interaction blocks ``(P, m, 4, 4)``: (<v>, <grad v>) at i per (q, d) at j, components (0, y, z, x).
 
-    ``widths`` ``(m,)`` are the combined widths W.  Evaluated in float64 (B_2 cancels at short distance) and returned
-    in the dtype of ``positions``.
+    Receivers are at rows i of ``at``, sources at rows j of ``positions``; ``widths`` ``(m,)`` are combined widths W.
+    Evaluated in float64 (B_2 cancels at short distance) and returned in the dtype of ``positions``.
     """
-    vector = (positions[i] - positions[j]).to(torch.float64)[:, [1, 2, 0]]
+    vector = (at[i] - positions[j]).to(torch.float64)[:, [1, 2, 0]]
     distance = vector.norm(p=2, dim=1, keepdim=True)
     b0, b1, b2 = smeared_kernels(distance, widths.to(torch.float64))
     outer = vector.unsqueeze(2) * vector.unsqueeze(1)
@@ -71,15 +73,15 @@ def pair_tensors(positions: Tensor, i: Tensor, j: Tensor, widths: Tensor, consta
     return (constant * torch.cat([top, bottom], dim=2)).to(positions.dtype)
 
 
-def apply_pairs(tensors: Tensor, i: Tensor, j: Tensor, density: Tensor) -> Tensor:
-    """Sum of pair contributions: density ``(n, 4)`` -> ``(n, m, 4)``."""
+def apply_pairs(tensors: Tensor, i: Tensor, j: Tensor, density: Tensor, receivers: int) -> Tensor:
+    """Sum of pair contributions: density ``(n, 4)`` -> ``(receivers, m, 4)``."""
     contributions = (tensors * density[j][:, None, None, :]).sum(3)
-    out = torch.zeros([density.shape[0], tensors.shape[1], 4], dtype=density.dtype, device=density.device)
+    out = torch.zeros([receivers, tensors.shape[1], 4], dtype=density.dtype, device=density.device)
     return out.index_add(0, i, contributions)
 
 
-def apply_pairs_transposed(tensors: Tensor, i: Tensor, j: Tensor, weights: Tensor) -> Tensor:
-    """Adjoint of `apply_pairs`: weights ``(n, m, 4)`` -> ``(n, 4)``."""
+def apply_pairs_transposed(tensors: Tensor, i: Tensor, j: Tensor, weights: Tensor, sources: int) -> Tensor:
+    """Adjoint of `apply_pairs`: weights ``(n, m, 4)`` -> ``(sources, 4)``."""
     contributions = (tensors * weights[i].unsqueeze(3)).sum(dim=[1, 2])
-    out = torch.zeros([weights.shape[0], 4], dtype=weights.dtype, device=weights.device)
+    out = torch.zeros([sources, 4], dtype=weights.dtype, device=weights.device)
     return out.index_add(0, j, contributions)

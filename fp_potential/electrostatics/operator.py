@@ -1,40 +1,48 @@
-"""One linear operator A: density -> averaged potentials and gradients, for batches of periodic and open structures.
+"""One linear operator A: density -> averaged potentials and gradients, for structures of any periodicity and size.
 
 The raw result per atom and receiver n is (<v>_n, <d_y v>_n, <d_z v>_n, <d_x v>_n) in V and V/Å; field features are
 these times sqrt(4 pi) and pi sqrt(3/2) sigma_n.  `prepare` makes everything that depends on the geometry once;
-`field`, `apply_transposed` and `atomic_energies` use it many times.
+`field`, `apply_transposed` and `potentials` use it many times.
 """
 
-from typing import NamedTuple
+from typing import List, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..communication import gather_ranks, sum_ranks, this_rank
 from ..units import COULOMB
+from . import accuracy as accuracy_model
+from . import mesh, reciprocal
+from .boundary import count, padded_box
+from .mesh import Mesh, MeshTables, detach_mesh
+from .method import METHODS, MethodTimes
 from .open_boundary import all_pairs, apply_pairs, apply_pairs_transposed, pair_tensors, self_kernels
-from .reciprocal import gaussian_filters, potentials_from_factors, prepare_phases, structure_factors
+from .reciprocal import WaveTables, detach_waves, open_cutoff, prepare_waves
 
 
 class ElectrostaticCache(NamedTuple):
     """Geometry-dependent tables; the last receiver is the density's own width (for the energy)."""
 
-    pair_i: Tensor  #: (P,) atoms of open structures
-    pair_j: Tensor  #: (P,)
+    pair_i: Tensor  #: (P,) atoms of this process in structures without periodic axes
+    pair_j: Tensor  #: (P,) their partners, rows of all atoms where other ranks own some
     pair_tensors: Tensor  #: (P, m+1, 4, 4)
-    first: list[Tensor]  #: per periodic structure: first and last+1 atom
-    cos: list[Tensor]  #: per periodic structure (n_g, K_g)
-    sin: list[Tensor]
-    k: list[Tensor]  #: (K_g, 3), order (y, z, x)
-    filters: list[Tensor]  #: (K_g, m+1)
+    first_of_all: int  #: row of this process's first atom among the ``all_atoms`` of all ranks; -1: one process
+    all_atoms: int
+    waves: List[WaveTables]
+    meshes: List[MeshTables]
+    rows: Tensor  #: atoms of the waves, then those of the meshes
     own: Tensor  #: (n, m+1, 4) what an atom's own Gaussian adds per unit of its density component
 
 
 class Electrostatics(nn.Module):
     """Coulomb operator of Gaussian multipoles of width sigma, received by Gaussians of several widths.
 
-    Periodic structures (TTT) use the k-sum up to ``kspace_cutoff_factor`` · 2.25 · (l_max + 1)^0.3 / sigma_min (1/Å),
-    open ones (FFF) the erf kernels; ``l_max`` is the largest l of densities and features.  An atom's own, free-space
-    part is left out of the features unless ``include_field_si`` and kept in the energy if ``include_self_energy``.
+    Structures without periodic axes use the erf kernels (`open`), others the sum over waves (`reciprocal`) or, when
+    that takes less time, a particle mesh (`mesh`), both with kernels truncated along open axes.  Fully periodic ones
+    have waves up to ``kspace_cutoff_factor`` · 2.25 · (l_max + 1)^0.3 / sigma_min (1/Å), ``l_max`` being the largest l
+    of densities and features.  An atom's own, free-space part is left out of the features unless ``include_field_si``
+    and kept in the energy if ``include_self_energy``.
     """
 
     combined: Tensor
@@ -60,46 +68,144 @@ class Electrostatics(nn.Module):
         b0, b1 = self_kernels(combined)
         own = COULOMB * torch.stack([b0, b1, b1, b1], dim=1)
         self.register_buffer("own_kernel", own, persistent=False)
+        self.open_cutoff = open_cutoff(float(combined.min()))
+        self.exact = reciprocal.PRECISION
+        self.mesh = Mesh(combined.tolist(), self.kspace_cutoff)
+        self.times = MethodTimes(len(widths))
+        self.methods = list(METHODS)
+        self.tightest_single = accuracy_model.TIGHTEST_SINGLE
+        self.tightest_double = accuracy_model.TIGHTEST_DOUBLE
+        self.loosest = accuracy_model.LOOSEST
+        self.method = "auto"
+        self.accuracy = accuracy_model.DEFAULT
+        self.remove_net_force = False
 
-    def prepare(self, positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor) -> ElectrostaticCache:
-        """Tables for owned atoms at ``positions`` ``(n, 3)`` (strained, with gradient if wanted)."""
-        dtype = positions.dtype
-        periodic = pbc.all(dim=1)
-        n_receivers = self.n_widths + 1
-        if bool(periodic.all()):
-            pair_i = torch.zeros([0], dtype=torch.int64, device=positions.device)
-            pair_j = pair_i
-            tensors = torch.zeros([0, n_receivers, 4, 4], dtype=dtype, device=positions.device)
-        else:
-            pair_i, pair_j = all_pairs(batch, torch.logical_not(periodic))
-            tensors = pair_tensors(positions, pair_i, pair_j, self.combined)
+    def set_kspace(self, method: str, accuracy: float, remove_net_force: bool = False) -> None:
+        """How the long range is computed, until it is called again.
 
-        first: list[Tensor] = []
-        cos: list[Tensor] = []
-        sin: list[Tensor] = []
-        k: list[Tensor] = []
-        filters: list[Tensor] = []
-        # own part: features subtract it where the k-sum contains it, add it where pair sums lack it
-        sign = torch.zeros([batch.shape[0], n_receivers, 1], dtype=dtype, device=positions.device)
-        in_sum = periodic.to(dtype)[batch]
-        wanted_field = 1.0 if self.include_field_si else 0.0
-        wanted_energy = 1.0 if self.include_self_energy else 0.0
-        sign[:, : self.n_widths, 0] = (wanted_field - in_sum).unsqueeze(1)
-        sign[:, self.n_widths, 0] = wanted_energy - in_sum
+        Args:
+            method: auto (the fastest), reciprocal, mesh or open (structures without periodic axes only).
+            accuracy: relative rms error of the forces of the mesh, and of open axes on it.
+            remove_net_force: take the sum of the long range's forces, which a mesh leaves, from all atoms in equal
+                parts; they are no longer the gradient of the energy then.
+
+        Raises:
+            ValueError: no such method, or an accuracy that no mesh has.
+        """
+        if method not in self.methods:
+            raise ValueError(f"kspace method {method}: expected one of auto, reciprocal, mesh, open")
+        if not (self.tightest_double <= accuracy <= self.loosest):
+            raise ValueError(
+                f"kspace_accuracy {accuracy}: expected a relative force error between {self.tightest_double} and "
+                f"{self.loosest}"
+            )
+        self.method = method
+        self.accuracy = accuracy
+        self.remove_net_force = remove_net_force
+
+    def prepare(
+        self, positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor, distributed: bool = False
+    ) -> ElectrostaticCache:
+        """Tables for owned atoms at ``positions`` ``(n, 3)`` (strained, with gradient if wanted).
+
+        ``cell`` ``(B, 3, 3)``; vectors along axes without ``pbc`` ``(B, 3)`` do not matter.
+
+        Raises:
+            ValueError: a cell that spans nothing along its periodic axes, non-finite positions, or a method or an
+                accuracy that this structure or precision cannot have.
+        """
+        accuracy = self._attainable(positions.dtype)
         counts = torch.bincount(batch, minlength=cell.shape[0])
         ends = torch.cumsum(counts, 0)
+        totals, processes = counts, 1.0
+        if distributed:
+            everyone = gather_ranks(counts)
+            totals, processes = everyone.sum(0), float(everyone.shape[0])
+        in_pairs = torch.zeros([cell.shape[0]], dtype=torch.bool, device=positions.device)
+        waves: List[WaveTables] = []
+        meshes: List[MeshTables] = []
         for g in range(cell.shape[0]):
-            if bool(periodic[g]):
-                lo, hi = int((ends[g] - counts[g]).item()), int(ends[g].item())
-                c, s, kg, weight = prepare_phases(positions[lo:hi], cell[g], self.kspace_cutoff)
-                first.append(torch.tensor([lo, hi]))
-                cos.append(c)
-                sin.append(s)
-                k.append(kg)
-                filters.append(gaussian_filters(kg, weight, self.combined.to(dtype)))
-        return ElectrostaticCache(
-            pair_i, pair_j, tensors, first, cos, sin, k, filters, sign * self.own_kernel.to(dtype)
-        )
+            open_axes = [not bool(pbc[g, 0]), not bool(pbc[g, 1]), not bool(pbc[g, 2])]
+            atoms = float(totals[g])
+            if self._by_pairs(count(open_axes) == 3, atoms):
+                in_pairs[g] = True
+                continue
+            begin, end = int(ends[g] - counts[g]), int(ends[g])
+            here = positions[begin:end]
+            box = padded_box(here, cell[g], open_axes, self.mesh.widest, self.exact, distributed)
+            cutoff = self.open_cutoff if box.n_open > 0 else self.kspace_cutoff
+            by_mesh = self.method == "mesh"
+            if self.method != "reciprocal":
+                coarse = self.mesh.box(here, cell[g], open_axes, accuracy, distributed)
+                choice = self.mesh.choose(coarse, accuracy, atoms, processes)
+                by_mesh = by_mesh or choice.time < self.times.waves(atoms, box, cutoff)
+                if by_mesh:
+                    meshes.append(self.mesh.prepare(here, coarse, choice, accuracy, begin, distributed))
+            if not by_mesh:
+                waves.append(prepare_waves(here, box, cutoff, self.combined, begin))
+        rows = [torch.arange(w.begin, w.end, device=positions.device) for w in waves]
+        for t in meshes:
+            rows.append(torch.arange(t.begin, t.end, device=positions.device))
+        rows.append(batch[:0])
+        first, total = -1, 0
+        pair_i, pair_j = batch[:0], batch[:0]
+        tensors = torch.zeros([0, self.n_widths + 1, 4, 4], dtype=positions.dtype, device=positions.device)
+        if bool(in_pairs.any()):
+            sources = positions
+            if distributed:
+                ranks = gather_ranks(counts.sum().unsqueeze(0))[:, 0]
+                first, total = int(ranks[: this_rank()].sum()), int(ranks.sum())
+                sources = self._everyones(positions, first, total)
+            pair_i, pair_j = self._pairs(batch, in_pairs, first, total)
+            tensors = pair_tensors(positions, sources, pair_i, pair_j, self.combined)
+        own = self._own(torch.logical_not(in_pairs).to(positions.dtype)[batch])
+        return ElectrostaticCache(pair_i, pair_j, tensors, first, total, waves, meshes, torch.cat(rows), own)
+
+    def _attainable(self, dtype: torch.dtype) -> float:
+        """The accuracy asked for; with the method left open, not beyond that of single precision."""
+        if dtype == torch.float32 and self.accuracy < self.tightest_single:
+            if self.method == "mesh":
+                raise ValueError(
+                    f"kspace_accuracy {self.accuracy} is beyond single precision; ask for {self.tightest_single} or "
+                    "more, or use the model in double precision"
+                )
+            return self.tightest_single
+        return self.accuracy
+
+    def _by_pairs(self, isolated: bool, atoms: float) -> bool:
+        if self.method == "open" and not isolated:
+            raise ValueError("kspace method open is for structures without periodic axes; use auto, reciprocal or mesh")
+        return isolated and (self.method == "open" or (self.method == "auto" and self.times.pairs_are_fast(atoms)))
+
+    def _own(self, in_sum: Tensor) -> Tensor:
+        """What is added for an atom's own Gaussian ``(n, m+1, 4)``.
+
+        Features and energy subtract it where the sum contains it, ``in_sum`` ``(n,)`` 1, and add it where pair sums
+        lack it.
+        """
+        wanted_field = 1.0 if self.include_field_si else 0.0
+        wanted_energy = 1.0 if self.include_self_energy else 0.0
+        signs = [wanted_field - in_sum for _ in range(self.n_widths)]
+        signs.append(wanted_energy - in_sum)
+        return torch.stack(signs, dim=1).unsqueeze(2) * self.own_kernel.to(in_sum.dtype)
+
+    def _everyones(self, x: Tensor, first: int, total: int) -> Tensor:
+        """Rows of the atoms of all ranks ``(total, …)``; its derivative goes back to the owners."""
+        if first < 0:
+            return x
+        before = torch.zeros([first] + list(x.shape[1:]), dtype=x.dtype, device=x.device)
+        after = torch.zeros([total - first - x.shape[0]] + list(x.shape[1:]), dtype=x.dtype, device=x.device)
+        return sum_ranks(torch.cat([before, x, after]))
+
+    def _pairs(self, batch: Tensor, in_pairs: Tensor, first: int, total: int) -> tuple[Tensor, Tensor]:
+        """Receivers (rows of this process) and sources of structures ``in_pairs``; ``first`` as in the cache."""
+        if first < 0:
+            return all_pairs(batch, in_pairs)
+        n = batch.shape[0]
+        i = torch.arange(n, device=batch.device).repeat_interleave(total)
+        j = torch.arange(total, device=batch.device).repeat(n)
+        others = i + first != j
+        return i[others], j[others]
 
     @torch.jit.unused
     def left_out(self, receiver: int) -> Tensor:
@@ -116,37 +222,25 @@ class Electrostatics(nn.Module):
             cache.pair_i,
             cache.pair_j,
             cache.pair_tensors.detach(),
-            cache.first,
-            [x.detach() for x in cache.cos],
-            [x.detach() for x in cache.sin],
-            [x.detach() for x in cache.k],
-            [x.detach() for x in cache.filters],
+            cache.first_of_all,
+            cache.all_atoms,
+            [detach_waves(x) for x in cache.waves],
+            [detach_mesh(x) for x in cache.meshes],
+            cache.rows,
             cache.own.detach(),
         )
 
     def _receive(self, cache: ElectrostaticCache, density: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:
         """Receivers lo … hi-1 of A p: ``(n, hi-lo, 4)``."""
+        n = density.shape[0]
         out = cache.own[:, lo:hi] * density.unsqueeze(1)
-        if cache.pair_i.shape[0] > 0:
-            out = out + apply_pairs(cache.pair_tensors[:, lo:hi], cache.pair_i, cache.pair_j, density)
-        parts: list[Tensor] = []
-        row = 0
-        for g in range(len(cache.cos)):
-            begin, end = int(cache.first[g][0].item()), int(cache.first[g][1].item())
-            factors = structure_factors(
-                density[begin:end].unsqueeze(1), cache.cos[g], cache.sin[g], cache.k[g], distributed
-            )
-            factors = factors * cache.filters[g][:, lo:hi]
-            field = potentials_from_factors(factors, cache.cos[g], cache.sin[g], cache.k[g])
-            if begin > row:
-                parts.append(torch.zeros([begin - row, hi - lo, 4], dtype=out.dtype, device=out.device))
-            parts.append(field)
-            row = end
-        if len(parts) > 0:
-            if density.shape[0] > row:
-                parts.append(torch.zeros([density.shape[0] - row, hi - lo, 4], dtype=out.dtype, device=out.device))
-            out = out + torch.cat(parts)
-        return out
+        if cache.pair_i.shape[0] > 0 or cache.first_of_all >= 0:
+            everyones = self._everyones(density, cache.first_of_all, cache.all_atoms)
+            out = out + apply_pairs(cache.pair_tensors[:, lo:hi], cache.pair_i, cache.pair_j, everyones, n)
+        parts = [reciprocal.receive(w, density[w.begin : w.end], lo, hi, distributed) for w in cache.waves]
+        for t in cache.meshes:
+            parts.append(mesh.receive(t, density[t.begin : t.end], lo, hi))
+        return out.index_add(0, cache.rows, torch.cat(parts)) if len(parts) > 0 else out
 
     def field(self, cache: ElectrostaticCache, density: Tensor, distributed: bool) -> Tensor:
         """A p: density ``(n, 4)`` -> (<v>, <grad v>) ``(n, n_widths, 4)``."""
@@ -158,13 +252,15 @@ class Electrostatics(nn.Module):
 
     def apply_transposed(self, cache: ElectrostaticCache, weights: Tensor, distributed: bool) -> Tensor:
         """A^T w: ``(n, n_widths, 4)`` -> ``(n, 4)``; the field of sources of the receivers' widths."""
-        m = self.n_widths
+        n, m = weights.shape[0], self.n_widths
         out = (cache.own[:, :m] * weights).sum(1)
-        if cache.pair_i.shape[0] > 0:
-            out = out + apply_pairs_transposed(cache.pair_tensors[:, :m], cache.pair_i, cache.pair_j, weights)
-        for g in range(len(cache.cos)):
-            begin, end = int(cache.first[g][0].item()), int(cache.first[g][1].item())
-            factors = structure_factors(weights[begin:end], cache.cos[g], cache.sin[g], cache.k[g], distributed)
-            factors = (factors * cache.filters[g][:, :m]).sum(2, keepdim=True)
-            out[begin:end] += potentials_from_factors(factors, cache.cos[g], cache.sin[g], cache.k[g])[:, 0]
-        return out
+        if cache.pair_i.shape[0] > 0 or cache.first_of_all >= 0:
+            total = cache.all_atoms if cache.first_of_all >= 0 else n
+            sums = apply_pairs_transposed(cache.pair_tensors[:, :m], cache.pair_i, cache.pair_j, weights, total)
+            if cache.first_of_all >= 0:
+                sums = sum_ranks(sums)[cache.first_of_all : cache.first_of_all + n]
+            out = out + sums
+        parts = [reciprocal.receive_transposed(w, weights[w.begin : w.end], distributed) for w in cache.waves]
+        for t in cache.meshes:
+            parts.append(mesh.receive_transposed(t, weights[t.begin : t.end]))
+        return out.index_add(0, cache.rows, torch.cat(parts)) if len(parts) > 0 else out

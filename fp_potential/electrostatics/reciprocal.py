@@ -1,37 +1,85 @@
-"""Gaussian charges and dipoles in periodic boundaries: the exact k-sum (`reciprocal`).
+"""Gaussian charges and dipoles by the exact sum over waves (`reciprocal`), for any periodicity.
 
     S(k) = sum_i (q_i - i k·d_i) exp(-i k·r_i),
-    <v>_n(r_i) = (2 / V eps0) sum_{k, half} exp(-k² W_n²/2) / k² Re[S(k) exp(i k·r_i)],   W_n² = sigma² + sigma_n²,
+    <v>_n(r_i) = (2 k_e / V) sum_{k, half} g(k) exp(-k² W_n²/2) Re[S(k) exp(i k·r_i)],   W_n² = sigma² + sigma_n²,
 
-k = 0 left out (uniform background).  <grad v> is the same sum with i k.
+with the kernel g of `kernels`; k = 0 counts once, where it is not left out (three periodic axes: uniform background).
+<grad v> is the same sum with i k.
 """
+
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..communication import sum_ranks
 from ..lattice import cell_volume, half_sphere, reciprocal_cell
-from ..units import INVERSE_EPSILON0
+from ..units import COULOMB
+from .boundary import Box, padded_cell
+from .kernels import coulomb_kernel
+
+#: what the sum leaves out where axes are open: exp(-k² W²/2) of the narrowest width at the cutoff
+PRECISION = 1e-10
 
 
-def prepare_phases(
-    positions: Tensor, cell: Tensor, cutoff: float, constant: float = INVERSE_EPSILON0
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Tables of one structure: cos and sin ``(n, K)``, k in the order (y, z, x) ``(K, 3)``, 2/(V eps0 k²) ``(K,)``."""
+class WaveTables(NamedTuple):
+    """What the geometry of a structure decides."""
+
+    begin: int  #: first and last+1 atom
+    end: int
+    cos: Tensor  #: (n, K)
+    sin: Tensor
+    k: Tensor  #: (K, 3), order (y, z, x)
+    filters: Tensor  #: (K, m)
+
+
+def detach_waves(tables: WaveTables) -> WaveTables:
+    """The same without gradients."""
+    t = tables
+    return WaveTables(t.begin, t.end, t.cos.detach(), t.sin.detach(), t.k.detach(), t.filters.detach())
+
+
+def open_cutoff(narrowest: float, precision: float = PRECISION) -> float:
+    """Largest k (1/Å) where axes are open, for the narrowest combined width (Å)."""
+    return math.sqrt(2.0 * math.log(1.0 / precision)) / narrowest
+
+
+def prepare_waves(
+    positions: Tensor, box: Box, cutoff: float, widths: Tensor, begin: int, constant: float = COULOMB
+) -> WaveTables:
+    """Tables of the atoms at ``positions`` ``(n, 3)`` for combined widths W ``(m,)``, with gradients."""
+    dtype = positions.dtype
+    cell = padded_cell(box, box.lengths)
     n = half_sphere(cell, cutoff)
-    k = torch.matmul(n, reciprocal_cell(cell))
-    phase = torch.matmul(positions, k.transpose(0, 1))
-    weight = 2.0 * constant / (cell_volume(cell) * (k * k).sum(1))
-    return torch.cos(phase), torch.sin(phase), k[:, [1, 2, 0]], weight
+    if box.n_open > 0:
+        n = torch.cat([torch.zeros_like(n[:1]), n])
+    vectors = reciprocal_cell(cell)
+    k = torch.matmul(n, vectors)
+    periodic = torch.zeros_like(k)
+    open_ = torch.zeros_like(k[:, 0])
+    for a in range(3):
+        if box.open_axes[a]:
+            open_ = open_ + (n[:, a] * (2.0 * math.pi / box.lengths[a])) ** 2
+        else:
+            periodic = periodic + n[:, a : a + 1] * vectors[a]
+    kernel = coulomb_kernel((periodic * periodic).sum(1), open_, box.n_open, box.radius)
+    weight = 2.0 * constant / cell_volume(cell) * kernel
+    if box.n_open > 0:
+        weight = torch.cat([0.5 * weight[:1], weight[1:]])
+    filters = weight.unsqueeze(1) * torch.exp(-0.5 * (k * k).sum(1, keepdim=True) * (widths * widths))
+    phase = torch.matmul(positions, k.to(dtype).t())
+    end = begin + positions.shape[0]
+    return WaveTables(begin, end, torch.cos(phase), torch.sin(phase), k[:, [1, 2, 0]].to(dtype), filters.to(dtype))
 
 
-def structure_factors(sources: Tensor, cos: Tensor, sin: Tensor, k: Tensor, distributed: bool) -> Tensor:
+def structure_factors(tables: WaveTables, sources: Tensor, distributed: bool) -> Tensor:
     """Re and Im of S for sources ``(n, m, 4)``: ``(2, K, m)``, summed over ranks where there are any."""
     n, m = sources.shape[0], sources.shape[1]
     flat = sources.reshape(n, m * 4)
-    on_cos = torch.matmul(cos.transpose(0, 1), flat).reshape(-1, m, 4)
-    on_sin = torch.matmul(sin.transpose(0, 1), flat).reshape(-1, m, 4)
-    kk = k.unsqueeze(1)
+    on_cos = torch.matmul(tables.cos.t(), flat).reshape(-1, m, 4)
+    on_sin = torch.matmul(tables.sin.t(), flat).reshape(-1, m, 4)
+    kk = tables.k.unsqueeze(1)
     real = on_cos[:, :, 0] - (kk * on_sin[:, :, 1:]).sum(2)
     imaginary = -on_sin[:, :, 0] - (kk * on_cos[:, :, 1:]).sum(2)
     factors = torch.stack([real, imaginary])
@@ -40,18 +88,25 @@ def structure_factors(sources: Tensor, cos: Tensor, sin: Tensor, k: Tensor, dist
     return factors
 
 
-def potentials_from_factors(factors: Tensor, cos: Tensor, sin: Tensor, k: Tensor) -> Tensor:
+def from_factors(tables: WaveTables, factors: Tensor) -> Tensor:
     """(<v>, <grad v>) ``(n, m, 4)`` of filtered structure factors ``(2, K, m)``."""
     real, imaginary = factors[0].unsqueeze(2), factors[1].unsqueeze(2)
-    kk = k.unsqueeze(1)
+    kk = tables.k.unsqueeze(1)
     for_cos = torch.cat([real, -kk * imaginary], dim=2)
     for_sin = torch.cat([-imaginary, -kk * real], dim=2)
     m = for_cos.shape[1]
-    flat = torch.matmul(cos, for_cos.reshape(-1, m * 4)) + torch.matmul(sin, for_sin.reshape(-1, m * 4))
-    return flat.reshape(cos.shape[0], m, 4)
+    flat = torch.matmul(tables.cos, for_cos.reshape(-1, m * 4)) + torch.matmul(tables.sin, for_sin.reshape(-1, m * 4))
+    return flat.reshape(tables.cos.shape[0], m, 4)
 
 
-def gaussian_filters(k: Tensor, weight: Tensor, widths: Tensor) -> Tensor:
-    """weight(k) exp(-k² W²/2) for combined widths W ``(m,)``: ``(K, m)``."""
-    k2 = (k * k).sum(1, keepdim=True)
-    return weight.unsqueeze(1) * torch.exp(-0.5 * k2 * (widths * widths))
+def receive(tables: WaveTables, density: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:
+    """Receivers lo … hi-1 ``(n, hi-lo, 4)`` of the field of ``density`` ``(n, 4)``."""
+    factors = structure_factors(tables, density.unsqueeze(1), distributed)
+    return from_factors(tables, factors * tables.filters[:, lo:hi])
+
+
+def receive_transposed(tables: WaveTables, weights: Tensor, distributed: bool) -> Tensor:
+    """Adjoint of `receive` for the first receivers: ``(n, m, 4)`` -> ``(n, 4)``."""
+    factors = structure_factors(tables, weights, distributed)
+    factors = (factors * tables.filters[:, : weights.shape[1]]).sum(2, keepdim=True)
+    return from_factors(tables, factors)[:, 0]
