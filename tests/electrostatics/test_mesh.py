@@ -154,44 +154,43 @@ def tiny(pattern: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return cell, 0.5 * x, p, torch.tensor([[letter == "T" for letter in pattern]])
 
 
+def rough(pattern: str) -> Electrostatics:
+    """TTT: forces are exact for the mesh, whatever its accuracy; the padding of open axes moves with the atoms."""
+    return operator("mesh", 1e-3 if pattern == "TTT" else 1e-9)
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_derivatives_are_those_of_the_mesh_energy(pattern: str) -> None:
-    """Of energy and field, in positions, cell and density: exact for the mesh, whatever its accuracy."""
+def test_derivatives_against_finite_differences(pattern: str) -> None:
+    """Of energy and field, in positions, cell and density."""
     cell, x, p, pbc = tiny(pattern)
-    e = operator("mesh", 1e-3)
+    e = rough(pattern)
 
     def outputs(positions: Tensor, box: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
         cache = e.prepare(positions, box.unsqueeze(0), pbc, batch_of(positions), False)
         return e.field(cache, density, False), (density * e.potentials(cache, density, False)).sum()
 
     inputs = [t.clone().requires_grad_(True) for t in (x, cell, p)]
-    assert torch.autograd.gradcheck(outputs, inputs, eps=1e-5, atol=1e-6, rtol=1e-6)
+    assert torch.autograd.gradcheck(outputs, inputs, eps=1e-4, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_second_derivatives(pattern: str) -> None:
-    """A loss of forces has derivatives in positions, cell and density; one of the stress where there is no wire."""
+def test_second_derivatives_against_finite_differences(pattern: str) -> None:
+    """A loss of forces has derivatives in positions, density and cell; one of the stress has them except in wires."""
     cell, x, p, pbc = tiny(pattern)
-    e = operator("mesh", 1e-3)
+    e = rough(pattern)
     readout = torch.randn(3, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    differentiable = [x, p, cell] if pattern in ("TTT", "TTF") else [x, p]
 
-    def gradients(positions: Tensor, box: Tensor, density: Tensor) -> list[Tensor]:
+    def gradients(*inputs: Tensor) -> tuple[Tensor, ...]:
+        positions, density = inputs[:2]
+        box = inputs[2] if len(inputs) > 2 else cell
         cache = e.prepare(positions, box.unsqueeze(0), pbc, batch_of(positions), False)
         value = (density * e.potentials(cache, density, False)).sum()
         value = value + (readout * e.field(cache, density, False)).sum()
-        wanted = [positions, density] if pattern == "TFF" else [positions, density, box]
-        return list(torch.autograd.grad(value, wanted, create_graph=True))
+        return torch.autograd.grad(value, inputs, create_graph=True)
 
-    if pattern == "TFF":
-        inputs = [t.clone().requires_grad_(True) for t in (x, p)]
-        box = cell.clone()
-        check = torch.autograd.gradcheck(
-            lambda a, b: tuple(gradients(a, box, b)), inputs, eps=1e-5, atol=1e-6, rtol=1e-6
-        )
-    else:
-        inputs = [t.clone().requires_grad_(True) for t in (x, cell, p)]
-        check = torch.autograd.gradcheck(lambda *t: tuple(gradients(*t)), inputs, eps=1e-5, atol=1e-6, rtol=1e-6)
-    assert check
+    inputs = [t.clone().requires_grad_(True) for t in differentiable]
+    assert torch.autograd.gradcheck(gradients, inputs, eps=1e-4, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["reciprocal", "mesh"])
@@ -213,11 +212,11 @@ class Everything(nn.Module):
         super().__init__()
         self.electrostatics = electrostatics
 
-    def forward(self, x: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor, p: Tensor, w: Tensor) -> list[Tensor]:
         cache = self.electrostatics.prepare(x, cell, pbc, batch, False)
         field = self.electrostatics.field(cache, p, False)
         potentials = self.electrostatics.potentials(cache, p, False)
-        return field, potentials, self.electrostatics.apply_transposed(cache, w, False)
+        return [field, potentials, self.electrostatics.apply_transposed(cache, w, False)]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -266,7 +265,7 @@ def test_bad_input_is_named() -> None:
         operator("mesh", 1e-15)
     with pytest.raises(ValueError, match="method"):
         operator("pppm", 1e-5)
-    with pytest.raises(ValueError, match="memory"):
+    with pytest.raises(ValueError, match="points"):
         e.prepare(x, 1e3 * cell, PERIODIC, batch, False)
 
 
