@@ -16,9 +16,6 @@ TIGHTEST_SINGLE, TIGHTEST_DOUBLE, LOOSEST, DEFAULT = 2e-6, 1e-10, 0.1, 1e-5
 PADDING = 0.02
 #: points of a mesh of one process above which the accuracy is refused
 MOST_POINTS = 2**28
-#: time (ns) of spreading one and gathering two channels per point of a stencil, and of transforms and filters per
-#: mesh point: the ratio decides
-STENCIL_TIME, POINT_TIME = 2.0, 40.0
 
 
 def smooth_size(n: int) -> int:

@@ -17,6 +17,8 @@ import math
 import torch
 from torch import Tensor
 
+from .bessel import bessel_j
+
 
 def coulomb_kernel(periodic: Tensor, open_: Tensor, n_open: int, radius: float) -> Tensor:
     """g(k) in Å² (times 1/V: the potential of a unit charge over k_e), broadcast over its arguments.
@@ -66,7 +68,8 @@ def _wire(periodic: Tensor, open_: Tensor, radius: float) -> Tensor:
     k0, k1 = torch.special.modified_bessel_k0(b), torch.special.modified_bessel_k1(b)
     kappa = torch.sqrt(open_)
     a = kappa * radius
-    j0, aj1 = torch.special.bessel_j0(a), a * torch.special.bessel_j1(a)
+    j0, j1 = bessel_j(0, a), bessel_j(1, a)
+    aj1 = a * j1
     h = 1.0 + aj1 * k0 - j0 * (b * k1)
     by_b = j0 * (b * k0) - aj1 * k1
     by_bb = aj1 * (k0 + k1 / b) + j0 * (k0 - b * k1)
@@ -80,7 +83,7 @@ def _wire(periodic: Tensor, open_: Tensor, radius: float) -> Tensor:
     curvature = (second - 2.0 * slope) / k2
     general = value + change * (slope + 0.5 * curvature * change)
     safe = torch.where(kappa == 0, torch.ones_like(kappa), kappa)
-    uniform = (1.0 - j0) / (safe * safe) - radius * math.log(radius) * torch.special.bessel_j1(a) / safe
+    uniform = (1.0 - j0) / (safe * safe) - radius * math.log(radius) * j1 / safe
     nothing = torch.full_like(kappa, -0.25 * radius * radius * (2.0 * math.log(radius) - 1.0))
     uniform = torch.where(kappa == 0, nothing, uniform)
     return 4.0 * math.pi * torch.where(along, uniform, general)

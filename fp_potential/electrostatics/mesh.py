@@ -1,12 +1,13 @@
 """Gaussian charges and dipoles on a B-spline particle mesh (`mesh`), for any periodicity.
 
-The k-sum of `reciprocal` with exp(-i k·r) replaced by b(k) sum_m W_m(r) exp(-2 pi i k·m / N): the density is smooth, so
-that no part of it is left for real space.  One application of the operator is
+The k-sum of `reciprocal` with exp(-i k·r) replaced by sum_m W_m(r) exp(-2 pi i k·m / N): the density is smooth, so that
+no part of it is left for real space.  One application of the operator is
 
-    spread q + d·grad, transform, multiply by g(k) exp(-k² W_n²/2) b(k)² / V for every receiver, transform back, gather.
+    spread q + d·grad, transform, multiply by g(k) exp(-k² W_n²/2) / V for every receiver, transform back, gather,
 
-Spreading and gathering are adjoint, hence the forces, with the splines' own derivatives, are the exact gradient of the
-mesh's energy; their sum does not vanish exactly.  Essmann et al., J. Chem. Phys. 103, 8577 (1995).
+with a factor in the filter that undoes the smoothing of the splines (`splines.least_squares_factor`).  Spreading and
+gathering are adjoint, hence the forces, with the splines' own derivatives, are the exact gradient of the mesh's energy;
+their sum does not vanish exactly.  Essmann et al., J. Chem. Phys. 103, 8577 (1995).
 """
 
 import math
@@ -22,7 +23,8 @@ from .accuracy import smooth_size
 from .boundary import Box, padded_box, padded_cell
 from .fft import Layout, pencils, single_process, spectrum_box, transform, transform_back
 from .kernels import coulomb_kernel
-from .splines import gather, interpolation_factor, spread, stencil
+from .method import MethodTimes
+from .splines import gather, least_squares_factor, spread, stencil
 
 
 class MeshTables(NamedTuple):
@@ -70,9 +72,10 @@ class Mesh(nn.Module):
     Args:
         combined: W_n of every receiver, Å.
         cutoff: largest k of fully periodic structures, 1/Å: as in the k-sum, so that the two agree.
+        times: what decides between fine meshes with small and coarse ones with large stencils.
     """
 
-    def __init__(self, combined: List[float], cutoff: float) -> None:
+    def __init__(self, combined: List[float], cutoff: float, times: MethodTimes) -> None:
         super().__init__()
         self.combined = combined
         self.narrowest, self.widest = min(combined), max(combined)
@@ -82,7 +85,7 @@ class Mesh(nn.Module):
         self.padding, self.largest, self.safety = model.PADDING, model.LARGEST, model.SAFETY
         self.constant = COULOMB
         self.most_points = model.MOST_POINTS
-        self.stencil_time, self.point_time = model.STENCIL_TIME, model.POINT_TIME
+        self.times = times
 
     def box(self, positions: Tensor, cell: Tensor, open_axes: List[bool], accuracy: float, distributed: bool) -> Box:
         """The padded cell for atoms at ``positions``; what it leaves out is small beside the error of the splines."""
@@ -95,12 +98,11 @@ class Mesh(nn.Module):
             h = self.spacing(error, accuracy)
             shape = [max(smooth_size(math.ceil(length / h)), order) for length in box.lengths]
             points = float(shape[0]) * float(shape[1]) * float(shape[2])
-            time = atoms * order**3 * self.stencil_time + points * self.point_time
+            time = self.times.mesh(atoms, float(order**3), points)
+            if points > self.most_points * processes:
+                time = float("inf")
             if time < best.time or best.order == 0:
-                if points > self.most_points * processes:
-                    time = float("inf")
-                if time < best.time or best.order == 0:
-                    best = MeshChoice(order, shape, time)
+                best = MeshChoice(order, shape, time)
         return best
 
     def spacing(self, error: Tuple[float, float], accuracy: float) -> float:
@@ -161,7 +163,7 @@ class Mesh(nn.Module):
         return pencils(shape, bricks, this_rank()), lower + size + shape
 
     def _filters(self, inverse: Tensor, lengths: List[float], box: Box, order: int, layout: Layout) -> Tensor:
-        """g(k) b(k)² exp(-k² W²/2) / V for the waves held here: ``(m+1, …)`` float64."""
+        """k_e g(k) exp(-k² W²/2) / V and what undoes the smoothing, for the waves held here: ``(m+1, …)`` float64."""
         shape, device = layout.shape, inverse.device
         waves = spectrum_box(layout)
         numbers: List[Tensor] = []
@@ -176,8 +178,8 @@ class Mesh(nn.Module):
             view = [1, 1, 1]
             view[a] = -1
             number = signed[waves[2 * a] : waves[2 * a + 1]].reshape(view)
-            b = interpolation_factor(n, order, device)[waves[2 * a] : waves[2 * a + 1]].reshape(view)
-            factor = factor * (b * b)
+            own = least_squares_factor(n, order)[waves[2 * a] : waves[2 * a + 1]]
+            factor = factor * own.to(device).reshape(view)
             numbers.append(number)
             if box.open_axes[a]:
                 open_ = open_ + (number * (2.0 * math.pi / lengths[a])) ** 2

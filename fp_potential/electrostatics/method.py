@@ -7,11 +7,15 @@ from torch import nn
 from .boundary import Box
 
 METHODS = ("auto", "reciprocal", "mesh", "open")
-#: ns per atom, wave and channel (densities and receivers) of the sum over waves, and per pair and receiver of the erf
-#: kernels; measured with `accuracy.STENCIL_TIME` by ``benchmarks/electrostatics.py --crossover``
-WAVE_TIME, PAIR_TIME = 2.0, 30.0
-#: atoms above which pair tables would not fit memory
-MOST_PAIRED = 1500.0
+#: ns of an application of the sum over waves: fixed, and per atom, wave and channel (densities and receivers); of the
+#: mesh: fixed, per atom and point of a stencil, and per mesh point.  Measured in one thread with two receivers by
+#: ``benchmarks/electrostatics.py --crossover``; only their ratios decide
+WAVES_FIXED, WAVE_TIME = 1.0e5, 3.0
+MESH_FIXED, STENCIL_TIME, POINT_TIME = 2.0e5, 2.0, 30.0
+#: smallest stencil that is worth trying
+SMALL_STENCIL = 6**3
+#: atoms of an isolated structure from which a mesh takes less time than the erf kernels and their tables
+MOST_PAIRED = 250.0
 
 
 class MethodTimes(nn.Module):
@@ -19,15 +23,23 @@ class MethodTimes(nn.Module):
 
     def __init__(self, n_widths: int) -> None:
         super().__init__()
-        self.per_wave = WAVE_TIME * (1 + n_widths)
-        self.per_pair = PAIR_TIME * n_widths
-        self.most_paired = MOST_PAIRED
+        self.waves_fixed, self.per_wave = WAVES_FIXED, WAVE_TIME * (1 + n_widths)
+        self.mesh_fixed, self.per_stencil, self.per_point = MESH_FIXED, STENCIL_TIME, POINT_TIME
+        self.small_stencil, self.most_paired = float(SMALL_STENCIL), MOST_PAIRED
 
     def waves(self, atoms: float, box: Box, cutoff: float) -> float:
         """Of the sum over the half sphere of waves up to ``cutoff``: about V k³ / 12 pi²."""
         volume = box.lengths[0] * box.lengths[1] * box.lengths[2]
-        return atoms * self.per_wave * (1.0 + volume * cutoff**3 / (12.0 * math.pi**2))
+        return self.waves_fixed + atoms * self.per_wave * (1.0 + volume * cutoff**3 / (12.0 * math.pi**2))
+
+    def mesh(self, atoms: float, stencil: float, points: float) -> float:
+        """Of a mesh of so many ``points``, with a ``stencil`` of so many for every atom."""
+        return self.mesh_fixed + atoms * stencil * self.per_stencil + points * self.per_point
 
     def pairs_are_fast(self, atoms: float) -> bool:
         """Whether the erf kernels are used for an isolated structure."""
         return atoms <= self.most_paired
+
+    def waves_are_fast(self, atoms: float, box: Box, cutoff: float) -> bool:
+        """Whether the sum over waves takes less time than any mesh."""
+        return self.waves(atoms, box, cutoff) <= self.mesh(atoms, self.small_stencil, 0.0)

@@ -70,8 +70,8 @@ class Electrostatics(nn.Module):
         self.register_buffer("own_kernel", own, persistent=False)
         self.open_cutoff = open_cutoff(float(combined.min()))
         self.exact = reciprocal.PRECISION
-        self.mesh = Mesh(combined.tolist(), self.kspace_cutoff)
         self.times = MethodTimes(len(widths))
+        self.mesh = Mesh(combined.tolist(), self.kspace_cutoff, self.times)
         self.methods = list(METHODS)
         self.tightest_single = accuracy_model.TIGHTEST_SINGLE
         self.tightest_double = accuracy_model.TIGHTEST_DOUBLE
@@ -135,7 +135,8 @@ class Electrostatics(nn.Module):
             box = padded_box(here, cell[g], open_axes, self.mesh.widest, self.exact, distributed)
             cutoff = self.open_cutoff if box.n_open > 0 else self.kspace_cutoff
             by_mesh = self.method == "mesh"
-            if self.method != "reciprocal":
+            by_waves = self.method == "auto" and self.times.waves_are_fast(atoms, box, cutoff)
+            if self.method != "reciprocal" and not by_waves:
                 coarse = self.mesh.box(here, cell[g], open_axes, accuracy, distributed)
                 choice = self.mesh.choose(coarse, accuracy, atoms, processes)
                 by_mesh = by_mesh or choice.time < self.times.waves(atoms, box, cutoff)

@@ -1,4 +1,4 @@
-"""Cardinal B-splines on a periodic mesh: spreading, gathering, and the factor that makes waves exact at mesh points.
+"""Cardinal B-splines on a periodic mesh: spreading, gathering, and the factor that undoes their smoothing.
 
 With W_m(u) = prod_a M(u_a - m_a), M the centred B-spline of an even order and u a position in mesh spacings,
 
@@ -64,13 +64,23 @@ def basis(f: Tensor, order: int, derivative: int) -> Tensor:
     return v.flip(-1)
 
 
-def interpolation_factor(n: int, order: int, device: torch.device) -> Tensor:
-    """b(k) for wave numbers 0 … n-1 of a mesh of ``n`` points ``(n,)``: b sum_m M(u - m) exp(2 pi i k m / n) is
-    exp(2 pi i k u / n) exactly at mesh points.  Real for even orders, and finite."""
-    at_points = basis(torch.zeros([1], dtype=torch.float64, device=device), order, 0)[0]
-    phase = torch.arange(n, dtype=torch.float64, device=device) * (2.0 * torch.pi / n)
-    m = torch.arange(order, dtype=torch.float64, device=device) - (order // 2 - 1)
-    return 1.0 / (torch.cos(phase.unsqueeze(1) * m) * at_points).sum(1)
+def least_squares_factor(n: int, order: int) -> Tensor:
+    """What a filter is multiplied with along an axis of ``n`` points, for wave numbers 0 … n-1 ``(n,)``.
+
+    Spreading and gathering multiply a wave of angle theta per point by M(theta) = (sin(theta/2) / (theta/2))^order each
+    and mix in its aliases theta + 2 pi m.  The convolution with the least mean square error at points anywhere has
+
+        M(theta)² / [sum_m M(theta + 2 pi m)²]²
+
+    (Hockney and Eastwood, for a kernel that is small at the aliases), where the sum is that of the B-spline of twice
+    the order at whole numbers, as cosines.
+    """
+    k = torch.arange(n, dtype=torch.float64)
+    theta = torch.where(2 * k > n, k - n, k) * (2.0 * torch.pi / n)
+    m = torch.arange(2 * order, dtype=torch.float64) - (order - 1)
+    at_points = basis(torch.zeros([1], dtype=torch.float64), 2 * order, 0)[0]
+    sums = (torch.cos(theta.unsqueeze(1) * m) * at_points).sum(1)
+    return torch.sinc(theta / (2.0 * torch.pi)) ** (2 * order) / (sums * sums)
 
 
 def _derivatives(degree: int) -> List[Tuple[int, int, int]]:
