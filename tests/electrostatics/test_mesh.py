@@ -229,7 +229,8 @@ def test_scripted_operator_is_the_same(pattern: str) -> None:
     for f in (module, scripted):
         positions, box = x.clone().requires_grad_(True), cell.clone().requires_grad_(True)
         parts = f(positions, box.unsqueeze(0), pbc, batch_of(x), p, weights)
-        derivatives = torch.autograd.grad(sum((part**2).sum() for part in parts), [positions, box])
+        wanted = [positions] if pattern == "FFF" else [positions, box]
+        derivatives = torch.autograd.grad(sum((part**2).sum() for part in parts), wanted)
         results.append([*parts, *derivatives])
     for ours, theirs in zip(*results, strict=True):
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-11)
