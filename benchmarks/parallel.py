@@ -3,8 +3,8 @@
     python benchmarks/parallel.py examples/nacl_water/model.pt [--replicas 2x4x4 4x4x8] [--ranks 2] [--steps 2]
 
 Water boxes of 192 atoms are replicated.  Every program runs on one rank and on so many ranks in turns; an efficiency is
-t(1) / (P t(P)) of the fastest of LAMMPS' loop times.  What the machine itself allows is measured with P separate runs on
-one rank at the same time: t(1) / t(each of them).  The other program is lj/cut/coul/long with pppm 1e-5 and fixed
+t(1) / (P t(P)) of the fastest of LAMMPS' loop times.  What the machine itself allows is measured with P separate runs
+on one rank at the same time: t(1) / t(each of them).  The other program is lj/cut/coul/long with pppm 1e-5 and fixed
 charges, without constraints: it does not stand for a model of water, but for what such a step costs.
 """
 
@@ -127,7 +127,7 @@ def main() -> None:
             alone, together, copies = (min(loops[way]).seconds for way in ways)
             print(
                 f"{name:>12} {loops[ways[0]][0].atoms:7d} {alone * 1e3:11.1f} {together * 1e3:9.1f} "
-                f"{copies * 1e3:9.1f} {100 * alone / (arguments.ranks * together):9.0f} % {100 * alone / copies:13.0f} %",
+                f"{copies * 1e3:9.1f} {100 * alone / arguments.ranks / together:9.0f} % {100 * alone / copies:13.0f} %",
                 flush=True,
             )
 
