@@ -24,7 +24,7 @@ from ase.io import read
 from scipy.sparse.linalg import LinearOperator, gmres
 from torch import Tensor
 
-from fp_potential.backbone.neighbours import Neighbours
+from fp_potential.backbone.neighbours import no_neighbours
 from fp_potential.electrostatics import Electrostatics
 from fp_potential.options import HISTORY
 from fp_potential.response.state import ResponseState, Update, no_rows
@@ -139,10 +139,10 @@ def build(system: System, history: int) -> tuple[FixedPointSolver, SCFProblem, T
         return torch.tensor(x, dtype=torch.float64)
 
     periodic = bool(atoms.pbc.all())
-    batch, nothing = torch.zeros(n, dtype=torch.int64), tensor(np.zeros(0))
+    batch = torch.zeros(n, dtype=torch.int64)
     cell = tensor(atoms.cell.array if periodic else np.eye(3)).reshape(1, 3, 3)
     cache = electrostatics.prepare(tensor(atoms.positions), cell, torch.tensor([[periodic] * 3]), batch)
-    neighbours = Neighbours(torch.zeros(n, 1, dtype=torch.int64), nothing.long(), nothing, nothing)
+    neighbours = no_neighbours(tensor(base), n)
 
     def problem(scale: float) -> SCFProblem:
         x = tensor(scale * matrix)

@@ -16,7 +16,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from .calculator_arguments import take_published
 from .export import load_model, run_model
 from .graph import Graph, graph_from_arrays, to_device
-from .options import PERIODICITY, SCFOptions
+from .kspace import KSpace
+from .options import PERIODIC_AXES, SCFOptions
+from .periodicity import completed_cell, field_origin, has_volume, letters, open_axes
 from .scf.trace import trace_loop
 from .units import CARTESIAN_FROM_STORED
 
@@ -59,6 +61,12 @@ class FixedPointCalculator(Calculator):
         ignore_nonconverged: warn instead of raising `SCFNotConverged`.
         density_key: array ``(N, 4)`` of reference multipoles.
         full_scf_history: keep density, charge, Fermi level and energy of every application; runs the loop three times.
+        kspace: how potentials are summed, auto, reciprocal, mesh or open; None: as the archive says.
+        kspace_accuracy: relative rms force error of the mesh; None: as the archive says.
+        remove_net_force: subtract the mean force that the mesh leaves; forces are then no exact gradient.
+        field_origin: point where the potential of the electric field is zero, Å, which moves with the cell under
+            strain; None: the centre of the cell along open axes that have a vector, else 0. It matters for charged
+            structures (energy) and for the Fermi level.
         kwargs: arguments of ASE's calculators, and those of the published one (`calculator_arguments`).
     """
 
@@ -90,6 +98,10 @@ class FixedPointCalculator(Calculator):
         ignore_nonconverged: bool = False,
         density_key: str = "REF_atomic_multipoles",
         full_scf_history: bool = False,
+        kspace: str | None = None,
+        kspace_accuracy: float | None = None,
+        remove_net_force: bool = False,
+        field_origin: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         said = take_published(kwargs, list(inspect.signature(FixedPointCalculator).parameters)[:-1])
@@ -102,7 +114,9 @@ class FixedPointCalculator(Calculator):
         scf_options = {**said.scf_options, **(scf_options or {})}
         if total_charge is not None and fermi_level is not None:
             raise ValueError("give `total_charge` or `fermi_level`, not both: one of them follows from the other")
+        chosen = KSpace(kspace, kspace_accuracy, remove_net_force)
         self.module, self.metadata = load_model(model, device)
+        chosen.apply(self.module)
         self.device = torch.device(device)
         self.dtype = getattr(torch, self.metadata["dtype"])
         self.elements = [atomic_numbers[s] for s in self.metadata["elements"]]
@@ -115,6 +129,21 @@ class FixedPointCalculator(Calculator):
         self.keys = {"total_charge": "total_charge", "external_field": "external_field"} | said.info_keys
         self.level_key = self.keys.pop("fermi_level", "initial_fermi_level")
         self.pbc_handling = said.pbc_handling
+        self.field_origin, self.jellium_bounds = field_origin, said.jellium_bounds
+        if said.jellium_bounds is not None:
+            if remove_net_force:
+                raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
+            if field_origin is not None:
+                raise ValueError(
+                    "`field_origin`: with a compensating jellium it is the middle of the slab; leave it out"
+                )
+            if not hasattr(self.module, "set_jellium"):
+                raise ValueError(
+                    "`compensating_jellium`: this archive has none; export it again from its run folder with "
+                    "`fixedpoint export`"
+                )
+            half = 0.5 * (said.jellium_bounds[1] - said.jellium_bounds[0])
+            self.module.set_jellium([-half, half])
         if self.scf.history != self.metadata["scf"]["history"]:
             raise ValueError(
                 f"`scf_options.history` is {self.metadata['scf']['history']} in this archive and cannot be changed "
@@ -154,11 +183,14 @@ class FixedPointCalculator(Calculator):
             self.results["full_scf_history"] = trace_loop(
                 self.module.model, graph, options, *start, with_spectrum=False
             )
-        if self.atoms.pbc.all():
+        if self.atoms.pbc.any() and has_volume(self.atoms.cell.array):
             stress = out["strain_gradient"][0].cpu().numpy().astype(float) / self.atoms.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
         elif "stress" in wanted:
-            raise PropertyNotImplementedError(f"no stress without a volume: pbc = {self.atoms.pbc.tolist()}")
+            raise PropertyNotImplementedError(
+                "no stress without a periodic axis and a volume to divide by: pbc = "
+                f"{letters(self.atoms.pbc)}, cell = {self.atoms.cell.array.tolist()}"
+            )
         if wanted & {"polarizability", "born_charges"}:
             self.results |= self.responses()
 
@@ -169,37 +201,47 @@ class FixedPointCalculator(Calculator):
 
         ``density``: derivatives of the density's dipole, dD/dE and dD/dr. ``energy``: second derivatives of the energy,
         -d²E/dE² and dF/dE, by central differences in the field. They agree for a variational model only.
-        Open structures only.
+        Dipoles are about the origin of the field; along periodic axes, where they are not defined, components are NaN.
 
         Raises:
-            PropertyNotImplementedError: a periodic structure, whose dipole is not defined.
+            PropertyNotImplementedError: no Cartesian axis is open: a dipole is defined along none.
         """
         if atoms is not None:
             self.atoms = atoms.copy()
-        if self.atoms.pbc.any():
+        axes = open_axes(self.atoms.cell.array, self.atoms.pbc)
+        if not axes.any():
             raise PropertyNotImplementedError(
-                f"the dipole of a periodic structure is not defined: pbc = {self.atoms.pbc.tolist()}"
+                "the dipole of a periodic structure is not defined along its periodic vectors, and none of x, y, z is "
+                f"perpendicular to all of them: pbc = {letters(self.atoms.pbc)}, cell = "
+                f"{self.atoms.cell.array.tolist()}"
             )
+        if definition not in ("density", "energy"):
+            raise ValueError(f"`definition` is 'density' or 'energy', got {definition!r}")
+        find = self._responses_of_density if definition == "density" else self._responses_of_energy
+        polarizability, born_charges = find(axes)
+        defined = np.where(axes, 1.0, np.nan)
+        return {"polarizability": polarizability * np.outer(defined, defined), "born_charges": born_charges * defined}
+
+    def _responses_of_density(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        charge, level, field = self._state()
+        out = self._run(charge, level, field, (self._initial_density(), self._initial_level()), responses=True)
+        self._check(out)
+        by_field = out["dipole_by_field"][0].cpu().numpy().astype(float)
+        return -by_field, out["dipole_by_positions"].cpu().numpy().astype(float)
+
+    def _responses_of_energy(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         charge, level, field = self._state()
         start = (self._initial_density(), self._initial_level())
-        if definition == "density":
-            out = self._run(charge, level, field, start, responses=True)
-            self._check(out)
-            by_field = out["dipole_by_field"][0].cpu().numpy().astype(float)
-            by_position = out["dipole_by_positions"].cpu().numpy().astype(float)
-            return {"polarizability": -by_field, "born_charges": by_position}
-        if definition != "energy":
-            raise ValueError(f"`definition` is 'density' or 'energy', got {definition!r}")
-        rows, forces = [], []
-        for axis in range(3):
+        polarizability, born_charges = np.zeros((3, 3)), np.zeros((len(self.atoms), 3, 3))
+        for axis in np.flatnonzero(axes):
             step = FIELD_STEP * np.eye(3)[axis]
             plus, minus = (self._run(charge, level, field + sign * step, start) for sign in (1, -1))
             self._check(plus)
             self._check(minus)
             change = {key: (plus[key] - minus[key]).cpu().numpy() for key in ("energy_by_field", "forces")}
-            rows.append(-change["energy_by_field"][0] / (2 * FIELD_STEP))
-            forces.append(-change["forces"] / (2 * FIELD_STEP))
-        return {"polarizability": np.stack(rows), "born_charges": np.stack(forces, axis=2)}
+            polarizability[axis] = -change["energy_by_field"][0] / (2 * FIELD_STEP)
+            born_charges[:, :, axis] = -change["forces"] / (2 * FIELD_STEP)
+        return polarizability, born_charges
 
     def _inputs(self, atoms: Atoms) -> tuple[Any, ...]:
         """What is read from ``atoms.info``: charge, Fermi level, physical field."""
@@ -238,10 +280,12 @@ class FixedPointCalculator(Calculator):
         return float(charge or 0.0), None if level is None else float(level), gradient
 
     def _graph(self, charge: float, level: float | None, gradient: np.ndarray) -> Graph:
-        pbc = tuple(self.atoms.pbc.tolist())
-        demanded = PERIODICITY.get(self.pbc_handling, pbc)
-        if pbc != demanded:
-            raise ValueError(f"pbc is {pbc}, but `pbc_handling` '{self.pbc_handling}' is for {demanded}")
+        pbc = self.atoms.pbc
+        demanded = PERIODIC_AXES.get(self.pbc_handling, pbc.sum())
+        if pbc.sum() != demanded:
+            raise ValueError(
+                f"pbc is {letters(pbc)}, but `pbc_handling` '{self.pbc_handling}' is for {demanded} periodic axes"
+            )
         graph = graph_from_arrays(
             self.atoms.get_positions(),
             self.atoms.get_atomic_numbers(),
@@ -253,8 +297,20 @@ class FixedPointCalculator(Calculator):
             total_charge=charge,
             fermi_level=level or 0.0,
             external_field=gradient.tolist(),
+            field_origin=self._origin(),
         )
         return to_device(graph, self.device)
+
+    def _origin(self) -> np.ndarray:
+        """Where the potential of the field is zero (3,), Å; with a compensating jellium at the height of its middle."""
+        cell, pbc = self.atoms.cell.array, self.atoms.pbc
+        if self.jellium_bounds is None:
+            return field_origin(cell, pbc) if self.field_origin is None else np.asarray(self.field_origin, dtype=float)
+        if pbc.sum() != 2:
+            raise ValueError(
+                f"`compensating_jellium` is for structures with two periodic axes (slabs), got pbc = {letters(pbc)}"
+            )
+        return 0.5 * sum(self.jellium_bounds) * completed_cell(cell, pbc)[~pbc][0]
 
     def _run(
         self,
@@ -298,6 +354,7 @@ class FixedPointCalculator(Calculator):
         density = values["density"].astype(float)
         energy, level = float(values["energy"][0]), float(values["fermi_level"][0])
         charge, dipole = float(values["total_charge"][0]), values["dipole"][0].astype(float)
+        moved = charge * self._origin()  # the model's dipole is about the origin of the field
         by_target = float(values["energy_by_target"][0])
         results = {
             "energy": energy,
@@ -305,7 +362,7 @@ class FixedPointCalculator(Calculator):
             "energies": values["atomic_energies"].astype(float),
             "forces": values["forces"].astype(float),
             "charges": density[:, 0],
-            "dipole": dipole,
+            "dipole": dipole + moved,
             "fermi_level": level,
             "convergence_history": values["history"][:, 0],
             "num_scf_steps": int(values["scf_steps"][0]),

@@ -7,10 +7,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .options import ModelOptions
 
 #: keywords of ASE's own calculator
 ASE_ARGUMENTS = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
+
+#: thinnest jellium slab, Å
+THINNEST_SLAB = 0.1
 
 
 @dataclass
@@ -21,6 +26,8 @@ class PublishedArguments:
     scf_options: dict[str, Any] = field(default_factory=dict)
     info_keys: dict[str, str] = field(default_factory=dict)  #: total_charge, external_field, fermi_level -> key
     pbc_handling: str = "auto"
+    jellium: bool = False
+    jellium_bounds: tuple[float, float] | None = None  #: Å
     default_dtype: str | None = None
 
 
@@ -40,6 +47,16 @@ def _pbc_handling(said: PublishedArguments, value: Any) -> None:
 
 def _restart(said: PublishedArguments, value: Any) -> None:
     said.scf_options["initial_density"] = "restart" if value else "local_guess"
+
+
+def _jellium_bounds(said: PublishedArguments, value: Any) -> None:
+    bounds = np.asarray(value, dtype=float)
+    if bounds.shape != (2,) or not np.isfinite(bounds).all() or bounds[1] - bounds[0] < THINNEST_SLAB:
+        raise ValueError(
+            f"`jellium_slab_bounds` are the heights (lower, upper) of the slab's faces in Å, at least {THINNEST_SLAB} "
+            f"apart; got {value!r}"
+        )
+    said.jellium_bounds = (float(bounds[0]), float(bounds[1]))
 
 
 _KEY = "name of the entry of atoms.info"
@@ -66,8 +83,12 @@ ARGUMENTS: dict[str, _Argument] = {
     "adjust_kspace_cutoff": _Argument(
         "the cutoff belongs to the model: set model.kspace_cutoff_factor when it is trained", idle=(1.0,)
     ),
-    "compensating_jellium": _Argument("slab kernels do not exist in this version", idle=(False, None)),
-    "jellium_slab_bounds": _Argument("slab kernels do not exist in this version", idle=(None,)),
+    "compensating_jellium": _Argument(
+        "a slab of the opposite total charge between `jellium_slab_bounds`",
+        lambda said, v: setattr(said, "jellium", bool(v)),
+        idle=(False, None),
+    ),
+    "jellium_slab_bounds": _Argument("heights of its faces along the open axis, Å", _jellium_bounds, idle=(None,)),
     "energy_units_to_eV": _Argument("models are in eV and Å: convert the data they are trained on", idle=(1.0,)),
     "length_units_to_A": _Argument("models are in eV and Å: convert the data they are trained on", idle=(1.0,)),
     "use_compile": _Argument(_COMPILED, idle=(False, None)),
@@ -89,9 +110,13 @@ def take_published(given: dict[str, Any], own: Collection[str]) -> PublishedArgu
             near = difflib.get_close_matches(name, [*own, *ARGUMENTS, *ASE_ARGUMENTS], n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"arguments: {', '.join(own)}"
             raise ValueError(f"unknown argument `{name}`; {hint}")
-        if value in argument.idle:
+        if np.ndim(value) == 0 and value in argument.idle:
             continue
         if argument.take is None:
             raise ValueError(f"`{name}` = {value!r} does not exist here: {argument.meaning}")
         argument.take(said, value)
+    if said.jellium != (said.jellium_bounds is not None):
+        raise ValueError(
+            "`compensating_jellium` = True and `jellium_slab_bounds` = (lower, upper) belong together: give both"
+        )
     return said

@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
+from .backbone.blocks import BlockedPass, no_pass
 from .electrostatics import Electrostatics
 from .graph import Graph
 from .nets import charges_only
@@ -82,8 +83,20 @@ class DensityModel(nn.Module):
         self.without_dipoles = False
 
     def local(self, graph: Graph, vectors: Tensor) -> LocalState:
-        """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``."""
+        """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``; differentiable."""
         raise NotImplementedError
+
+    def blocked(self, graph: Graph, vectors: Tensor) -> BlockedPass:
+        """What of `local` is made without gradients, to hold little memory: nothing, if a model does not say."""
+        return no_pass()
+
+    def local_of(self, graph: Graph, vectors: Tensor, features: list[Tensor]) -> LocalState:
+        """`local`, with the features of `blocked` given; differentiable by them and by the vectors beside them."""
+        return self.local(graph, vectors)
+
+    def pull_back(self, graph: Graph, vectors: Tensor, made: BlockedPass, gradients: list[Tensor]) -> Tensor:
+        """Derivative by the edge vectors ``(n_edges, 3)`` of what has ``gradients`` by the features of `blocked`."""
+        return torch.zeros_like(vectors)
 
     def nonlocal_energy(
         self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool

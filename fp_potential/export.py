@@ -118,6 +118,11 @@ class ExportedModel(nn.Module):
         self.model.electrostatics.set_kspace(method, accuracy, remove_net_force)
 
     @torch.jit.export
+    def set_jellium(self, bounds: list[float]) -> None:
+        """A compensating slab from now on: `Electrostatics.set_jellium`."""
+        self.model.electrostatics.set_jellium(bounds)
+
+    @torch.jit.export
     def responses(
         self,
         positions: Tensor,

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .periodicity import cell_of_graph, check_cell, completed_cell, is_along_periodic_axes
+
 
 class Graph(NamedTuple):
     """A batch of structures with their neighbour lists.
@@ -20,7 +22,7 @@ class Graph(NamedTuple):
     edge_index: Tensor  #: (2, n_edges) int64; row 0 receivers (owned, sorted), row 1 senders
     edge_shifts: Tensor  #: (n_edges, 3) Å; r_ij = x_j + shift - x_i
     batch: Tensor  #: (n_owned,) int64, structure of each owned atom (sorted)
-    cell: Tensor  #: (n_graphs, 3, 3) Å, rows are vectors
+    cell: Tensor  #: (n_graphs, 3, 3) Å, rows are vectors; those of open axes count in the volume of a stress only
     pbc: Tensor  #: (n_graphs, 3) bool
     total_charge: Tensor  #: (n_graphs,) e
     fermi_level: Tensor  #: (n_graphs,) eV, absolute; used at constant Fermi level
@@ -37,18 +39,19 @@ def to_device(graph: Graph, device: str | torch.device) -> Graph:
 def neighbour_list(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Full neighbour list: pairs ``(2, n_edges)`` sorted by receiver and the sender's cell ``(n_edges, 3)``, int64."""
+    """Full neighbour list: pairs ``(2, n_edges)`` sorted by receiver and the sender's cell ``(n_edges, 3)``, int64.
+
+    There are no images along open axes, whatever their vectors are.
+
+    Raises:
+        ValueError: the vectors of the periodic axes are dependent.
+    """
     import vesin
 
-    positions = np.ascontiguousarray(positions, dtype=np.float64)
-    cell = np.asarray(cell, dtype=np.float64)
-    if pbc.any() and not pbc.all():
-        raise ValueError(
-            f"`pbc` = {pbc.tolist()}: partly periodic structures are not supported yet; "
-            "use all three or no periodic directions"
-        )
+    pbc = np.asarray(pbc, dtype=bool)
+    check_cell(cell, pbc)
     i, j, shifts = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(
-        positions, cell if pbc.any() else np.zeros((3, 3)), periodic=bool(pbc.all()), quantities="ijS"
+        np.ascontiguousarray(positions, dtype=np.float64), completed_cell(cell, pbc), periodic=pbc, quantities="ijS"
     )
     order = np.argsort(i.astype(np.int64), kind="stable")
     pairs = np.stack([i[order], j[order]]).astype(np.int64)
@@ -67,13 +70,16 @@ def graph_from_arrays(
     fermi_level: float = 0.0,
     external_field: Sequence[float] = (0.0, 0.0, 0.0),
     neighbours: tuple[np.ndarray, np.ndarray] | None = None,
+    field_origin: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
 ) -> Graph:
     """One structure as a `Graph` on the CPU.
 
     ``neighbours`` is what `neighbour_list` gives for the structure and the cutoff, where it is known already.
+    ``field_origin`` is where the external field's potential is zero (`periodicity.field_origin`): positions of the
+    graph are relative to it, and so are the dipoles of results.  ``cell`` of the graph: `periodicity.cell_of_graph`.
 
-    Raises ``ValueError`` naming what is wrong: unknown elements, non-finite positions, a periodic structure
-    without a volume, or an external field along a periodic axis.
+    Raises ``ValueError`` naming what is wrong: unknown elements, non-finite positions, periodic vectors without a
+    volume, area or length, or an external field along a periodic axis.
     """
     numbers = np.asarray(numbers)
     positions = np.asarray(positions, dtype=np.float64)
@@ -90,20 +96,21 @@ def graph_from_arrays(
     if not np.isfinite(positions).all():
         atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
         raise ValueError(f"non-finite position of atom {atom}: {positions[atom].tolist()}; check the structure")
-    if pbc.any() and abs(np.linalg.det(np.asarray(cell))) < 1e-6:
-        raise ValueError("`cell` of a periodic structure has no volume; set three independent vectors or pbc=False")
-    if np.any(np.abs(field[pbc]) > 0):
+    cell = np.asarray(cell, dtype=np.float64)
+    check_cell(cell, pbc)
+    if is_along_periodic_axes(field, cell, pbc):
         raise ValueError(
-            f"external field {field.tolist()} has a component along a periodic axis (pbc = {pbc.tolist()}), where its "
-            "potential is not periodic; set that component to zero or make the axis non-periodic"
+            f"external field {field.tolist()} has a component along a periodic axis (pbc = {pbc.tolist()}, cell = "
+            f"{cell.tolist()}), where its potential is not periodic; set that component to zero or make the axis "
+            "non-periodic"
         )
     pairs, cells = neighbour_list(positions, cell, pbc, cutoff) if neighbours is None else neighbours
     index = np.full(max(elements) + 1, -1, dtype=np.int64)
     index[list(elements)] = np.arange(len(elements))
-    box = np.asarray(cell, dtype=np.float64) if pbc.any() else np.eye(3)
+    box = cell_of_graph(cell, pbc)
     shifts = cells.astype(np.float64) @ box
     return Graph(
-        positions=torch.tensor(positions, dtype=dtype),
+        positions=torch.tensor(positions - np.asarray(field_origin, dtype=np.float64), dtype=dtype),
         species=torch.tensor(index[numbers]),
         edge_index=torch.tensor(pairs),
         edge_shifts=torch.tensor(shifts, dtype=dtype),
@@ -126,6 +133,7 @@ def graph_from_atoms(
     fermi_level: float = 0.0,
     external_field: Sequence[float] = (0.0, 0.0, 0.0),
     neighbours: tuple[np.ndarray, np.ndarray] | None = None,
+    field_origin: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
 ) -> Graph:
     """An ``ase.Atoms`` as a `Graph`; arguments and errors as in `graph_from_arrays`."""
     return graph_from_arrays(
@@ -140,6 +148,7 @@ def graph_from_atoms(
         fermi_level,
         external_field,
         neighbours,
+        field_origin,
     )
 
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .backbone.blocks import BlockedPass
 from .backbone.mace import Backbone
+from .backbone.neighbours import Neighbours, no_neighbours
 from .density_model import LocalState
 from .electrostatics import Electrostatics
 from .graph import Graph
@@ -109,6 +111,7 @@ class FixedPointPotential(SelfConsistentModel):
             o.include_electrostatic_self_interaction,
             max(o.atomic_multipoles_max_l, o.field_feature_max_l),
         )
+        electrostatics.set_kspace(o.kspace, o.kspace_accuracy)
         plain, normalised = feature_scales(o, statistics.field_feature_norms)
         e0 = torch.tensor([statistics.atomic_energies[z] for z in numbers], dtype=torch.float64)
         super().__init__(
@@ -122,6 +125,8 @@ class FixedPointPotential(SelfConsistentModel):
         )
         self.register_buffer("feature_scale", plain, persistent=False)
         self.without_dipoles = o.atomic_multipoles_max_l == 0
+        #: whether update or read-out pass messages of their own
+        self.many_body = "ManyBody" in o.fixedpoint_update_config.type or "ManyBody" in o.field_readout_config.type
         self.num_interactions = o.num_interactions
         self.comm_width = c * (o.max_L + 1) ** 2
         if o.fixedpoint_update_config.type == "ManyBodyUpdate":
@@ -165,9 +170,28 @@ class FixedPointPotential(SelfConsistentModel):
 
     def local(self, graph: Graph, vectors: Tensor) -> LocalState:
         """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``."""
+        neighbours = self.backbone.neighbours(graph, vectors)
+        return self._read_out(graph, vectors, self.backbone(graph, neighbours), neighbours)
+
+    def blocked(self, graph: Graph, vectors: Tensor) -> BlockedPass:
+        """The backbone's features, without gradients."""
+        return self.backbone.blocked(graph, vectors)
+
+    def local_of(self, graph: Graph, vectors: Tensor, features: list[Tensor]) -> LocalState:
+        """`local`, with the backbone's features given."""
+        if self.many_body:
+            neighbours = self.backbone.neighbours(graph, vectors)
+        else:
+            neighbours = no_neighbours(vectors, graph.batch.shape[0])
+        return self._read_out(graph, vectors, features, neighbours)
+
+    def pull_back(self, graph: Graph, vectors: Tensor, made: BlockedPass, gradients: list[Tensor]) -> Tensor:
+        """Derivative by the edge vectors ``(n_edges, 3)`` of what has ``gradients`` by the features of each layer."""
+        return self.backbone.pull_back(graph, vectors, made, gradients)
+
+    def _read_out(self, graph: Graph, vectors: Tensor, features: list[Tensor], neighbours: Neighbours) -> LocalState:
         n_owned = graph.batch.shape[0]
         species = graph.species[:n_owned]
-        features, neighbours = self.backbone(graph, vectors)
         last = features[len(features) - 1]
         energy = torch.zeros([n_owned], dtype=vectors.dtype, device=vectors.device)
         density = torch.zeros([n_owned, 4], dtype=vectors.dtype, device=vectors.device)

@@ -73,12 +73,20 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, sizes[0])`` -> ``(n, sizes[-1])``."""
+        return torch.matmul(self.hidden(x), self.last_weight())
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The input of the last layer ``(n, sizes[-2])``."""
         last = len(self.scales) - 1
         for i, weight in enumerate(self.weights):
-            x = torch.matmul(x, weight * self.scales[i])
             if i < last:
-                x = torch.nn.functional.silu(x) * self.activation_scale
+                x = torch.nn.functional.silu(torch.matmul(x, weight * self.scales[i])) * self.activation_scale
         return x
+
+    def last_weight(self) -> Tensor:
+        """The linear map of the last layer ``(sizes[-2], sizes[-1])``."""
+        weights = [weight for weight in self.weights]
+        return weights[-1] * self.scales[-1]
 
     def first_layer(self, x: Tensor) -> Tensor:
         """The arguments of the first activations ``(n, sizes[1])``."""

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from .kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
+
 #: steps that Anderson mixing remembers: more than all but the hardest maps take, so that it is as fast as GMRES
 HISTORY = 80
 
@@ -203,8 +205,8 @@ class ReadoutOptions(_Options):
     )
 
 
-#: periodicity that ``electrostatic_pbc_method`` demands; the other methods take every one
-PERIODICITY = {"pbc": (True, True, True), "realspace": (False, False, False), "molecule_in_box": (False, False, False)}
+#: number of periodic axes that ``electrostatic_pbc_method`` demands; the other methods take every pattern
+PERIODIC_AXES = {"pbc": 3, "slab": 2, "realspace": 0, "molecule_in_box": 0}
 
 Interaction = Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"]
 _INTERACTIONS = {
@@ -219,11 +221,6 @@ class ModelOptions(_Options):
     refused: ClassVar[dict[str, dict[str, str]]] = {
         "interaction": _INTERACTIONS,
         "interaction_first": _INTERACTIONS,
-        "electrostatic_pbc_method": {
-            "slab": "structures that are periodic in two directions (TTF) need kernels that this version has not; a "
-            "slab with vacuum in a cell that is periodic in three directions can be trained on with `pbc`, without a "
-            "correction of its dipole"
-        },
     }
 
     r_max: float = Field(4.5, gt=0, description="cutoff of the local part, Å")
@@ -257,12 +254,18 @@ class ModelOptions(_Options):
     atomic_multipoles_max_l: Literal[0, 1] = Field(1, description="density of charges (0), or charges and dipoles (1)")
     atomic_multipoles_smearing_width: float = Field(1.5, gt=0, description="Gaussian width sigma of the density, Å")
     kspace_cutoff_factor: float = Field(1.5, gt=0, description="multiplies the cutoff of the k-sum")
-    electrostatic_pbc_method: Literal["auto", "mixed_periodic", "pbc", "realspace", "molecule_in_box"] = Field(
+    electrostatic_pbc_method: Literal["auto", "mixed_periodic", "pbc", "slab", "realspace", "molecule_in_box"] = Field(
         "auto",
-        description="which structures the data may hold; each gets the exact kernels of its own periodicity, whatever "
-        "is said here: k-sum (TTT) or open boundaries (FFF). auto, mixed_periodic: either; pbc: TTT only; realspace, "
-        "molecule_in_box: FFF only (no box, no image correction)",
+        description="which structures the data may hold; each gets the exact kernels of its own periodic axes, "
+        "whatever is said here. auto, mixed_periodic: any pattern; pbc: three periodic axes only; slab: two, any axis "
+        "open (no vacuum, no correction); realspace, molecule_in_box: none (no box, no image correction)",
     )
+    kspace: KSpaceMethod = Field(
+        "auto",
+        description="how potentials are summed: exactly where that is fast, on a mesh elsewhere; over waves (k-sum); "
+        "on a mesh; over pairs (open structures only)",
+    )
+    kspace_accuracy: float = Field(DEFAULT, ge=TIGHTEST, le=LOOSEST, description="relative rms force error of the mesh")
     field_feature_max_l: Literal[0, 1] = Field(
         1, description="field features: averaged potentials (0), or their gradients too (1)"
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .backbone.blocks import BlockedPass, pulled_back
 from .density_model import DensityModel, LocalState, Observables
 from .graph import Graph
 from .scf.problem import SCFProblem, graph_sum
@@ -22,6 +23,8 @@ class Solution(NamedTuple):
     graph: Graph  #: with positions, total charge, Fermi level and field as leaves of the gradient
     strain: Tensor  #: (B, 3, 3), likewise
     shift: Tensor  #: (B, 3), likewise, of all atoms in the Coulomb operator
+    vectors: Tensor  #: (n_edges, 3) edge vectors, leaves of the gradient, too ...
+    made: BlockedPass  #: ... as are the features made without gradients
     owned: Tensor  #: (n, 3) strained positions of owned atoms
     local: LocalState
     problem: SCFProblem
@@ -109,11 +112,9 @@ class SelfConsistentModel(DensityModel):
         if compute_forces:
             target = s.graph.total_charge if constant_charge else s.graph.fermi_level
             inputs = [s.graph.positions, s.strain, target, s.graph.external_field, s.shift]
-            gradients = torch.autograd.grad([atomic.sum()], inputs)
+            gradients = self.derivatives(s, atomic.sum(), inputs, False)
             by_position, by_strain, by_target, by_field = gradients[0], gradients[1], gradients[2], gradients[3]
             by_shift = gradients[4]
-            assert by_position is not None and by_strain is not None
-            assert by_target is not None and by_field is not None and by_shift is not None
             if graph.distributed:
                 flat = torch.cat([by_strain.reshape(-1), by_target, by_field[0], by_shift[0]]).unsqueeze(0)
                 flat = graph_sum(flat, torch.zeros([1], dtype=torch.int64, device=flat.device), 1, True)[0]
@@ -157,13 +158,45 @@ class SelfConsistentModel(DensityModel):
             graph.distributed,
         )
         owned, vectors, cell = strained(graph, positions, strain)
-        local = self.local(graph, vectors)
+        made = self.blocked(graph, vectors)
+        for features in made.features:
+            features.requires_grad_(with_gradients)
+        edges = vectors.detach().requires_grad_(with_gradients)
+        local = self.local_of(graph, edges, made.features)
         shift = torch.zeros_like(strain[:, 0]).requires_grad_(with_gradients)
         problem = self.problem(graph, local, owned, cell, constant_charge, shift)
         end = self.converge(problem, local, settings, initial_density, initial_level)
         return Solution(
-            graph, strain, shift, owned, local, problem, end.frozen, end.fixed, end.result, end.field, end.at_solution
+            graph,
+            strain,
+            shift,
+            edges,
+            made,
+            owned,
+            local,
+            problem,
+            end.frozen,
+            end.fixed,
+            end.result,
+            end.field,
+            end.at_solution,
         )
+
+    def derivatives(self, s: Solution, value: Tensor, inputs: list[Tensor], keep: bool) -> list[Tensor]:
+        """Derivatives of a scalar by positions, strain and other ``inputs``, in this order, through all features.
+
+        ``keep`` the graph for another call.
+        """
+        leaves = inputs + [s.vectors] + s.made.features
+        found = torch.autograd.grad([value], leaves, retain_graph=keep, allow_unused=True)
+        parts: list[Tensor] = []
+        for part, leaf in zip(found, leaves):
+            parts.append(torch.zeros_like(leaf) if part is None else part)
+        n = len(inputs)
+        by_vectors = parts[n] + self.pull_back(s.graph, s.vectors, s.made, parts[n + 1 :])
+        vectors = strained(s.graph, s.graph.positions, s.strain)[1]
+        through = pulled_back([vectors], inputs[:2], [by_vectors])
+        return [parts[0] + through[0], parts[1] + through[1]] + parts[2:n]
 
     def responses(
         self,
@@ -199,11 +232,9 @@ class SelfConsistentModel(DensityModel):
             status = torch.where(status == 0, solution.status, status)
             worst = torch.maximum(worst, solution.residual)
             value = (density[:, 0] * s.owned[:, a]).sum() + (solution.x * update).sum()
-            gradients = torch.autograd.grad([value], [s.graph.positions, s.graph.external_field], retain_graph=a < 2)
-            on_position, on_field = gradients[0], gradients[1]
-            assert on_position is not None and on_field is not None
-            by_position.append(on_position)
-            by_field.append(on_field)
+            gradients = self.derivatives(s, value, [s.graph.positions, s.strain, s.graph.external_field], a < 2)
+            by_position.append(gradients[0])
+            by_field.append(gradients[2])
         field = torch.stack(by_field, dim=1)
         if graph.distributed:
             first = torch.zeros([1], dtype=torch.int64, device=batch.device)

@@ -1,4 +1,5 @@
-// Chooses among the compiled versions of mesh_kernels.cpp.
+// Chooses among the compiled versions of mesh_kernels.cpp and convolution_kernel.cpp.
+#include "convolution_kernel.h"
 #include "mesh_kernels.h"
 
 namespace fixedpoint {
@@ -7,6 +8,8 @@ namespace fixedpoint {
   namespace set {                                                                                            \
   extern const MeshKernels<double> in_double;                                                                \
   extern const MeshKernels<float> in_float;                                                                  \
+  extern const ConvolutionKernels<double> convolution_in_double;                                             \
+  extern const ConvolutionKernels<float> convolution_in_float;                                               \
   }
 FIXEDPOINT_DECLARE(generic)
 #ifdef FIXEDPOINT_X86_KERNELS
@@ -55,6 +58,24 @@ template <> const MeshKernels<float> &mesh_kernels<float>()
   if (available == InstructionSet::AVX2) return avx2::in_float;
 #endif
   return generic::in_float;
+}
+
+template <> const ConvolutionKernels<double> &convolution_kernels<double>()
+{
+#ifdef FIXEDPOINT_X86_KERNELS
+  if (available == InstructionSet::AVX512) return avx512::convolution_in_double;
+  if (available == InstructionSet::AVX2) return avx2::convolution_in_double;
+#endif
+  return generic::convolution_in_double;
+}
+
+template <> const ConvolutionKernels<float> &convolution_kernels<float>()
+{
+#ifdef FIXEDPOINT_X86_KERNELS
+  if (available == InstructionSet::AVX512) return avx512::convolution_in_float;
+  if (available == InstructionSet::AVX2) return avx2::convolution_in_float;
+#endif
+  return generic::convolution_in_float;
 }
 
 }    // namespace fixedpoint

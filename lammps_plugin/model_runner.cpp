@@ -186,6 +186,21 @@ std::string ModelRunner::set_device(const std::string &name, int local_rank)
   });
 }
 
+void ModelRunner::set_kspace(const std::optional<std::string> &method, std::optional<double> accuracy,
+                             bool remove_net_force)
+{
+  const auto set = self_->module.find_method("set_kspace");
+  if (!set)
+    throw std::runtime_error(
+        "the model file was written by a version of fp-potential without a choice of the k-space method; "
+        "export it again from its run folder with `fixedpoint export`");
+  translated([&] {
+    const auto own = self_->module.attr("model").toModule().attr("electrostatics").toModule();
+    (*set)({method.value_or(own.attr("method").toStringRef()),
+            accuracy.value_or(own.attr("accuracy").toDouble()), remove_net_force});
+  });
+}
+
 void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)
 {
   const CallScope scope(threads);
@@ -218,7 +233,7 @@ void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)
                                        pbc.to(self_->device),
                                        number(in.total_charge),
                                        number(in.fermi_level),
-                                       at::zeros({1, 3}, real),
+                                       view(in.external_field.data(), {1, 3}, at::kDouble).to(real),
                                        true,    // distributed
                                        in.num_scf_steps,
                                        in.scf_tolerance,
@@ -242,6 +257,8 @@ void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)
     out.scf_steps = entry(result, "scf_steps").item<int64_t>();
     out.status = static_cast<Status>(entry(result, "status").item<int64_t>());
     copy_out(result, "dipole", out.dipole, 3);
+    out.mesh_net_force = {};
+    if (result.contains("mesh_net_force")) copy_out(result, "mesh_net_force", out.mesh_net_force, 3);
     copy_out(result, "strain_gradient", out.strain_gradient, 9);
     copy_out(result, "forces", out.forces, 3 * static_cast<std::size_t>(in.n_total));
     copy_out(result, "atomic_energies", out.atomic_energies, static_cast<std::size_t>(in.n_owned));

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,9 @@ struct ModelInput {
   std::array<double, 9> cell{};         ///< rows are the vectors of the cell
   std::array<bool, 3> pbc{true, true, true};
   bool constant_charge = true;
-  double total_charge = 0.0;    ///< e, at constant charge
-  double fermi_level = 0.0;     ///< V, at constant Fermi level
+  double total_charge = 0.0;                 ///< e, at constant charge
+  double fermi_level = 0.0;                  ///< V, at constant Fermi level
+  std::array<double, 3> external_field{};    ///< V/Å, gradient of the potential; zero at the origin
   int64_t num_scf_steps = 0;
   double scf_tolerance = 0.0;
   double mixing_parameter = 0.0;
@@ -44,7 +46,8 @@ enum class Status : int64_t {
 struct ModelOutput {
   double energy = 0.0, energy_local = 0.0, energy_nonlocal = 0.0, energy_coulomb = 0.0, energy_field = 0.0;
   double fermi_level = 0.0, total_charge = 0.0, residual = 0.0, adjoint_residual = 0.0;
-  std::array<double, 3> dipole{};             ///< e Å, Cartesian
+  std::array<double, 3> dipole{};             ///< e Å, Cartesian, about the origin
+  std::array<double, 3> mesh_net_force{};     ///< eV/Å, the sum of all forces that a mesh leaves
   std::array<double, 9> strain_gradient{};    ///< dE/d(strain), eV
   int64_t scf_steps = 0;
   Status status = Status::CONVERGED;
@@ -67,6 +70,14 @@ public:
   /// @param local_rank rank within the node: ranks of a node take its GPUs in turn
   /// @return description of the device. Throws std::runtime_error if there is no CUDA and it was asked for.
   std::string set_device(const std::string &name, int local_rank);
+
+  /// Chooses how potentials are summed; what is not given stays as the archive has it.
+  /// @param method auto, reciprocal, mesh or open
+  /// @param accuracy relative rms force error of the mesh
+  /// @param remove_net_force subtract the mean of the mesh's forces
+  /// Throws std::runtime_error with the model's own message.
+  void set_kspace(const std::optional<std::string> &method, std::optional<double> accuracy,
+                  bool remove_net_force);
 
   /// Runs the model; collective. Throws std::runtime_error with the model's own message.
   /// @param threads number of threads torch may use

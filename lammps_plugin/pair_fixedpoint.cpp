@@ -36,6 +36,9 @@ enum Global {
   ADJOINT_RESIDUAL,
   MODEL_SECONDS,
   COMMUNICATION_SECONDS,
+  NET_FORCE_X,
+  NET_FORCE_Y,
+  NET_FORCE_Z,
   NUM_GLOBALS
 };
 
@@ -129,6 +132,7 @@ void PairFixedPoint::gather_input()
   in.species.resize(in.n_total);
   for (int64_t i = 0; i < in.n_total; ++i) in.species[i] = type_to_species_[atom->type[i]];
   in.cell = {domain->xprd, 0.0, 0.0, domain->xy, domain->yprd, 0.0, domain->xz, domain->yz, domain->zprd};
+  for (int d = 0; d < 3; ++d) in.pbc[d] = domain->periodicity[d] != 0;
   in.constant_charge = !settings_.fermi_level;
   in.total_charge = settings_.total_charge.value_or(0.0);
   in.fermi_level = settings_.fermi_level.value_or(0.0);
@@ -136,6 +140,7 @@ void PairFixedPoint::gather_input()
   in.scf_tolerance = settings_.scf_tolerance.value_or(meta.scf_tolerance);
   in.mixing_parameter = settings_.mixing_parameter.value_or(meta.mixing_parameter);
   in.solver = settings_.solver.value_or(meta.solver);
+  gather_field();
 
   // The list holds all pairs within cutoff + skin, both directions, images of the same atom included.
   const double cutoff_sq = meta.cutoff * meta.cutoff;
@@ -213,7 +218,11 @@ void PairFixedPoint::add_output()
     pvector[E_FIELD] = energy_unit_ * out.energy_field;
     pvector[FERMI_LEVEL] = out.fermi_level;
     pvector[TOTAL_CHARGE] = out.total_charge;
-    for (int d = 0; d < 3; ++d) pvector[DIPOLE_X + d] = out.dipole[d];
+    for (int d = 0; d < 3; ++d) {
+      // The model's is about the point where the potential of the field is zero.
+      pvector[DIPOLE_X + d] = out.dipole[d] + (field_origin_ ? out.total_charge * (*field_origin_)[d] : 0.0);
+      pvector[NET_FORCE_X + d] = energy_unit_ * out.mesh_net_force[d];
+    }
     pvector[SCF_STEPS] = static_cast<double>(out.scf_steps);
     pvector[RESIDUAL] = out.residual;
     pvector[ADJOINT_RESIDUAL] = out.adjoint_residual;
@@ -262,7 +271,8 @@ double PairFixedPoint::memory_usage()
 {
   return Pair::memory_usage() + 5.0 * nmax_ * sizeof(double) +
          sizeof(int64_t) * static_cast<double>(input_.receivers.capacity() + input_.senders.capacity() +
-                                               input_.species.capacity());
+                                               input_.species.capacity()) +
+         sizeof(double) * static_cast<double>(shifted_positions_.capacity());
 }
 
 int PairFixedPoint::pack_forward_comm(int n, int *list, double *buffer, int, int *)

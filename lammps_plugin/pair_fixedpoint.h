@@ -11,9 +11,11 @@
 #include "comm.h"
 #include "error.h"
 
+#include <array>
 #include <chrono>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -48,6 +50,10 @@ private:
   void warn_oversubscription();
   void print_summary();
 
+  void init_field();
+  void gather_field();
+  void find_field_origin();
+
   void gather_input();
   std::string find_bad_position() const;
   void check_convergence();
@@ -63,6 +69,11 @@ private:
   std::vector<int64_t> type_to_species_;    // [ntypes + 1]
   double energy_unit_ = 1.0;                // LAMMPS' unit of energy per eV
   bool announced_ = false;
+
+  std::array<int, 3> field_variables_{};    // index of LAMMPS' variable, -1: a number
+  bool field_changes_ = false;
+  std::optional<std::array<double, 3>> field_origin_;    // where the field's potential is zero, Å
+  std::vector<double> shifted_positions_;                // [n_total][3], relative to field_origin_
 
   int nmax_ = 0;
   double *charge_ = nullptr;       // [nmax_], e

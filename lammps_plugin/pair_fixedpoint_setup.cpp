@@ -50,6 +50,7 @@ void PairFixedPoint::settings(int narg, char **arg)
   guarded("reading pair_style", [&] {
     try {
       settings_ = fixedpoint::parse_pair_settings(narg, arg);
+      field_origin_.reset();
     } catch (const std::invalid_argument &e) {
       error->all(FLERR, "pair_style fixedpoint: {}", e.what());
     }
@@ -111,6 +112,13 @@ void PairFixedPoint::load_model(const std::string &file)
     failure = e.what();
   }
   fixedpoint::agree(lmp, failure);
+  try {
+    if (settings_.kspace || settings_.kspace_accuracy || settings_.remove_net_force)
+      model_->set_kspace(settings_.kspace, settings_.kspace_accuracy, settings_.remove_net_force);
+  } catch (const std::exception &e) {
+    failure = e.what();
+  }
+  fixedpoint::agree(lmp, failure);
 
   const auto &meta = model_->metadata();
   if (meta.comm_width > 0) comm_forward = comm_reverse = static_cast<int>(meta.comm_width);
@@ -149,6 +157,7 @@ void PairFixedPoint::init_style()
 {
   guarded("checking the simulation", [&] {
     check_simulation();
+    init_field();
     energy_unit_ = 1.0;
     if (strcmp(update->unit_style, "real") == 0)
       energy_unit_ = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
@@ -172,12 +181,6 @@ void PairFixedPoint::check_simulation()
   if (utils::strmatch(update->integrate_style, "^respa") && update->whichflag != 2)
     error->all(FLERR, "pair fixedpoint does not work with run_style respa; use run_style verlet");
   if (domain->dimension != 3) error->all(FLERR, "pair fixedpoint needs a system of dimension 3");
-  for (int d = 0; d < 3; ++d) {
-    const bool shrink = domain->boundary[d][0] > 1 || domain->boundary[d][1] > 1;
-    if (!domain->periodicity[d])
-      error->all(FLERR, "pair fixedpoint needs a box periodic in x, y and z (boundary p p p); {} is {}",
-                 "xyz"[d], shrink ? "shrink-wrapped" : "not periodic");
-  }
   const bool bonds = atom->nbonds > 0 || atom->molecular == Atom::TEMPLATE;
   for (int k = 1; k < 4 && bonds; ++k)
     if (force->special_lj[k] != 1.0 || force->special_coul[k] != 1.0)

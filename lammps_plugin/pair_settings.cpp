@@ -12,7 +12,9 @@ namespace fixedpoint {
 namespace {
 
 constexpr const char *KEYWORDS =
-    "charge, fermi, num_scf_steps, scf_tolerance, mixing_parameter, solver, device, on_nonconverged";
+    "charge, fermi, efield, field_origin, num_scf_steps, scf_tolerance, mixing_parameter, solver, kspace, "
+    "kspace_accuracy, kspace_net_force, device, on_nonconverged";
+constexpr double LARGEST_ACCURACY = 0.1;    // a larger error is none that a mesh could be chosen by
 
 [[noreturn]] void fail(const std::string &message) { throw std::invalid_argument(message); }
 
@@ -45,20 +47,23 @@ std::string one_of(const std::string &keyword, const std::string &word,
   fail("the keyword " + keyword + " expects " + list + ", got '" + word + "'");
 }
 
+FieldComponent field_component(const std::string &word)
+{
+  if (word.rfind("v_", 0) == 0 && word.size() > 2) return {0.0, word.substr(2)};
+  return {read<double>("efield", word, "three numbers (V/Angstrom) or variables v_name"), {}};
+}
+
 }    // namespace
 
 PairSettings parse_pair_settings(int narg, char **arg)
 {
   PairSettings out;
-  for (int i = 0; i < narg; i += 2) {
+  for (int i = 0, count = 1; i < narg; i += 1 + count) {
     const std::string keyword = arg[i];
-    if (keyword == "efield")
-      fail("the keyword efield is not possible in a periodic box: a uniform field has no energy per cell "
-           "along a "
-           "periodic axis");
     const bool known = (std::string(", ") + KEYWORDS + ",").find(", " + keyword + ",") != std::string::npos;
     if (!known) fail("unknown keyword '" + keyword + "'; the keywords are " + KEYWORDS);
-    if (i + 1 >= narg) fail("the keyword " + keyword + " needs a value");
+    count = keyword == "efield" || keyword == "field_origin" ? 3 : 1;
+    if (i + count >= narg) fail("the keyword " + keyword + " needs " + (count == 1 ? "a value" : "3 values"));
     const std::string word = arg[i + 1];
     if (keyword == "charge")
       out.total_charge = read<double>(keyword, word, "the total charge of the cell in e");
@@ -76,6 +81,20 @@ PairSettings parse_pair_settings(int narg, char **arg)
         fail("the keyword mixing_parameter expects a number in (0, 1], got '" + word + "'");
     } else if (keyword == "solver")
       out.solver = one_of(keyword, word, {"anderson", "linear"});
+    else if (keyword == "efield")
+      out.efield = {field_component(word), field_component(arg[i + 2]), field_component(arg[i + 3])};
+    else if (keyword == "field_origin") {
+      out.field_origin.emplace();
+      for (int d = 0; d < 3; ++d)
+        (*out.field_origin)[d] = read<double>(keyword, arg[i + 1 + d], "three numbers (Angstrom)");
+    } else if (keyword == "kspace")
+      out.kspace = one_of(keyword, word, {"auto", "reciprocal", "mesh", "open"});
+    else if (keyword == "kspace_accuracy") {
+      out.kspace_accuracy = positive(keyword, word);
+      if (*out.kspace_accuracy >= LARGEST_ACCURACY)
+        fail("the keyword kspace_accuracy expects a relative force error below 0.1, got '" + word + "'");
+    } else if (keyword == "kspace_net_force")
+      out.remove_net_force = one_of(keyword, word, {"keep", "remove"}) == "remove";
     else if (keyword == "device")
       out.device = one_of(keyword, word, {"auto", "cpu", "cuda"});
     else
@@ -84,6 +103,8 @@ PairSettings parse_pair_settings(int narg, char **arg)
   if (out.total_charge && out.fermi_level)
     fail("the keywords charge and fermi exclude each other: either the total charge is fixed or the Fermi "
          "level");
+  if (out.field_origin && !out.efield)
+    fail("the keyword field_origin is where the potential of efield is zero, and there is no efield");
   return out;
 }
 

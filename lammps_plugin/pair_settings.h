@@ -1,11 +1,18 @@
 /// Keywords of `pair_style fixedpoint`.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 namespace fixedpoint {
+
+/// A number, or the name of an equal-style variable.
+struct FieldComponent {
+  double value = 0.0;
+  std::string variable;
+};
 
 /// What the user said; what is not said comes from the model's metadata.
 struct PairSettings {
@@ -15,6 +22,11 @@ struct PairSettings {
   std::optional<double> scf_tolerance;    ///< e
   std::optional<double> mixing_parameter;
   std::optional<std::string> solver;
+  std::optional<std::array<FieldComponent, 3>> efield;    ///< physical electric field, V/Å
+  std::optional<std::array<double, 3>> field_origin;      ///< where the potential of efield is zero, Å
+  std::optional<std::string> kspace;
+  std::optional<double> kspace_accuracy;    ///< relative rms force error
+  bool remove_net_force = false;            ///< of the mesh
   std::string device = "auto";
   bool error_on_nonconverged = true;
 };

@@ -92,6 +92,14 @@ def salt_water_box(seed: int = 2, triclinic: bool = True, edge: float = 6.4) -> 
     return out
 
 
+def salt_water(pbc: str, seed: int = 2) -> Atoms:
+    """`salt_water_box` periodic along the axes with T (a slab: TTF, a wire: TFF); vectors of open axes are zero."""
+    out = salt_water_box(seed)
+    out.pbc = [letter == "T" for letter in pbc]
+    out.cell[~out.pbc] = 0.0
+    return out
+
+
 def to_graph(atoms: Atoms, model: FixedPointPotential, **inputs) -> Graph:
     """A structure as the model's input, in the model's dtype."""
     dtype = next(model.parameters()).dtype

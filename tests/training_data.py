@@ -68,7 +68,7 @@ def write_frames(path: Path, content: list[Atoms] | None = None) -> Path:
     return path
 
 
-def training_file(folder: Path, data: Path, **sections: Any) -> Path:
+def training_file(folder: Path, data: Path, /, **sections: Any) -> Path:
     """A training file of two short stages in ``folder``; ``sections`` replace or add top-level sections."""
     loss = {"energy_per_atom": 1.0, "forces": 10.0, "atomic_multipoles": 100.0, "dipole_per_atom": 10.0}
     content: dict[str, Any] = {

@@ -17,6 +17,7 @@ from ..options import ModelOptions, ModelStatistics, SCFOptions
 from . import checkpoint
 from .config import TrainConfig
 from .errors import InputError
+from .modes import stress_of
 from .schema import validate
 
 
@@ -105,8 +106,8 @@ def solve(
 ) -> dict[str, Tensor]:
     """The model's own solution from the local guess: energy, forces, stress and density, without gradients left.
 
-    Keys are those of the model archive, ``stress`` [B, 3, 3] in eV/Å³ (zero for structures that are not periodic
-    in three directions), and ``properties``, names of ``LABEL_OF_PROPERTY``.
+    Keys are those of the model archive, ``stress`` [B, 3, 3] in eV/Å³ (`modes.stress_of`), and ``properties``, names
+    of ``LABEL_OF_PROPERTY``.
     """
     nothing = graph.positions.new_zeros((0, 4))
     loop = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge)
@@ -127,7 +128,7 @@ def with_properties(
 ) -> dict[str, Tensor]:
     """``output`` with ``properties``, names of ``LABEL_OF_PROPERTY``, of its density.
 
-    ``responses`` gives those of the dipole as `SelfConsistentModel.responses` does; they are there for open structures.
+    ``responses`` gives those of the dipole as `SelfConsistentModel.responses` does; they are defined along open axes.
     """
     found = dict(output)
     if "esps" in properties:
@@ -144,8 +145,5 @@ def with_properties(
 
 
 def with_stress(output: dict[str, Tensor], graph: Graph) -> dict[str, Tensor]:
-    """``output`` with the stress dE/d(strain)/V, symmetric, from ``strain_gradient``."""
-    volume = torch.linalg.det(graph.cell).abs()
-    periodic = graph.pbc.all(1)
-    stress = output["strain_gradient"] / volume[:, None, None]
-    return output | {"stress": torch.where(periodic[:, None, None], stress, torch.zeros_like(stress))}
+    """``output`` with the stress dE/d(strain)/V, symmetric, from ``strain_gradient`` (`modes.stress_of`)."""
+    return output | {"stress": stress_of(output["strain_gradient"], graph)}

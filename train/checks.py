@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
+from ..periodicity import check_cell, has_volume, is_along_periodic_axes
 from .config import DataOptions
 from .errors import InputError
 
 if TYPE_CHECKING:
     from .frames import Frame
-
-#: patterns of periodic axes that the model computes
-PERIODICITIES = ((False, False, False), (True, True, True))
 
 #: charges that differ by more than this from the total charge are a contradiction, e
 CHARGE_TOLERANCE = 0.01
@@ -27,27 +25,20 @@ TORQUE_TOLERANCE, TORQUE_FRAMES, TORQUE_ERRORS = 0.5, 5, 3.0
 
 
 def check_periodicity(atoms: Atoms, source: str, options: DataOptions | None) -> None:
-    """Refuse a periodicity that the model cannot compute and, with ``options``, a molecule in a periodic box.
+    """Refuse periodic vectors without a volume, area or length and, with ``options``, a molecule in a periodic box.
 
     Raises:
         InputError: naming the frame ``source``, what was found and what to do.
     """
-    if tuple(map(bool, atoms.pbc)) not in PERIODICITIES:
-        raise InputError(
-            f"{source}: pbc = {_letters(atoms.pbc)}: partly periodic structures are not supported yet; use T T T or "
-            "F F F, or remove the frame"
-        )
+    try:
+        check_cell(atoms.cell.array, atoms.pbc)
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from error
     if not atoms.pbc.all():
         return
-    cell = atoms.cell.array
-    volume = abs(np.linalg.det(cell)) if np.isfinite(cell).all() else 0.0
-    if volume < 1e-6:
-        raise InputError(
-            f"{source}: pbc = T T T but the cell has no volume: {cell.tolist()}; set three independent vectors, or "
-            "pbc to F F F"
-        )
     if options is None or options.allow_low_density_pbc or options.override_pbc_checks:
         return
+    volume = abs(np.linalg.det(atoms.cell.array))
     limit = options.low_density_pbc_max_volume_per_atom
     if volume / len(atoms) > limit:
         raise InputError(
@@ -57,13 +48,18 @@ def check_periodicity(atoms: Atoms, source: str, options: DataOptions | None) ->
         )
 
 
+def has_stress(atoms: Atoms) -> bool:
+    """Whether a frame can have a stress: it has a periodic axis, and a volume to divide by."""
+    return bool(atoms.pbc.any()) and has_volume(atoms.cell.array)
+
+
 def check_field(atoms: Atoms, field: np.ndarray, source: str, key: str) -> None:
     """Refuse a field along a periodic axis.
 
     Raises:
         InputError: naming the frame and the key.
     """
-    if np.any(np.abs(atoms.cell.array[atoms.pbc] @ field) > 1e-10):
+    if is_along_periodic_axes(field, atoms.cell.array, atoms.pbc):
         raise InputError(
             f"{source}: '{key}' has a component along a periodic axis, where the potential of "
             "a uniform field is not periodic; set it to zero or remove the frame"
@@ -78,11 +74,11 @@ class Consistency:
       x, y, z instead of y, z, x, the order is wrong.
     - In a uniform field E the forces on a neutral open frame exert the torque Σ r×F = d×E, because rotating frame and
       field together does not change the energy; a factor of −1 is a wrong sign of the field.
-    - A stress belongs to periodic frames.
+    - A stress belongs to periodic frames whose cell has a volume.
     """
 
     def __init__(self) -> None:
-        self.unbalanced = self.open_stress = 0
+        self.unbalanced = self.unused_stress = 0
         self.worst_charge = (0.0, "")
         self.dipoles = np.zeros(3)  #: Σ |error|² in the stated order, in the order x y z, and frames
         #: t = torque · expected, s = |expected|² of a frame: number, Σt, Σs, Σt², Σts, Σs²
@@ -97,9 +93,9 @@ class Consistency:
             error = abs(float(multipoles[:, 0].sum()) - frame.total_charge)
             self.unbalanced += error > CHARGE_TOLERANCE
             self.worst_charge = max(self.worst_charge, (error, frame.source))
+        self.unused_stress += labels["stress"] is not None and not has_stress(frame.atoms)
         if frame.atoms.pbc.any():
             return
-        self.open_stress += labels["stress"] is not None
         if multipoles is not None and multipoles[:, 1:].any():
             charges = multipoles[:, 0] @ positions
             total = multipoles[:, 1:].sum(0)
@@ -129,10 +125,10 @@ class Consistency:
                 "WARNING: atomic multipoles add up to the dipoles of the frames only if they are ordered q, x, y, z; "
                 "data.keys.atomic_multipoles means q, y, z, x"
             )
-        if self.open_stress:
+        if self.unused_stress:
             lines.append(
-                f"WARNING: {self.open_stress} frames with pbc = F F F have a stress, which is not used; are they "
-                "periodic?"
+                f"WARNING: {self.unused_stress} frames with pbc = F F F, or a cell without a volume, have a stress, "
+                "which is not used; are they periodic?"
             )
         return lines + self._torque_warning(field_key)
 
@@ -154,7 +150,3 @@ class Consistency:
             f"WARNING: forces, dipoles and fields of {number:.0f} open frames contradict each other: the torque of the "
             f"forces is {slope:.2f} ± {error:.2f} times dipole × E, 1 expected; {advice}"
         ]
-
-
-def _letters(pbc: np.ndarray) -> str:
-    return " ".join("T" if axis else "F" for axis in pbc)

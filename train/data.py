@@ -16,9 +16,10 @@ from torch import Tensor
 from ..graph import Graph, collate, graph_from_atoms
 from ..graph import to_device as graph_to_device
 from ..nets import charges_only
+from ..periodicity import field_origin, open_axes
 from .batching import plan
 from .errors import InputError
-from .frame import LABELS, Frame, open_axes
+from .frame import LABELS, Frame
 from .prepared import PreparedSet
 from .progress import track
 from .sequence import FrameSequence, frame_neighbours, neighbour_lists
@@ -34,7 +35,7 @@ class Labels(NamedTuple):
     forces: Tensor  #: [N, 3] eV/Å
     stress: Tensor  #: [B, 3, 3] eV/Å³
     multipoles: Tensor  #: [N, 4] e, e·Å; q d_y d_z d_x
-    dipole: Tensor  #: [B, 3] e·Å
+    dipole: Tensor  #: [B, 3] e·Å, about the origin of the field
     fermi_level: Tensor  #: [B] eV, NaN where missing
     potentials: Tensor  #: [N] V, at the nuclei
     polarizability: Tensor  #: [B, 3, 3] e·Å²/V
@@ -136,6 +137,7 @@ def make_sample(
             fermi_level=0.0 if level is None else float(level),
             external_field=frame.external_field.tolist(),
             neighbours=neighbours,
+            field_origin=field_origin(frame.atoms.cell.array, frame.atoms.pbc),
         )
     except ValueError as error:
         raise InputError(f"{frame.source}: {error}") from error
@@ -270,7 +272,10 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         weights[name] = 0.0 if value is None else frame.weights[name]
     if frame.labels["forces"] is None:
         weights["molecules"] = 0.0
-    axes = open_axes(frame.atoms)
+    cell, pbc = frame.atoms.cell.array, frame.atoms.pbc
+    axes = open_axes(cell, pbc)
+    # dipoles of models are about the origin of the field, those of files about that of the coordinates
+    values["dipole"] = values["dipole"] - frame.total_charge * torch.tensor(field_origin(cell, pbc), dtype=dtype)
 
     def each(name: str, *shape: int) -> Tensor:
         return torch.full(shape, weights[name], dtype=dtype)

@@ -19,9 +19,12 @@ from ase.io import write
 from torch import Tensor
 
 from ..export import load_model, run_model
+from ..kspace import KSpace
 from ..options import SCFOptions
+from ..periodicity import field_origin, open_axes
 from ..self_consistent import SelfConsistentModel
 from .archive import LABEL_OF_PROPERTY, with_properties, with_stress
+from .checks import has_stress
 from .config import Keys, Units
 from .data import Batch, Sample, batches, make_samples
 from .errors import InputError
@@ -35,16 +38,16 @@ from .sequence import number_missing
 PREDICTIONS = {
     "FP_energy": "energy, eV; at constant Fermi level E + μQ",
     "FP_forces": "forces, eV/Å",
-    "FP_stress": "stress dE/d(strain)/V, eV/Å³, periodic frames",
+    "FP_stress": "stress dE/d(strain)/V, eV/Å³, periodic frames whose cell has a volume",
     "FP_atomic_multipoles": "[q, d_y, d_z, d_x], e and e·Å",
     "FP_charges": "charges, e",
     "FP_atomic_dipoles": "atomic dipoles x y z, e·Å",
-    "FP_dipole": "dipole about the origin x y z, e·Å, open frames",
+    "FP_dipole": "dipole about the origin x y z, e·Å, NaN along periodic axes",
     "FP_fermi_level": "Fermi level, eV",
     "FP_total_charge": "total charge, e",
     "FP_constant_charge": "T: the total charge was given, F: the Fermi level",
     "FP_electrostatic_potentials": "potential at the nuclei, V, where the files hold labels of it",
-    "FP_polarizability": "polarizability, e·Å²/V, of open frames, where the files hold labels of it",
+    "FP_polarizability": "polarizability, e·Å²/V, NaN along periodic axes, where the files hold labels of it",
     "FP_born_charges": "Born effective charges, e, row-major [position, dipole], likewise",
     "FP_scf_steps": "applications of the map",
     "FP_scf_status": "0: converged",
@@ -172,6 +175,7 @@ def evaluation_set(
     given_keys: Sequence[str] = (),
     kind_key: str | None = None,
     device: str = "cpu",
+    kspace: KSpace | None = None,
 ) -> EvaluationSet:
     """The archive ``model`` and the frames of ``files``.
 
@@ -179,8 +183,11 @@ def evaluation_set(
         split: only frames with this value of the split key.
         given_keys: ``name=key`` pairs set over the keys the model was trained with.
         kind_key: info key of the rows of the table.
+        kspace: settings of the long-range sums that replace the model's.
     """
     module, metadata = load_model(model, device)
+    if kspace is not None:
+        kspace.apply(module)
     keys, split_key, trained_kind = data_options(metadata, given_keys)
     demanded = {pair.partition("=")[0] for pair in given_keys}
     units = Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
@@ -287,12 +294,17 @@ def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame
         atoms.info["FP_scf_status"] = int(host["status"][row])
         if "esps" in host:
             atoms.arrays["FP_electrostatic_potentials"] = host["esps"][first:last].astype(np.float64)
-        if "polarizability" in host and not atoms.pbc.any():
-            atoms.info["FP_polarizability"] = host["polarizability"][row].astype(np.float64)
-            atoms.arrays["FP_born_charges"] = host["born_charges"][first:last].reshape(-1, 9).astype(np.float64)
-        if atoms.pbc.all():
+        cell, pbc = atoms.cell.array, atoms.pbc
+        # 1 along open axes, NaN along periodic ones
+        axes = np.where(open_axes(cell, pbc), 1.0, np.nan)
+        if "polarizability" in host and not pbc.all():
+            atoms.info["FP_polarizability"] = host["polarizability"][row].astype(np.float64) * np.outer(axes, axes)
+            born = host["born_charges"][first:last].astype(np.float64) * axes
+            atoms.arrays["FP_born_charges"] = born.reshape(-1, 9)
+        if has_stress(atoms):
             atoms.info["FP_stress"] = host["stress"][row].astype(np.float64)
-        else:
-            atoms.info["FP_dipole"] = host["dipole"][row].astype(np.float64)
+        if not pbc.all():
+            moved = float(host["total_charge"][row]) * field_origin(cell, pbc)
+            atoms.info["FP_dipole"] = (host["dipole"][row].astype(np.float64) + moved) * axes
         first = last
         yield atoms

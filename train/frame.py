@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from .checks import Consistency, check_field, check_periodicity
+from ..periodicity import open_axes
+from .checks import Consistency, check_field, check_periodicity, has_stress
 from .config import DataOptions, Keys, Units
 from .errors import InputError
 
@@ -33,6 +34,9 @@ LABELS: dict[str, tuple[tuple[int, ...], bool]] = {
 
 #: labels whose components may have weights of their own -> number of components; the others have one weight
 COMPONENT_WEIGHTS = {"dipole": 3, "atomic_multipoles": 4}
+
+#: labels with an axis of the dipole (the last index; in polarizabilities both)
+ALONG_OPEN_AXES = ("dipole", "polarizability", "born_charges")
 
 
 @dataclass
@@ -101,7 +105,9 @@ class FrameReader:
             frame.labels[name] = self._value(atoms, name, full, source)
             frame.weights[name] = overall * _weight(atoms, name, source)
         if np.ndim(frame.weights["dipole"]) == 0:  # a weight for each axis is taken at its word
-            frame.weights["dipole"] = open_axes(atoms) * frame.weights["dipole"]
+            frame.weights["dipole"] = open_axes(atoms.cell.array, atoms.pbc) * frame.weights["dipole"]
+        if not has_stress(atoms):
+            frame.weights["stress"] = 0.0
         frame.weights["structure"] = overall
         if frame.labels["atomic_multipoles"] is None and "charges" in given:
             charges = self._value(atoms, "charges", (len(atoms),), source)
@@ -138,6 +144,8 @@ class FrameReader:
             array = array.reshape(shape)  # files hold tensors as rows of numbers
         if name in LABELS and array.dtype.kind == "f" and array.size and np.isnan(array).all():
             return None
+        if name in ALONG_OPEN_AXES and array.dtype.kind == "f" and array.shape == shape:
+            array = _without_periodic_axes(atoms, name, array)
         array = _checked(array, shape, source, str(key))
         if name == "molecules" and (array != np.round(array)).any():
             raise InputError(f"{source}: '{key}' (data.keys.molecules) must hold whole numbers, one per atom")
@@ -163,6 +171,15 @@ def _find(atoms: Atoms, key: str | None) -> Any:
         if key in place:
             return place[key]
     return None
+
+
+def _without_periodic_axes(atoms: Atoms, name: str, array: np.ndarray) -> np.ndarray:
+    """``array`` with zeros where it is NaN along periodic axes: dipoles, which nobody knows there."""
+    if name == "dipole" and np.size(atoms.info.get("config_dipole_weight", 1.0)) == 3:
+        return array  # a weight for each axis is taken at its word
+    axes = open_axes(atoms.cell.array, atoms.pbc)
+    known = axes[:, None] & axes if name == "polarizability" else axes
+    return np.where(np.isnan(array) & ~known, 0.0, array)
 
 
 def _checked(value: Any, shape: tuple[int, ...], source: str, key: str) -> np.ndarray:
@@ -195,12 +212,6 @@ def _weight(atoms: Atoms, name: str, source: str) -> Any:
     if np.any(factors < 0):
         raise InputError(f"{source}: negative weight: {key} {factors.tolist()}")
     return factors if several else float(factors)
-
-
-def open_axes(atoms: Atoms) -> np.ndarray:
-    """Cartesian axes without a component of a periodic cell vector (3,): those along which a dipole is defined."""
-    periodic = atoms.cell.array[atoms.pbc]
-    return ~(np.abs(periodic) > 1e-8).any(axis=0) if len(periodic) else np.ones(3, dtype=bool)
 
 
 def _digest(frame: Frame) -> tuple[int, int]:

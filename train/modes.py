@@ -35,6 +35,7 @@ from torch import Tensor
 
 from ..density_model import DensityModel
 from ..graph import Graph
+from ..lattice import cell_volume
 from ..options import SCFOptions
 from ..scf.problem import graph_sum
 from ..self_consistent import strained
@@ -72,10 +73,10 @@ def predict(
         properties: names of `properties.OF_STATE` and `properties.RESPONSES`.
 
     Returns:
-        The keys of a model archive that make sense in the mode; ``stress`` [B, 3, 3] in eV/Å³ (zero where there is no
-        volume); ``scf_steps``, ``residual``, ``status`` (0: converged); ``fallback`` [B], whether a structure was
-        unrolled for want of a solution; ``solve_failures`` [], the linear solves of single structures that missed their
-        tolerance, to which differentiating a loss adds those it makes; the properties by their names.
+        The keys of a model archive that make sense in the mode; ``stress`` [B, 3, 3] in eV/Å³ (`stress_of`);
+        ``scf_steps``, ``residual``, ``status`` (0: converged); ``fallback`` [B], whether a structure was unrolled for
+        want of a solution; ``solve_failures`` [], the linear solves of single structures that missed their tolerance,
+        to which differentiating a loss adds those it makes; the properties by their names.
 
     Raises:
         ValueError: unknown mode or property, a property that the mode does not have, or no reference density where one
@@ -122,9 +123,7 @@ def predict(
     if forces:
         out["forces"] = -out["forces"]
     if stress:
-        volume = torch.linalg.det(graph.cell).abs()[:, None, None]
-        periodic = graph.pbc.all(1)[:, None, None]
-        out["stress"] = torch.where(periodic, out["stress"] / volume, torch.zeros_like(out["stress"]))
+        out["stress"] = stress_of(out["stress"], graph)
     variables = {"polarizability": graph.external_field, "born_charges": positions}
     variables = {name: variable for name, variable in variables.items() if name in wanted}
     if variables:
@@ -141,6 +140,16 @@ def predict(
         "fallback": found.fallback,
         "solve_failures": failures if found.implicit is None else found.implicit.solves.failures,
     }
+
+
+def stress_of(by_strain: Tensor, graph: Graph) -> Tensor:
+    """Stress ``(B, 3, 3)``, eV/Å³, of derivatives by the strain: zero for open structures.
+
+    The volume is that of the cell, the vectors of open axes included; where those are missing it is the area or length
+    of the periodic vectors.
+    """
+    volume = cell_volume(graph.cell)[:, None, None]
+    return torch.where(graph.pbc.any(1)[:, None, None], by_strain / volume, torch.zeros_like(by_strain))
 
 
 def _response(found: Found, value: Tensor, source: Tensor, training: bool) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..options import PERIODICITY, ModelOptions
+from ..options import PERIODIC_AXES, ModelOptions
+from ..periodicity import letters
 from .errors import InputError
 from .frames import Frame
 
@@ -16,18 +17,13 @@ def check_periodicity(frames: Iterable[Frame], options: ModelOptions) -> None:
         InputError: naming the first such frame.
     """
     method = options.electrostatic_pbc_method
-    if method not in PERIODICITY:
+    if method not in PERIODIC_AXES:
         return
-    wanted = PERIODICITY[method]
+    wanted = PERIODIC_AXES[method]
     for frame in frames:
-        found = tuple(bool(axis) for axis in frame.atoms.pbc)
-        if found != wanted:
+        if frame.atoms.pbc.sum() != wanted:
             raise InputError(
-                f"{frame.source}: pbc is {_shown(found)}, but model.electrostatic_pbc_method '{method}' is for "
-                f"{_shown(wanted)} only; use 'auto', which takes every structure with its own periodicity, or correct "
-                "the frame"
+                f"{frame.source}: pbc is {letters(frame.atoms.pbc)}, but model.electrostatic_pbc_method '{method}' is "
+                f"for {wanted} periodic axes only; use 'auto', which takes every structure with its own periodicity, "
+                "or correct the frame"
             )
-
-
-def _shown(pbc: Iterable[bool]) -> str:
-    return "".join("T" if axis else "F" for axis in pbc)

@@ -29,21 +29,21 @@ class HomogeneousContraction(nn.Module):
         self.register_buffer("basis", torch.cat(basis), persistent=False)
         self.weight = nn.Parameter(torch.cat([torch.randn(n_elements, k, channels) / k for k in self.sizes], dim=1))
 
-    def forward(self, messages: Tensor, species: Tensor) -> Tensor:
-        """``(n, (max_ell+1)², C)`` -> ``(n, (l_out+1)², C)``."""
-        n, c = messages.shape[0], messages.shape[2]
-        product = messages.index_select(1, self.monomials[0])
-        for factor in range(1, self.order):
-            product = product * messages.index_select(1, self.monomials[factor])
-        terms = torch.matmul(self.basis.to(messages.dtype), product)
-        weight = self.weight[species]
+    def forward(self, messages: Tensor, weight: Tensor) -> Tensor:
+        """``((max_ell+1)², n, C)`` and the weights of each atom ``(K, n, C)`` -> ``((l_out+1)², n, C)``."""
+        n, c = messages.shape[1], messages.shape[2]
+        rows = messages.reshape(messages.shape[0], n * c)
+        product = rows  # the monomials of order 1 are the components
+        if self.order > 1:
+            product = rows.index_select(0, self.monomials[0])
+            for factor in range(1, self.order):
+                product = product * rows.index_select(0, self.monomials[factor])
+        terms = torch.matmul(self.basis.to(messages.dtype), product).split(self.output_split, dim=0)
+        weights = weight.split(self.sizes, dim=0)
         parts: list[Tensor] = []
-        rows = terms.split(self.output_split, dim=1)
-        weights = weight.split(self.sizes, dim=1)
         for ell, k in enumerate(self.sizes):
-            block = rows[ell].reshape(n, 2 * ell + 1, k, c)
-            parts.append((block * weights[ell].unsqueeze(1)).sum(2))
-        return torch.cat(parts, dim=1)
+            parts.append((terms[ell].reshape(2 * ell + 1, k, n, c) * weights[ell]).sum(1))
+        return torch.cat(parts, dim=0)
 
 
 class ProductBasis(nn.Module):
@@ -59,7 +59,10 @@ class ProductBasis(nn.Module):
 
     def forward(self, messages: Tensor, species: Tensor) -> Tensor:
         """``(n, (max_ell+1)², C)`` -> ``(n, (l_out+1)², C)``."""
-        out = self.first(messages, species)
+        # components first: products and couplings act on long rows
+        rows = messages.transpose(0, 1).contiguous()
+        out = self.first(rows, self.first.weight[species].transpose(0, 1))
         for contraction in self.higher:
-            out = out + contraction(messages, species)
-        return self.linear(out, species)
+            weight = contraction.weight[species].transpose(0, 1)  # type: ignore[index]
+            out = out + contraction(rows, weight)
+        return self.linear(out.transpose(0, 1), species)

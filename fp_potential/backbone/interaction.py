@@ -4,9 +4,8 @@ For receiver i and coupling path (l1, l2, l3)
 
     A_i^{l3 m3} = 1/N_avg sum_{m1 m2} C^{l1 l2 l3}_{m1 m2 m3} [ sum_j Y_{l2 m2}(r_ij) R_path(r_ij) h_j^{l1 m1} ].
 
-The bracket is a matrix product over the neighbours j of i (padded to the longest list), done per (l1, l2); the coupling
-is applied once per atom afterwards.  Conventions are those of MACE's density-residual interactions
-(Batatia et al., NeurIPS 2022).
+The bracket is `convolution.convolve`; the coupling is applied once per atom afterwards.  Conventions are those of
+MACE's density-residual interactions (Batatia et al., NeurIPS 2022).
 """
 
 import math
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..coupling import clebsch_gordan
 from ..nets import MLP, EquivariantLinear
+from .convolution import convolve
 from .neighbours import Neighbours
 
 
@@ -38,9 +38,6 @@ class Interaction(nn.Module):
         }
         self.paths_per_block = [len(targets[b]) for b in self.blocks]
         n_paths = sum(self.paths_per_block)
-        self.radial_split = [n * channels for n in self.paths_per_block]
-        self.feature_split = [2 * ell + 1 for ell in range(l_in + 1)]
-        self.harmonic_split = [2 * ell + 1 for ell in range(max_ell + 1)]
         into = [sum(l3 in targets[b] for b in self.blocks) for l3 in range(max_ell + 1)]
         self.paths_into = into
         self.output_split = [(2 * l3 + 1) * into[l3] for l3 in range(max_ell + 1)]
@@ -70,33 +67,21 @@ class Interaction(nn.Module):
 
     def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> Tensor:
         """Features of all atoms ``(n_total, (l_in+1)², C)`` -> messages of owned ones ``(n, (max_ell+1)², C)``."""
-        return self.convolve(h, species, neighbours, self.radial_weights(neighbours))
+        return self.message(self.linear_up(h, species), neighbours, self.radial.hidden(neighbours.radial))
 
-    def radial_weights(self, neighbours: Neighbours) -> Tensor:
-        """R_path of every place of the neighbour table ``(n · width, paths · C)``, zero in empty places."""
-        n, width = neighbours.sender.shape[0], neighbours.sender.shape[1]
-        radial = self.radial(neighbours.radial)
-        padded = torch.zeros([n * width, radial.shape[1]], dtype=radial.dtype, device=radial.device)
-        return padded.index_copy(0, neighbours.slot, radial)
-
-    def convolve(self, h: Tensor, species: Tensor, neighbours: Neighbours, padded: Tensor) -> Tensor:
-        """`forward` with given radial weights."""
-        c = self.channels
-        n, width = neighbours.sender.shape[0], neighbours.sender.shape[1]
-        # split, not slices: the derivative of a split is one concatenation
-        weights = padded.split(self.radial_split, dim=1)
-        sent = (
-            self.linear_up(h, species).index_select(0, neighbours.sender.reshape(-1)).split(self.feature_split, dim=1)
+    def message(self, sent: Tensor, neighbours: Neighbours, radial: Tensor) -> Tensor:
+        """`forward` from ``linear_up`` of the features and the radial network's last hidden layer per edge."""
+        sums = convolve(
+            radial,
+            self.radial.last_weight(),
+            neighbours.harmonics,
+            sent,
+            neighbours.sender,
+            neighbours.first,
+            self.paths_per_block,
         )
-        harmonics = neighbours.harmonics.split(self.harmonic_split, dim=1)
-        blocks: list[Tensor] = []
-        for index, (l1, l2) in enumerate(self.blocks):
-            n3 = self.paths_per_block[index]
-            d1, d2 = 2 * l1 + 1, 2 * l2 + 1
-            product = weights[index].reshape(-1, n3, 1, c) * sent[l1].unsqueeze(1)
-            summed = torch.bmm(harmonics[l2], product.reshape(n, width, n3 * d1 * c))
-            blocks.append(summed.reshape(n, d2 * n3 * d1, c))
-        coupled = torch.matmul(self.coupling.to(h.dtype), torch.cat(blocks, dim=1))
+        n, c = sums.shape[0], self.channels
+        coupled = torch.matmul(self.coupling.to(sums.dtype), sums)
         rows = coupled.split(self.output_split, dim=1)
         outputs: list[Tensor] = []
         for ell, weight in enumerate(self.weights):

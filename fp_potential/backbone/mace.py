@@ -9,13 +9,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..communication import ghost_gather
+from ..communication import ghost_gather, ghost_reduce
 from ..graph import Graph
 from ..nets import EquivariantLinear
+from .blocks import CPU_EDGES, CUDA_EDGES, BlockedPass, pulled_back, receiver_blocks
 from .contraction import ProductBasis
 from .interaction import Interaction
-from .neighbours import Neighbours, padded_neighbours
+from .neighbours import Neighbours, first_edges
 from .radial import BesselBasis
+from .spherical_harmonics import spherical_harmonics
 
 
 class Layer(nn.Module):
@@ -41,15 +43,21 @@ class Layer(nn.Module):
         skip_l = min(l_in, l_out) if residual else max_ell
         self.skip = EquivariantLinear(skip_l, channels, channels, n_elements)
 
-    def forward(self, h: Tensor, n_owned: int, species: Tensor, neighbours: Neighbours) -> Tensor:
-        """Features of all atoms ``(n_total, (l_in+1)², C)`` -> of owned ones ``(n, (l_out+1)², C)``."""
-        own = species[:n_owned]
-        messages = self.interaction(h, species, neighbours)
+    def sent(self, h: Tensor, species: Tensor) -> Tensor:
+        """What every atom sends to its neighbours ``(n_total, (l_in+1)², C)``."""
+        return self.interaction.linear_up(h, species)
+
+    def forward(self, sent: Tensor, h: Tensor, own: Tensor, neighbours: Neighbours) -> Tensor:
+        """New features ``(n, (l_out+1)², C)`` of the atoms with features ``h`` ``(n, (l_in+1)², C)``, species ``own``.
+
+        ``neighbours.sender`` counts the rows of ``sent``.
+        """
+        messages = self.interaction.message(sent, neighbours, self.interaction.radial.hidden(neighbours.radial))
         if not self.residual:
             return self.product(self.skip(messages, own), own)
         out = self.product(messages, own)
         size = (self.skip.l_max + 1) * (self.skip.l_max + 1)
-        connection = self.skip(h[:n_owned, :size], own)
+        connection = self.skip(h[:, :size], own)
         if connection.shape[1] < out.shape[1]:
             return torch.cat([out[:, :size] + connection, out[:, size:]], dim=1)
         return out + connection
@@ -76,6 +84,8 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.max_ell, self.channels, self.max_L = max_ell, channels, max_L
+        self.size = (max_L + 1) * (max_L + 1)
+        self.cpu_edges, self.cuda_edges = CPU_EDGES, CUDA_EDGES
         self.embedding = nn.Parameter(torch.randn(n_elements, channels))
         self.embedding_scale = 1.0 / math.sqrt(n_elements)
         self.basis = BesselBasis(r_max, num_radial_basis, num_cutoff_basis)
@@ -94,20 +104,114 @@ class Backbone(nn.Module):
             for t in range(num_interactions)
         )
 
-    def forward(self, graph: Graph, vectors: Tensor) -> tuple[list[Tensor], Neighbours]:
-        """Edge vectors r_ij ``(n_edges, 3)`` in Å -> features ``(n_owned, (max_L+1)², C)`` of each layer, tables."""
-        n_owned = graph.batch.shape[0]
-        n_total = graph.positions.shape[0]
+    def tables(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Spherical harmonics ``(n_edges, (max_ell+1)²)`` and radial basis ``(n_edges, n_basis)`` of edge vectors."""
         distance = vectors.norm(p=2, dim=1)
-        neighbours = padded_neighbours(
-            graph.edge_index, vectors / distance.unsqueeze(1), self.basis(distance), self.max_ell, n_owned
-        )
-        h = (self.embedding * self.embedding_scale)[graph.species].unsqueeze(1)
+        return spherical_harmonics(vectors / distance.unsqueeze(1), self.max_ell), self.basis(distance)
+
+    def neighbours(self, graph: Graph, vectors: Tensor) -> Neighbours:
+        """All edges, from vectors r_ij ``(n_edges, 3)`` in Å."""
+        harmonics, radial = self.tables(vectors)
+        first = first_edges(graph.edge_index[0], graph.batch.shape[0])
+        return Neighbours(graph.edge_index[1], first, harmonics, radial)
+
+    def embedded(self, species: Tensor) -> Tensor:
+        """Input of the first layer ``(n_total, 1, C)``."""
+        return (self.embedding * self.embedding_scale)[species].unsqueeze(1)
+
+    def everywhere(self, h: Tensor, graph: Graph) -> Tensor:
+        """Features of owned atoms -> of owned atoms and ghosts."""
+        if not graph.distributed:
+            return h
+        n_total = graph.positions.shape[0]
+        flat = ghost_gather(h.reshape(h.shape[0], h.shape[1] * self.channels), n_total)
+        return flat.reshape(n_total, h.shape[1], self.channels)
+
+    def forward(self, graph: Graph, neighbours: Neighbours) -> list[Tensor]:
+        """Features ``(n_owned, (max_L+1)², C)`` of each layer, differentiable to any order."""
+        n_owned = graph.batch.shape[0]
+        h = self.embedded(graph.species)
         features: list[Tensor] = []
         for t, layer in enumerate(self.layers):
-            if graph.distributed and t > 0:
-                flat = ghost_gather(h.reshape(n_owned, h.shape[1] * self.channels), n_total)
-                h = flat.reshape(n_total, h.shape[1], self.channels)
-            h = layer(h, n_owned, graph.species, neighbours)
+            if t > 0:
+                h = self.everywhere(h, graph)
+            h = layer(layer.sent(h, graph.species), h[:n_owned], graph.species[:n_owned], neighbours)  # type: ignore[operator]
             features.append(h)
-        return features, neighbours
+        return features
+
+    def blocked(self, graph: Graph, vectors: Tensor) -> BlockedPass:
+        """The features of `forward` without gradients, made block by block; their derivatives are `pull_back`."""
+        with torch.no_grad():
+            n_owned = graph.batch.shape[0]
+            blocks = receiver_blocks(graph.edge_index, n_owned, self.cuda_edges if vectors.is_cuda else self.cpu_edges)
+            harmonics: list[Tensor] = []
+            radial: list[Tensor] = []
+            for k in range(len(blocks.rows)):
+                y, r = self.tables(vectors[blocks.edges[k] : blocks.edges[k + 1]])
+                harmonics.append(y)
+                radial.append(r)
+            h = self.embedded(graph.species)
+            inputs: list[Tensor] = []
+            features: list[Tensor] = []
+            for t, layer in enumerate(self.layers):
+                if t > 0:
+                    h = self.everywhere(h, graph)
+                inputs.append(h)
+                sent = layer.sent(h, graph.species)  # type: ignore[operator]
+                parts = [torch.zeros([0, self.size, self.channels], dtype=h.dtype, device=h.device)]
+                for k in range(len(blocks.rows)):
+                    lo, hi = blocks.atoms[k], blocks.atoms[k + 1]
+                    neighbours = Neighbours(blocks.places[k], blocks.first[k], harmonics[k], radial[k])
+                    parts.append(
+                        layer(sent.index_select(0, blocks.rows[k]), h[lo:hi], graph.species[lo:hi], neighbours)
+                    )
+                h = torch.cat(parts)
+                features.append(h)
+        return BlockedPass(features, inputs, harmonics, radial, blocks)
+
+    def pull_back(self, graph: Graph, vectors: Tensor, made: BlockedPass, gradients: list[Tensor]) -> Tensor:
+        """Derivative by the edge vectors ``(n_edges, 3)`` of what has ``gradients`` by the features of each layer.
+
+        Every block is evaluated again, so that only one at a time is held.  Collective: ghosts are added to their
+        owners between layers.
+        """
+        species, blocks, n_owned = graph.species, made.blocks, graph.batch.shape[0]
+        by_harmonics = [torch.zeros_like(y) for y in made.harmonics]
+        by_radial = [torch.zeros_like(r) for r in made.radial]
+        t = len(gradients) - 1
+        by_features = gradients[t]
+        for layer in self.layers[::-1]:
+            # nothing varies in the input of the first layer
+            varies = t > 0
+            h = made.inputs[t].detach().requires_grad_(varies)
+            sent = layer.sent(h, species)  # type: ignore[operator]
+            by_sent, by_own = torch.zeros_like(sent), torch.zeros_like(h[:n_owned])
+            for k in range(len(blocks.rows)):
+                lo, hi, rows = blocks.atoms[k], blocks.atoms[k + 1], blocks.rows[k]
+                harmonics = made.harmonics[k].detach().requires_grad_(True)
+                radial = made.radial[k].detach().requires_grad_(True)
+                received = sent.detach().index_select(0, rows).requires_grad_(varies)
+                own = h.detach()[lo:hi].requires_grad_(varies)
+                neighbours = Neighbours(blocks.places[k], blocks.first[k], harmonics, radial)
+                # by name: TorchScript cannot call what a slice of modules holds
+                new = layer.forward(received, own, species[lo:hi], neighbours)
+                inputs = [harmonics, radial, received, own] if varies else [harmonics, radial]
+                parts = pulled_back([new], inputs, [by_features[lo:hi]])
+                by_harmonics[k] += parts[0]
+                by_radial[k] += parts[1]
+                if varies:
+                    by_sent.index_add_(0, rows, parts[2])
+                    by_own[lo:hi] += parts[3]
+            if varies:
+                by_input = pulled_back([sent], [h], [by_sent])[0]
+                if graph.distributed:
+                    flat = by_input.reshape(by_input.shape[0], by_input.shape[1] * self.channels)
+                    by_input = ghost_reduce(flat, n_owned).reshape(n_owned, by_input.shape[1], self.channels)
+                by_features = gradients[t - 1] + by_own + by_input
+            t -= 1
+        by_vectors = [torch.zeros_like(vectors[:0])]
+        for k in range(len(blocks.rows)):
+            edges = vectors[blocks.edges[k] : blocks.edges[k + 1]].detach().requires_grad_(True)
+            y, r = self.tables(edges)
+            by_vectors.append(pulled_back([y, r], [edges], [by_harmonics[k], by_radial[k]])[0])
+        return torch.cat(by_vectors)

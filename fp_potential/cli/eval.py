@@ -6,7 +6,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from fp_potential.cli.scf_options import BOTH, add_scf_options, given_scf_options
+from fp_potential.cli.scf_options import (
+    BOTH,
+    add_kspace_options,
+    add_scf_options,
+    given_kspace,
+    given_scf_options,
+)
 
 if TYPE_CHECKING:
     from fp_potential.options import SCFOptions
@@ -42,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="key of the files, in place of the training's: energy=REF_energy (NAME as in data.keys)",
     )
     add_scf_options(parser, SCF_OPTIONS, both=("constant_charge", "initial_density"))
+    add_kspace_options(parser)
     parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch")
@@ -61,7 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     data = evaluation_set(
-        arguments.model, arguments.files, arguments.split, arguments.key, arguments.by, arguments.device
+        arguments.model,
+        arguments.files,
+        arguments.split,
+        arguments.key,
+        arguments.by,
+        arguments.device,
+        given_kspace(arguments),
     )
     for note in data.notes:
         print(note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fp_potential.cli.scf_options import add_scf_options, given_scf_options
+from fp_potential.cli.scf_options import add_kspace_options, add_scf_options, given_kspace, given_scf_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("structure", help="extended XYZ file")
     parser.add_argument("--frame", type=int, default=0, metavar="N", help="which frame of the file; -1 is the last")
     add_scf_options(parser, SCF_OPTIONS)
+    add_kspace_options(parser)
     held = parser.add_mutually_exclusive_group()
     held.add_argument("--total_charge", type=float, metavar="Q", help="e (default: the frame's, else 0)")
     held.add_argument("--constant_fermi", type=float, metavar="MU", help="fix the Fermi level, eV, not the charge")
@@ -61,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fp_potential.scf.trace import trace_loop
     from fp_potential.train.data import make_sample
 
+    kspace = given_kspace(arguments)
     module, metadata = load_model(arguments.model, arguments.device)
+    kspace.apply(module)
     given = given_scf_options(arguments, SCF_OPTIONS)
     if arguments.constant_fermi is not None or arguments.total_charge is not None:
         given["constant_charge"] = arguments.constant_fermi is None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from fp_potential.kspace import KSpace
 
 #: value that stands for all choices of an option, one run for each
 BOTH = "both"
@@ -34,6 +37,24 @@ def add_scf_options(parser: argparse.ArgumentParser, names: Sequence[str], both:
 def given_scf_options(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     """Those of ``names`` that were given one value."""
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) not in (None, BOTH)}
+
+
+def add_kspace_options(parser: argparse.ArgumentParser) -> None:
+    """``--kspace`` and ``--kspace_accuracy``; what is not given is the model's."""
+    from fp_potential.options import ModelOptions
+
+    fields = ModelOptions.model_fields
+    choices = get_args(fields["kspace"].annotation)
+    parser.add_argument("--kspace", choices=choices, help=f"{fields['kspace'].description} (default: the model's)")
+    accuracy = fields["kspace_accuracy"].description
+    parser.add_argument("--kspace_accuracy", type=float, metavar="X", help=f"{accuracy} (default: the model's)")
+
+
+def given_kspace(arguments: argparse.Namespace) -> KSpace:
+    """Those of them that were given."""
+    from fp_potential.kspace import KSpace
+
+    return KSpace(arguments.kspace, arguments.kspace_accuracy)
 
 
 def _or_both(kind: Callable[[str], Any]) -> Callable[[str], Any]:

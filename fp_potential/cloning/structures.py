@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from ..graph import graph_from_atoms
+from ..periodicity import field_origin
 from ..reference import ChargeEquilibration, ReferenceOptions, exact_solution
 from .options import FERMI_LEVEL, SIGMA, CloningOptions
 
@@ -65,7 +66,13 @@ def labelled(model: ChargeEquilibration, atoms: Atoms) -> Atoms:
     """``atoms`` with the exact solution of ``model`` as labels."""
     charge, field = atoms.info["total_charge"], atoms.info.get("external_field", np.zeros(3))
     graph = graph_from_atoms(
-        atoms, model.elements, model.cutoff, torch.float64, total_charge=charge, external_field=field
+        atoms,
+        model.elements,
+        model.cutoff,
+        torch.float64,
+        total_charge=charge,
+        external_field=field,
+        field_origin=field_origin(atoms.cell.array, atoms.pbc),
     )
     exact = exact_solution(model, graph)
     atoms.info |= {"REF_energy": exact.energy.item(), FERMI_LEVEL: exact.fermi_level.item()}

@@ -15,6 +15,7 @@ from ..units import COULOMB
 from . import accuracy as accuracy_model
 from . import mesh, reciprocal
 from .boundary import count, padded_box
+from .jellium import Jellium, apply_jellium, apply_jellium_transposed, detached_jellium, prepare_jellium, receivers
 from .mesh import Mesh, MeshTables, detach_mesh
 from .method import METHODS, MethodTimes
 from .open_boundary import all_pairs, apply_pairs, apply_pairs_transposed, pair_tensors, self_kernels
@@ -33,6 +34,7 @@ class ElectrostaticCache(NamedTuple):
     meshes: List[MeshTables]
     rows: Tensor  #: atoms of the waves, then those of the meshes
     own: Tensor  #: (n, m+1, 4) what an atom's own Gaussian adds per unit of its density component
+    jellium: List[Jellium]  #: of the only structure, or none
 
 
 class Electrostatics(nn.Module):
@@ -47,6 +49,7 @@ class Electrostatics(nn.Module):
 
     combined: Tensor
     own_kernel: Tensor
+    jellium: List[float]  #: heights of the faces of a compensating slab, Å; none: []
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class Electrostatics(nn.Module):
         self.method = "auto"
         self.accuracy = accuracy_model.DEFAULT
         self.remove_net_force = False
+        self.jellium = []
 
     def set_kspace(self, method: str, accuracy: float, remove_net_force: bool = False) -> None:
         """How the long range is computed, until it is called again.
@@ -102,6 +106,13 @@ class Electrostatics(nn.Module):
         self.method = method
         self.accuracy = accuracy
         self.remove_net_force = remove_net_force
+
+    def set_jellium(self, bounds: List[float]) -> None:
+        """A uniform slab between two heights (Å) that carries minus the total charge (`jellium`); [] takes it away.
+
+        Heights are those of `jellium.slab_normal`.  For one structure at a time, with two periodic axes.
+        """
+        self.jellium = bounds
 
     def prepare(
         self, positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor, distributed: bool = False
@@ -160,7 +171,16 @@ class Electrostatics(nn.Module):
             pair_i, pair_j = self._pairs(batch, in_pairs, first, total)
             tensors = pair_tensors(positions, sources, pair_i, pair_j, self.combined)
         own = self._own(torch.logical_not(in_pairs).to(positions.dtype)[batch])
-        return ElectrostaticCache(pair_i, pair_j, tensors, first, total, waves, meshes, torch.cat(rows), own)
+        slabs = self._slabs(positions, cell, pbc)
+        return ElectrostaticCache(pair_i, pair_j, tensors, first, total, waves, meshes, torch.cat(rows), own, slabs)
+
+    def _slabs(self, positions: Tensor, cell: Tensor, pbc: Tensor) -> List[Jellium]:
+        slabs: List[Jellium] = []
+        if len(self.jellium) > 0:
+            if cell.shape[0] != 1 or int(pbc.sum()) != 2:
+                raise ValueError("a compensating jellium is for one structure with two periodic axes at a time")
+            slabs.append(prepare_jellium(positions, cell[0], pbc[0], self.jellium, self.combined))
+        return slabs
 
     def _attainable(self, dtype: torch.dtype) -> float:
         """The accuracy asked for; with the method left open, not beyond that of single precision."""
@@ -229,6 +249,7 @@ class Electrostatics(nn.Module):
             [detach_mesh(x) for x in cache.meshes],
             cache.rows,
             cache.own.detach(),
+            [detached_jellium(x) for x in cache.jellium],
         )
 
     def _receive(self, cache: ElectrostaticCache, density: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:
@@ -238,6 +259,8 @@ class Electrostatics(nn.Module):
         if cache.pair_i.shape[0] > 0 or cache.first_of_all >= 0:
             everyones = self._everyones(density, cache.first_of_all, cache.all_atoms)
             out = out + apply_pairs(cache.pair_tensors[:, lo:hi], cache.pair_i, cache.pair_j, everyones, n)
+        for slab in cache.jellium:
+            out = out + apply_jellium(receivers(slab, lo, hi), density, distributed)
         parts = [reciprocal.receive(w, density[w.begin : w.end], lo, hi, distributed) for w in cache.waves]
         for t in cache.meshes:
             parts.append(mesh.receive(t, density[t.begin : t.end], lo, hi))
@@ -261,6 +284,8 @@ class Electrostatics(nn.Module):
             if cache.first_of_all >= 0:
                 sums = sum_ranks(sums)[cache.first_of_all : cache.first_of_all + n]
             out = out + sums
+        for slab in cache.jellium:
+            out = out + apply_jellium_transposed(receivers(slab, 0, m), weights, distributed)
         parts = [reciprocal.receive_transposed(w, weights[w.begin : w.end], distributed) for w in cache.waves]
         for t in cache.meshes:
             parts.append(mesh.receive_transposed(t, weights[t.begin : t.end]))

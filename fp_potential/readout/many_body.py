@@ -46,7 +46,7 @@ class ManyBodyReadout(Readout):
     def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> ReadoutState:
         """Last-layer features ``(n, >= 4, C)``, species of all atoms -> what the energy needs of this geometry."""
         nothing = no_rows(h, [0, 4, 0])
-        return ReadoutState(nothing, h[:, :4], self.message.radial_weights(neighbours), neighbours, species)
+        return ReadoutState(nothing, h[:, :4], self.message.radial_features(neighbours), neighbours, species)
 
     def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
         """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""

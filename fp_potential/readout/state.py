@@ -13,7 +13,7 @@ class ReadoutState(NamedTuple):
 
     coefficients: Tensor  #: (n, m, 4) bilinear coefficients per field feature
     features: Tensor  #: (n, 4, C) of the last layer
-    edges: Tensor  #: (n · width, paths · C) radial weights of the message pass
+    edges: Tensor  #: (n_edges, H) radial features of the message pass
     neighbours: Neighbours
     species: Tensor  #: (n_total,)
 

@@ -105,6 +105,8 @@ def _pairs(positions: Tensor, sigma: float) -> Tensor:
 def _system(model: ReferenceModel, graph: Graph, positions: Tensor, strain: Tensor) -> _System:
     if graph.cell.shape[0] != 1 or graph.positions.dtype != torch.float64:
         raise ValueError("exact solutions are for one structure in float64")
+    if bool(graph.pbc.any()) and not bool(graph.pbc.all()):
+        raise ValueError(f"exact solutions are for structures with three or no periodic axes, got {graph.pbc.tolist()}")
     owned, vectors, cell = strained(graph, positions, strain)
     periodic = bool(graph.pbc.all())
     n = owned.shape[0]

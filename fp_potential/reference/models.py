@@ -22,7 +22,7 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
-from ..backbone.neighbours import Neighbours
+from ..backbone.neighbours import Neighbours, no_neighbours
 from ..density_model import LocalState
 from ..electrostatics import Electrostatics
 from ..graph import Graph
@@ -128,9 +128,7 @@ class ReferenceModel(SelfConsistentModel):
         at_offset = self.slope[species, 0] + self.fermi_level_offset
         base = torch.zeros_like(compliance)
         base[:, 0] = self.fixed_charges(graph) - compliance[:, 0] * at_offset
-        none = torch.zeros([species.shape[0], 0], dtype=torch.int64, device=vectors.device)
-        n = species.shape[0]
-        neighbours = Neighbours(none, none[:, :0].reshape(-1), no_rows(base, [n, 1, 0]), no_rows(base, [0, 0]))
+        neighbours = no_neighbours(base, species.shape[0])
         response = self.solver.density_map.response(base, compliance, neighbours, graph.species)
         nothing = no_rows(base, [0, 4, 0])
         readout = ReadoutState(nothing, nothing, nothing, neighbours, graph.species)

@@ -74,7 +74,7 @@ class ManyBodyUpdate(Update):
         own = species[:n]
         diagonal = (self.scalars(h, own) * self.feature_scale.to(h.dtype)).transpose(1, 2)
         matrix = diagonal.unsqueeze(3) * torch.eye(4, dtype=h.dtype, device=h.device).unsqueeze(1)
-        edges = self.message.radial_weights(neighbours)
+        edges = self.message.radial_features(neighbours)
         inner = no_rows(h, [n, 0, 0])
         bias = no_rows(h, [n, 0])
         return ResponseState(local_density, matrix, inner, bias, self.output(h, own), h, edges, neighbours, species)

@@ -61,9 +61,9 @@ class FieldMessage(nn.Module):
             self.self_connection.requires_grad_(False)
         self.invariant_weight = nn.Parameter(torch.randn(2, channels, channels))
 
-    def radial_weights(self, neighbours: Neighbours) -> Tensor:
-        """Radial weights of the message pass ``(n · width, paths · C)``: once per geometry."""
-        return self.interaction.radial_weights(neighbours)
+    def radial_features(self, neighbours: Neighbours) -> Tensor:
+        """Radial features of the message pass ``(n_edges, H)``: once per geometry."""
+        return self.interaction.radial.hidden(neighbours.radial)
 
     def forward(
         self, x: Tensor, h: Tensor, species: Tensor, neighbours: Neighbours, edges: Tensor, distributed: bool
@@ -81,7 +81,7 @@ class FieldMessage(nn.Module):
             everywhere = self._embed(
                 ghost_gather(x.reshape(n, 4 * self.size), n_total).reshape(n_total, self.size, 4), h, species
             )
-        messages = self.interaction.convolve(everywhere, species, neighbours, edges)
+        messages = self.interaction.message(self.interaction.linear_up(everywhere, species), neighbours, edges)
         low = messages[:, :4] + self.centre(embedded, own) + self.centre_features(h, own)
         messages = torch.cat([low, messages[:, 4:]], dim=1)
         product = self.product(messages, own)

@@ -21,7 +21,7 @@ class ResponseState(NamedTuple):
     bias: Tensor  #: (n, K)
     outer: Tensor  #: (n, 4, K)
     features: Tensor  #: (n, 4, C), many-body only
-    edges: Tensor  #: (n · width, paths · C) radial weights of the message pass, many-body only
+    edges: Tensor  #: (n_edges, H) radial features of the message pass, many-body only
     neighbours: Neighbours
     species: Tensor  #: (n_total,)
 
@@ -71,7 +71,7 @@ def matrix_response(matrix: Tensor, u: Tensor) -> Tensor:
 
 def detach_neighbours(x: Neighbours) -> Neighbours:
     """The same tables without gradients."""
-    return Neighbours(x.sender, x.slot, x.harmonics.detach(), x.radial.detach())
+    return Neighbours(x.sender, x.first, x.harmonics.detach(), x.radial.detach())
 
 
 def detach_state(s: ResponseState) -> ResponseState:

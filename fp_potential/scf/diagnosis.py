@@ -77,6 +77,13 @@ def diagnose(run: SCFRun, spectrum: Spectrum | None = None) -> Diagnosis:
     if run.status == CONVERGED:
         if run.adjoint_status == CONVERGED:
             return _converged(run, c, spectrum)
+        if run.iterates is not None and run.tolerance < run.epsilon * float(np.abs(run.iterates[-1]).mean()):
+            return Diagnosis(
+                Kind.ROUNDING,
+                f"scf_tolerance {run.tolerance:.1e} is below the rounding errors of this arithmetic: the adjoint that "
+                "the forces need cannot reach it",
+                ["raise scf_tolerance", "for one as small as this export the model with --dtype float64"],
+            )
         return Diagnosis(
             Kind.TOO_FEW_STEPS,
             "the density has converged, the adjoint that the forces need has not",

@@ -68,7 +68,7 @@ def test_symmetric_basis_is_equivariant(o3, l_out: int, order: int) -> None:
 
 
 def test_interaction_is_the_sum_over_neighbours() -> None:
-    """Padded matrix products against the defining sum, path by path."""
+    """The convolution against the defining sum, path by path."""
     model = make_model()
     graph = to_graph(salt_water_box(), model)
     layer = model.backbone.layers[1].interaction
@@ -77,10 +77,10 @@ def test_interaction_is_the_sum_over_neighbours() -> None:
     distance = vectors.norm(dim=1)
     c = layer.channels
     h = torch.randn(graph.positions.shape[0], 4, c, dtype=torch.float64)
-    from fp_potential.backbone.neighbours import padded_neighbours
+    from fp_potential.backbone.neighbours import sorted_neighbours
 
     unit = vectors / distance.unsqueeze(1)
-    tables = padded_neighbours(graph.edge_index, unit, model.backbone.basis(distance), 2, len(h))
+    tables = sorted_neighbours(graph.edge_index, unit, model.backbone.basis(distance), 2, len(h))
     with torch.no_grad():
         fast = layer(h, graph.species, tables)
         y = spherical_harmonics(unit, 2)

@@ -105,9 +105,61 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
         {"style": "pair_style fixedpoint solver newton"},
         r"solver expects anderson or linear, got 'newton'",
     ),
-    "field": (
-        {"style": "pair_style fixedpoint efield 0 0 0.1"},
-        r"efield is not possible in a periodic box",
+    "unknown k-space": (
+        {"style": "pair_style fixedpoint kspace pppm"},
+        r"kspace expects auto or reciprocal or mesh or open, got 'pppm'",
+    ),
+    "k-space accuracy of nothing": (
+        {"style": "pair_style fixedpoint kspace_accuracy 0"},
+        r"kspace_accuracy expects a positive number, got '0'",
+    ),
+    "k-space accuracy of a tenth": (
+        {"style": "pair_style fixedpoint kspace_accuracy 0.1"},
+        r"kspace_accuracy expects a relative force error below 0\.1",
+    ),
+    "k-space accuracy beyond rounding": (
+        {"style": "pair_style fixedpoint kspace_accuracy 1e-16"},
+        r"kspace_accuracy \S+: expected a relative force error between 1e-10 and",
+    ),
+    "pairs in a periodic box": (
+        {"style": "pair_style fixedpoint kspace open"},
+        r"kspace method open is for structures without periodic axes; use auto, reciprocal or mesh",
+    ),
+    "net force": (
+        {"style": "pair_style fixedpoint kspace_net_force drop"},
+        r"kspace_net_force expects keep or remove, got 'drop'",
+    ),
+    "field along a periodic axis": (
+        {"before": "boundary p f p\natom_style charge", "style": "pair_style fixedpoint efield 0 0.1 -0.2"},
+        r"efield 0 0\.1 -0\.2 has a component along the periodic axis z, .*with the command boundary",
+    ),
+    "two components of a field": (
+        {"style": "pair_style fixedpoint efield 0 0"},
+        r"efield needs 3 values",
+    ),
+    "field without a number": (
+        {"style": "pair_style fixedpoint efield 0 0 up"},
+        r"efield expects three numbers \(V/Angstrom\) or variables v_name, got 'up'",
+    ),
+    "field of no variable": (
+        {"style": "pair_style fixedpoint efield v_none 0 0"},
+        r"the variable none of the keyword efield does not exist",
+    ),
+    "field of an atom variable": (
+        {"before": "atom_style charge\nvariable e atom x", "style": "pair_style fixedpoint efield v_e 0 0"},
+        r"the variable e of the keyword efield is not equal-style",
+    ),
+    "infinite field": (
+        {"before": "atom_style charge\nvariable e equal exp(1000)", "style": "pair_style fixedpoint efield 0 v_e 0"},
+        r"the y component of efield is not finite at step 0",
+    ),
+    "origin of no field": (
+        {"style": "pair_style fixedpoint field_origin 0 0 0"},
+        r"field_origin is where the potential of efield is zero, and there is no efield",
+    ),
+    "origin without a number": (
+        {"style": "pair_style fixedpoint efield 0 0 0 field_origin 0 0 v_e"},
+        r"field_origin expects three numbers \(Angstrom\), got 'v_e'",
     ),
     "wrong units": (
         {"units": "units lj"},
@@ -120,14 +172,6 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
     "respa": (
         {"after": "run_style respa 2 2 bond 1 pair 2"},
         r"does not work with run_style respa",
-    ),
-    "not periodic": (
-        {"before": "boundary p p f\natom_style charge"},
-        r"boundary p p p\); z is not periodic",
-    ),
-    "shrink-wrapped": (
-        {"before": "boundary p s p\natom_style charge"},
-        r"boundary p p p\); y is shrink-wrapped",
     ),
     "excluded pairs": (
         {"after": "neigh_modify exclude type 1 1"},
@@ -224,6 +268,31 @@ class Stranger(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x
+
+
+def test_archive_without_kspace(box):
+    """One of a version that had no choice."""
+    metadata = {METADATA_FILE: ""}
+    torch.jit.load(str(box.model_file), _extra_files=metadata)
+    torch.jit.save(torch.jit.script(Stranger()), str(box.folder / "old.pt"), _extra_files=metadata)
+    style, coeff = "pair_style fixedpoint kspace mesh", "pair_coeff * * old.pt O Na H Cl"
+    done = box.run_script(script(style=style, coeff=coeff), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"without a choice of the k-space method; export it again", message(done.stdout))
+
+
+def test_field_across_a_tilted_cell(box):
+    """Along x, which is open, and yet not perpendicular to the periodic vector y."""
+    tilted = SYSTEM.copy()
+    tilted.set_cell([[9, 0, 0], [1, 7.2, 0], [0, 0, 7.4]])
+    tilted.positions += [2, 0.5, 0.5]
+    box.write_structure(tilted)
+    lines = {"before": "boundary f p p\natom_style charge"}
+    done = box.run_script(script(**lines, style="pair_style fixedpoint efield 0.1 0 0"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"component along the periodic axis y", message(done.stdout)), done.stdout[-1500:]
+    done = box.run_script(script(**lines, style="pair_style fixedpoint efield 0.072 -0.01 0"), ranks=2, timeout=60)
+    assert done.returncode == 0, done.stdout[-1500:]
 
 
 def test_newer_format(box):

@@ -10,14 +10,12 @@ import pytest
 import torch
 from ase import Atoms
 
-from figures import at_most
 from fp_potential.calculator import FixedPointCalculator
 from fp_potential.export import export_model
+from parity import BAR, TIGHT, compare
 from structures import UPDATES, make_model
 
-BAR = 1.6021765e6  # LAMMPS' eV/Å³ in bar (nktv2p of units metal)
 ATM_REAL = 68568.415  # LAMMPS' kcal/mol/Å³ in atm (nktv2p of units real)
-TIGHT = "scf_tolerance 1e-12"
 
 
 def lattice(cell: list[list[float]], shape: tuple[int, int, int], filled: float = 1.0, seed: int = 3) -> Atoms:
@@ -37,34 +35,6 @@ SYSTEMS = {
     # Shorter than the cutoff: atoms are their own neighbours, several times.
     "short": lattice([[3.7, 0, 0], [0.4, 3.5, 0], [-0.3, 0.5, 3.9]], (2, 2, 1)),
 }
-
-
-def compare(frame, calculator: FixedPointCalculator) -> None:
-    """One frame of LAMMPS (units metal) against ASE."""
-    atoms = frame.atoms()
-    atoms.calc = calculator
-    energy = atoms.get_potential_energy()
-    at_most("LAMMPS against ASE: energy, relative", abs(frame.thermo["PotEng"] / energy - 1.0), 1e-9)
-    at_most("LAMMPS against ASE: forces, eV/Å", np.abs(frame.forces - atoms.get_forces()), 1e-8)
-    stress = atoms.get_stress(voigt=False)
-    expected = -BAR * stress[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
-    at_most(
-        "LAMMPS against ASE: virial, relative",
-        np.abs(frame.pressure / np.abs(expected).max() - expected / np.abs(expected).max()),
-        1e-6,
-    )
-    r = calculator.results
-    at_most("LAMMPS against ASE: charges, e", np.abs(frame.charges - r["charges"]), 1e-9)
-    np.testing.assert_allclose(frame.table[:, 9], r["charges"], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(frame.table[:, 10:13], r["atomic_dipoles"], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(frame.table[:, 14], r["energies"], rtol=0, atol=1e-8)
-    assert frame.table[:, 14].sum() == pytest.approx(energy, rel=1e-9)
-    assert frame.global_value(2) == pytest.approx(r["electron_energy"], abs=1e-8)
-    assert frame.global_value(3) == pytest.approx(r["electrostatic_energy"], abs=1e-8)
-    assert frame.global_value(5) == pytest.approx(r["fermi_level"], abs=1e-8)
-    assert frame.global_value(6) == pytest.approx(r["total_charge"], abs=1e-9)
-    assert frame.global_value(10) == pytest.approx(r["num_scf_steps"], abs=1)
-    assert frame.global_value(11) <= 1e-12
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])

@@ -25,29 +25,46 @@ def warnings(data):
     [
         ((True, True, True), True),
         ((False, False, False), True),
-        ((True, True, False), False),
-        ((False, True, False), False),
-        ((True, False, False), False),
+        ((True, True, False), True),
+        ((False, True, True), False),
+        ((False, True, False), True),
+        ((True, False, False), True),
     ],
 )
 def test_patterns_of_periodic_axes(tmp_path, fresh, pbc, accepted):
+    """Every one, as long as its periodic vectors are independent; those of open axes may be zero."""
     fresh[9].pbc = pbc
+    fresh[9].cell[2] = 0.0 if accepted and not pbc[2] else fresh[9].cell[2 if accepted else 1]
     path = write_frames(tmp_path / "a.xyz", fresh)
     if accepted:
-        assert len(load(path).train)
+        assert next(f for f in load(path).train if f.source.endswith("frame 9")).atoms.pbc.tolist() == list(pbc)
         return
-    letters = " ".join("T" if axis else "F" for axis in pbc)
     for options in ({}, {"override_pbc_checks": True}):
-        with pytest.raises(
-            InputError, match=rf"a\.xyz, frame 9: pbc = {letters}: partly periodic .* use T T T or F F F"
-        ):
+        with pytest.raises(InputError, match=r"a\.xyz, frame 9: `cell` of a periodic structure has no area"):
             load(path, **options)
 
 
 def test_cell_without_volume(tmp_path, fresh):
     fresh[9].cell[2] = fresh[9].cell[1]
-    with pytest.raises(InputError, match="frame 9: pbc = T T T but the cell has no volume"):
+    with pytest.raises(InputError, match=r"frame 9: `cell` of a periodic structure has no volume.*\(pbc = T T T\)"):
         load(write_frames(tmp_path / "a.xyz", fresh))
+
+
+def test_field_along_a_periodic_vector(tmp_path, fresh):
+    """A slab may be in a field that is perpendicular to its vectors, wherever they point."""
+    slab = fresh[9]
+    slab.pbc, slab.cell[1] = (True, True, False), [0.0, 5.0, 1.0]
+    slab.info["external_field"] = np.array([0.0, -0.02, 0.1])
+    assert len(load(write_frames(tmp_path / "a.xyz", fresh)).train)
+    slab.info["external_field"] = np.array([0.0, 0.0, 0.1])
+    with pytest.raises(InputError, match="frame 9: 'external_field' has a component along a periodic axis"):
+        load(write_frames(tmp_path / "b.xyz", fresh))
+
+
+def test_only_boxes_are_checked_for_their_density(tmp_path, fresh):
+    """Vacuum in the cell of a slab means nothing."""
+    fresh[9].pbc, fresh[9].cell[2] = (True, True, False), [0.0, 0.0, 500.0]
+    assert len(load(write_frames(tmp_path / "a.xyz", fresh)).train)
 
 
 def test_molecule_in_a_periodic_box(tmp_path, fresh):
@@ -102,7 +119,10 @@ def test_stress_of_open_frames(tmp_path, fresh):
     for number in (0, 9):
         fresh[number].info["REF_stress"] = np.zeros(9)
     found = warnings(load(write_frames(tmp_path / "a.xyz", fresh), KEYS | {"stress": "REF_stress"}))
-    assert found == ["WARNING: 1 frames with pbc = F F F have a stress, which is not used; are they periodic?"]
+    assert found == [
+        "WARNING: 1 frames with pbc = F F F, or a cell without a volume, have a stress, which is not used; are they "
+        "periodic?"
+    ]
 
 
 @pytest.fixture(scope="module")

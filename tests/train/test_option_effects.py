@@ -53,7 +53,7 @@ def test_electrostatic_pbc_method_checks_the_data(tmp_path, method, content, acc
     if keys:  # boxes have no dipole
         overrides += ["data.keys.dipole=null", *(f"train_schedule.{n}.loss.dipole_per_atom=0" for n in (0, 1))]
     if not accepted:
-        with pytest.raises(InputError, match=f"pbc is [TF]+, but model.electrostatic_pbc_method '{method}'"):
+        with pytest.raises(InputError, match=f"pbc is [TF] [TF] [TF], but model.electrostatic_pbc_method '{method}'"):
             problem_of(tmp_path, data, overrides)
         return
     problem = problem_of(tmp_path, data, overrides)

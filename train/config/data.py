@@ -32,12 +32,12 @@ class Keys(Section):
     charges: str | None = None
     """Atomic charges, e (array), for frames without ``atomic_multipoles``: dipoles zero, with weight zero."""
     dipole: str | None = None
-    """Dipole about the origin of the coordinates, x y z, e·Å (info key)."""
+    """Dipole about the origin of the coordinates, x y z, e·Å (info key); may be NaN along periodic axes."""
     fermi_level: str | None = None
     """Fermi level, eV (info key). Not mapped: the model's own, from the charge constraint."""
     electrostatic_potentials: str | None = None
     """Electrostatic potential at the nuclei, V (array): that of the charge density with Gaussian smearing that the
-    model describes, external field included; of periodic structures with zero average."""
+    model describes, external field included; zero on average with three periodic axes (docs/options.md: with fewer)."""
     polarizability: str | None = None
     """Polarizability dD/dE, e·Å²/V = e²·Å²/eV: 9, 3×3 or 6 numbers xx yy zz yz xz xy (info key)."""
     born_charges: str | None = None
@@ -124,8 +124,8 @@ class DataOptions(Section):
     allow_low_density_pbc: bool = False
     """Accept frames beyond that."""
     override_pbc_checks: bool = False
-    """Skip every check of periodicity that can be skipped: that of the density. A pattern of periodic axes that the
-    model cannot compute is an error all the same."""
+    """Skip every check of periodicity that can be skipped: that of the density. Periodic vectors without a volume, area
+    or length are an error all the same."""
 
 
 _GivenE0s = Annotated[Literal["least_squares", "average", "isolated_atoms"] | dict[str, float], MayBeText()]

@@ -1,0 +1,44 @@
+"""How the long-range part of a model is summed: a choice of whoever runs it, beside the one it was made with."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+#: ways to sum: chosen for each structure, exact sum over waves, mesh, exact sum over pairs
+KSpaceMethod = Literal["auto", "reciprocal", "mesh", "open"]
+#: relative rms force errors that can be asked for, and the default
+TIGHTEST, LOOSEST, DEFAULT = 1e-10, 0.1, 1e-5
+
+
+@dataclass(frozen=True)
+class KSpace:
+    """Settings that replace those of a loaded model; None leaves its own.
+
+    Raises:
+        ValueError: an unknown method, or an accuracy that no mesh has.
+    """
+
+    method: str | None = None  #: one of `KSpaceMethod`
+    accuracy: float | None = None  #: relative rms force error of the mesh
+    remove_net_force: bool = False  #: subtract the mean force of the mesh; forces are then no exact gradient
+
+    def __post_init__(self) -> None:
+        methods = get_args(KSpaceMethod)
+        if self.method is not None and self.method not in methods:
+            raise ValueError(f"`kspace` is {self.method!r}; expected one of {', '.join(methods)}")
+        if self.accuracy is not None and not TIGHTEST <= self.accuracy <= LOOSEST:
+            raise ValueError(
+                f"`kspace_accuracy` is {self.accuracy}; expected a relative force error between {TIGHTEST} and "
+                f"{LOOSEST}"
+            )
+
+    def apply(self, module: Any) -> None:
+        """Set them in a model archive (`export.load_model`)."""
+        if self == KSpace():
+            return
+        if not hasattr(module, "set_kspace"):
+            raise ValueError(
+                "`kspace`, `kspace_accuracy`: this archive is too old to be told; export it again from its run folder "
+                "with `fixedpoint export`"
+            )
+        own = module.model.electrostatics
+        module.set_kspace(self.method or own.method, self.accuracy or own.accuracy, self.remove_net_force)
