@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fp_potential.electrostatics import Electrostatics
-from fp_potential.electrostatics.fft import Layout, pencils
+from fp_potential.electrostatics.fft import Layout, divided, pencils
 from fp_potential.electrostatics.mesh import MeshTables
 from fp_potential.electrostatics.splines import gather, spread
 
@@ -141,8 +141,10 @@ class Cost(NamedTuple):
         return sum(e.seconds for e in self.exchanges.values()) + self.sums
 
 
-def cost(e: Electrostatics, atoms: float, ranks: int, density: float, machine: Machine) -> Cost:
-    """One application and the sum over ranks of an SCF iteration."""
+def cost(
+    e: Electrostatics, atoms: float, ranks: int, density: float, machine: Machine, parts: list[int] | None = None
+) -> Cost:
+    """One application and the sum over ranks of an SCF iteration; ``parts``: pencils other than a run would have."""
     length = (atoms / density) ** (1 / 3)
     cell = length * torch.eye(3, dtype=torch.float64)
     # one atom at either end of the cell stands for all of them
@@ -150,7 +152,8 @@ def cost(e: Electrostatics, atoms: float, ranks: int, density: float, machine: M
     region = e.mesh.box(corners, cell, [False] * 3, e.accuracy, False)
     choice = e.mesh.choose(region, e.accuracy, atoms, float(ranks))
     m, order, shape = e.n_widths, choice.order, choice.shape
-    layout = pencils(shape, bricks(shape, ranks, order), 0)
+    atoms_here = bricks(shape, ranks, order)
+    layout = divided(shape, atoms_here, 0, *parts) if parts else pencils(shape, atoms_here, 0)
     points = math.prod(shape)
     held = int((layout.along3[:, 1::2] - layout.along3[:, 0::2]).prod(1).max())
     transforms = held * ((1 + m) * math.log2(points) * machine.transform + m * machine.filter)
@@ -191,9 +194,11 @@ def measured(e: Electrostatics, arguments: argparse.Namespace) -> Machine:
     )
 
 
-def details(e: Electrostatics, atoms: float, ranks: int, density: float, machine: Machine) -> None:
+def details(
+    e: Electrostatics, atoms: float, ranks: int, density: float, machine: Machine, parts: list[int] | None
+) -> None:
     """Every exchange of one case."""
-    c = cost(e, atoms, ranks, density, machine)
+    c = cost(e, atoms, ranks, density, machine, parts)
     points = math.prod(c.shape)
     print(
         f"\n{atoms:.3g} atoms on {' × '.join(map(str, processor_grid(ranks)))} ranks: order {c.order}, "
@@ -229,6 +234,9 @@ def main() -> None:
     parser.add_argument("--density", type=float, default=0.1, help="atoms per Å^3")
     parser.add_argument("--ranks", type=int, nargs="+", default=[64, 256, 1000, 4096])
     parser.add_argument("--detail", type=int, default=1000, help="ranks for which every exchange is shown")
+    parser.add_argument(
+        "--pencils", type=int, nargs=2, metavar=("P1", "P2"), help="for these: pencils other than a run would have"
+    )
     parser.add_argument("--accuracy", type=float, default=1e-5, help="kspace_accuracy")
     parser.add_argument("--latency", type=float, default=2e-6, help="of a message, s")
     parser.add_argument("--bandwidth", type=float, default=25e9, help="of the network of a node, bytes/s")
@@ -256,7 +264,7 @@ def main() -> None:
             f"{1e3 * c.sums:7.2f} {c.communicating / c.computing:10.2f}",
             flush=True,
         )
-    details(e, arguments.atoms, arguments.detail, arguments.density, machine)
+    details(e, arguments.atoms, arguments.detail, arguments.density, machine, arguments.pencils)
     print("\ncommunication takes longer than computation from")
     for atoms in (1e5, 1e6, 1e7, 1e8):
         where = ranks_where_communication_wins(e, atoms, arguments.density, machine, 4096)

@@ -56,7 +56,12 @@ def pencils(shape: List[int], bricks: Tensor, rank: int) -> Layout:
     parts2 = 1
     while ranks // parts2 > min(shape[0], shape[1]) and parts2 < min(shape[1], half[2]):
         parts2 += 1
-    parts1 = min(ranks // parts2, min(shape[0], shape[1]))
+    return divided(shape, bricks, rank, min(ranks // parts2, min(shape[0], shape[1])), parts2)
+
+
+def divided(shape: List[int], bricks: Tensor, rank: int, parts1: int, parts2: int) -> Layout:
+    """The layout with ``parts1`` x ``parts2`` pencils; slabs with ``parts2`` = 1."""
+    ranks, half = bricks.shape[0], [shape[0], shape[1], shape[2] // 2 + 1]
     return Layout(
         shape,
         bricks,
