@@ -5,12 +5,16 @@ then 2, then 1.  Between the transforms of one axis, which torch makes locally, 
 turns the pencils.  One process holds everything and transforms at once.
 """
 
+import math
 from typing import List, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..communication import redistribute
+
+#: points of the busiest rank over the average that is good enough: fewer turns matter more
+BALANCED = 1.25
 
 
 class Layout(NamedTuple):
@@ -46,17 +50,30 @@ def _boxes(parts1: int, parts2: int, ranks: int, sizes: List[int], axis1: int, a
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def pencils(shape: List[int], bricks: Tensor, rank: int) -> Layout:
-    """The layout of a mesh among as many ranks as there are ``bricks`` ``(P, 6)``: slabs while there are enough planes.
+def _excess(n: int, parts: int) -> float:
+    """The largest of ``parts`` parts of ``n`` planes over the average."""
+    return float(math.ceil(n / parts) * parts) / float(n)
+
+
+def pencils(shape: List[int], bricks: Tensor, rank: int, balanced: float = BALANCED) -> Layout:
+    """The layout of a mesh among as many ranks as there are ``bricks`` ``(P, 6)``: slabs if they divide it evenly.
 
     Ranks beyond the number of pencils hold no waves.
     """
     ranks = bricks.shape[0]
-    half = [shape[0], shape[1], shape[2] // 2 + 1]
-    parts2 = 1
-    while ranks // parts2 > min(shape[0], shape[1]) and parts2 < min(shape[1], half[2]):
-        parts2 += 1
-    return divided(shape, bricks, rank, min(ranks // parts2, min(shape[0], shape[1])), parts2)
+    half = shape[2] // 2 + 1
+    most1, most2 = min(shape[0], shape[1]), min(shape[1], half)
+    best1, best2, lowest = 1, 1, float("inf")
+    for parts2 in range(1, min(ranks, most2) + 1):
+        parts1 = min(ranks // parts2, most1)
+        axis1 = max(_excess(shape[0], parts1), _excess(shape[1], parts1))
+        axis2 = max(_excess(shape[1], parts2), _excess(half, parts2))
+        load = axis1 * axis2 * float(ranks) / float(parts1 * parts2)
+        if load < lowest:
+            best1, best2, lowest = parts1, parts2, load
+        if load <= balanced:
+            break
+    return divided(shape, bricks, rank, best1, best2)
 
 
 def divided(shape: List[int], bricks: Tensor, rank: int, parts1: int, parts2: int) -> Layout:
