@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from fp_potential import kspace
 from fp_potential.cli.main import main
-from fp_potential.electrostatics import accuracy, method
+from fp_potential.electrostatics import Electrostatics
 from fp_potential.export import export_model, load_model
 from fp_potential.kspace import KSpace
 from fp_potential.options import ModelOptions
@@ -14,13 +14,12 @@ from structures import make_model, salt_water
 from training_data import labelled, write_frames
 
 
-def test_limits_are_those_of_the_operator() -> None:
-    assert (kspace.TIGHTEST, kspace.LOOSEST, kspace.DEFAULT) == (
-        accuracy.TIGHTEST_DOUBLE,
-        accuracy.LOOSEST,
-        accuracy.DEFAULT,
-    )
-    assert set(ModelOptions.model_json_schema()["properties"]["kspace"]["enum"]) == set(method.METHODS)
+def test_options_refuse_what_the_operator_refuses() -> None:
+    operator = Electrostatics(1.5, [1.5], 1.0, False, True)
+    assert operator.accuracy == kspace.DEFAULT
+    for method, accuracy in (("ewald", 1e-5), ("mesh", 0.5), ("mesh", 1e-12)):
+        with pytest.raises(ValueError, match="kspace"):
+            operator.set_kspace(method, accuracy)
     for wrong in ({"kspace": "ewald"}, {"kspace_accuracy": 0.5}, {"kspace_accuracy": 1e-12}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             ModelOptions(**wrong)

@@ -11,8 +11,8 @@ ERROR_MODEL = {4: (1.7e-2, 2.4), 6: (1.5e-3, 5.0), 8: (2.8e-4, 7.8), 10: (1.0e-4
 #: largest spacing over sigma_eff, and a factor for the stress, whose error is up to three times that of the forces, and
 #: for widths that differ much (benchmarks/mesh_accuracy.py, tests/electrostatics/test_mesh.py)
 LARGEST, SAFETY = 0.9, 6.0
-#: accuracies that can be asked for: the tightest of single and of double precision, the loosest; the default
-TIGHTEST_SINGLE, TIGHTEST_DOUBLE, LOOSEST, DEFAULT = 2e-6, 1e-10, 0.1, 1e-5
+#: the tightest accuracy that can be asked for in single precision; those of double precision are in `kspace`
+TIGHTEST_SINGLE = 2e-6
 #: error of the truncated kernel over that of the splines
 PADDING = 0.02
 #: points of a mesh of one process above which the accuracy is refused

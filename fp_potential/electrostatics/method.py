@@ -6,7 +6,6 @@ from torch import nn
 
 from .boundary import Box
 
-METHODS = ("auto", "reciprocal", "mesh", "open")
 #: ns of an application of the sum over waves: fixed, and per atom, wave and channel (densities and receivers); of the
 #: mesh: fixed, per atom and point of a stencil, and per mesh point.  Measured in one thread with two receivers by
 #: ``benchmarks/electrostatics.py --crossover``; only their ratios decide

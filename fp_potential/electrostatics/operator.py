@@ -5,19 +5,20 @@ these times sqrt(4 pi) and pi sqrt(3/2) sigma_n.  `prepare` makes everything tha
 `field`, `apply_transposed` and `potentials` use it many times.
 """
 
-from typing import List, NamedTuple
+from typing import List, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..communication import gather_ranks, sum_ranks, this_rank
+from ..kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
 from ..units import COULOMB
-from . import accuracy as accuracy_model
 from . import mesh, reciprocal
+from .accuracy import TIGHTEST_SINGLE
 from .boundary import count, padded_box
 from .jellium import Jellium, apply_jellium, apply_jellium_transposed, detached_jellium, prepare_jellium, receivers
 from .mesh import Mesh, MeshTables, detach_mesh
-from .method import METHODS, MethodTimes
+from .method import MethodTimes
 from .open_boundary import all_pairs, apply_pairs, apply_pairs_transposed, pair_tensors, self_kernels
 from .reciprocal import WaveTables, detach_waves, open_cutoff, prepare_waves
 
@@ -75,12 +76,12 @@ class Electrostatics(nn.Module):
         self.exact = reciprocal.PRECISION
         self.times = MethodTimes(len(widths))
         self.mesh = Mesh(combined.tolist(), self.kspace_cutoff, self.times)
-        self.methods = list(METHODS)
-        self.tightest_single = accuracy_model.TIGHTEST_SINGLE
-        self.tightest_double = accuracy_model.TIGHTEST_DOUBLE
-        self.loosest = accuracy_model.LOOSEST
+        self.methods = list(get_args(KSpaceMethod))
+        self.tightest_single = TIGHTEST_SINGLE
+        self.tightest_double = TIGHTEST
+        self.loosest = LOOSEST
         self.method = "auto"
-        self.accuracy = accuracy_model.DEFAULT
+        self.accuracy = DEFAULT
         self.remove_net_force = False
         self.jellium = []
 
