@@ -15,6 +15,10 @@ from torch import Tensor
 
 from ..communication import sum_max_ranks
 
+#: extents along open axes count in steps of this (Å): between them moving atoms change no length, and forces are the
+#: exact gradient of the energy
+STEP = 2.0
+
 
 class Box(NamedTuple):
     """Directions and lengths of the padded cell."""
@@ -69,7 +73,13 @@ def directions(cell: Tensor, open_axes: List[bool]) -> Tensor:
 
 
 def padded_box(
-    positions: Tensor, cell: Tensor, open_axes: List[bool], widest: float, precision: float, distributed: bool
+    positions: Tensor,
+    cell: Tensor,
+    open_axes: List[bool],
+    widest: float,
+    precision: float,
+    distributed: bool,
+    step: float = STEP,
 ) -> Box:
     """The box of atoms at ``positions`` ``(n, 3)`` for combined widths up to ``widest`` (Å).
 
@@ -98,7 +108,7 @@ def padded_box(
     diagonal = 0.0
     for a in range(3):
         if open_axes[a]:
-            extents[a] = float(ends[a] + ends[3 + a])
+            extents[a] = step * math.ceil(float(ends[a] + ends[3 + a]) / step)
             diagonal += extents[a] * extents[a]
     radius = math.sqrt(diagonal) + tail
     for a in range(3):

@@ -11,6 +11,8 @@ from .boundary import Box
 #: ``benchmarks/electrostatics.py --crossover``; only their ratios decide
 WAVES_FIXED, WAVE_TIME = 1.0e5, 3.0
 MESH_FIXED, STENCIL_TIME, POINT_TIME = 2.0e5, 2.0, 30.0
+#: numbers in the tables of waves of a process above which they are refused: 16 GB in double precision
+MOST_WAVES = 2.0**31
 #: smallest stencil that is worth trying
 SMALL_STENCIL = 6**3
 #: atoms of an isolated structure from which a mesh takes less time than the erf kernels and their tables
@@ -25,11 +27,19 @@ class MethodTimes(nn.Module):
         self.waves_fixed, self.per_wave = WAVES_FIXED, WAVE_TIME * (1 + n_widths)
         self.mesh_fixed, self.per_stencil, self.per_point = MESH_FIXED, STENCIL_TIME, POINT_TIME
         self.small_stencil, self.most_paired = float(SMALL_STENCIL), MOST_PAIRED
+        self.most_waves = MOST_WAVES
+
+    def number_of_waves(self, box: Box, cutoff: float) -> float:
+        """About V k³ / 12 pi² in the half sphere."""
+        return 1.0 + box.lengths[0] * box.lengths[1] * box.lengths[2] * cutoff**3 / (12.0 * math.pi**2)
+
+    def waves_fit(self, atoms: float, box: Box, cutoff: float) -> bool:
+        """Whether the tables of so many atoms of a process can be held."""
+        return 2.0 * atoms * self.number_of_waves(box, cutoff) <= self.most_waves
 
     def waves(self, atoms: float, box: Box, cutoff: float) -> float:
-        """Of the sum over the half sphere of waves up to ``cutoff``: about V k³ / 12 pi²."""
-        volume = box.lengths[0] * box.lengths[1] * box.lengths[2]
-        return self.waves_fixed + atoms * self.per_wave * (1.0 + volume * cutoff**3 / (12.0 * math.pi**2))
+        """Of the sum over the waves up to ``cutoff``."""
+        return self.waves_fixed + atoms * self.per_wave * self.number_of_waves(box, cutoff)
 
     def mesh(self, atoms: float, stencil: float, points: float) -> float:
         """Of a mesh of so many ``points``, with a ``stencil`` of so many for every atom."""

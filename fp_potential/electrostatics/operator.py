@@ -152,9 +152,16 @@ class Electrostatics(nn.Module):
                 coarse = self.mesh.box(here, cell[g], open_axes, accuracy, distributed)
                 choice = self.mesh.choose(coarse, accuracy, atoms, processes)
                 by_mesh = by_mesh or choice.time < self.times.waves(atoms, box, cutoff)
+                by_mesh = by_mesh or not self.times.waves_fit(atoms / processes, box, cutoff)
                 if by_mesh:
                     meshes.append(self.mesh.prepare(here, coarse, choice, accuracy, begin, distributed))
             if not by_mesh:
+                if not self.times.waves_fit(atoms / processes, box, cutoff):
+                    number = int(self.times.number_of_waves(box, cutoff))
+                    raise ValueError(
+                        f"kspace method reciprocal has about {number} waves for {int(atoms)} atoms, more than fit "
+                        "memory; use mesh or auto"
+                    )
                 waves.append(prepare_waves(here, box, cutoff, self.combined, begin))
         rows = [torch.arange(w.begin, w.end, device=positions.device) for w in waves]
         for t in meshes:
