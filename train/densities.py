@@ -102,7 +102,7 @@ def linearize_solve(t: Task) -> Found:
     """The solution of a linear system per structure, or `implicit` where that is the same and costs less."""
     if not t.model.solver.density_map.local:
         return implicit(t)
-    if int(t.problem.atoms.max()) > DENSE_ATOMS:
+    if int(t.problem.atoms.max()) > DENSE_ATOMS or len(t.problem.cache.meshes) > 0:
         steps = max(t.scf.num_scf_steps, MATRIX_FREE_STEPS)
         tolerance = max(t.scf.scf_tolerance, ROUNDINGS * torch.finfo(t.problem.external.dtype).eps)
         loop = {"num_scf_steps": steps, "scf_tolerance": tolerance, "solver": "anderson"}

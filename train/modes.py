@@ -16,7 +16,7 @@
   solved per structure, differentiably; for updates with one matrix per atom, whose map is affine, this is exact and
   needs no iteration, whatever ``num_scf_steps`` says. For other updates it is `implicit`: linearised at the solution,
   their maps have the same derivatives. So it is for batches with a structure of more than `densities.DENSE_ATOMS`
-  atoms.
+  atoms, or on a mesh.
 
 A structure without a self-consistent solution, because its loop does not converge or its linear system is singular, is
 unrolled instead, for at most `densities.FALLBACK_STEPS` steps; ``fallback`` of the result says so.

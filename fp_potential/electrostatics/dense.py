@@ -4,21 +4,22 @@ As a sum over waves: with P = [cos, -k sin] and M = [-sin, -k cos] over (q, d) o
 
     A_n = P^T diag(w_n) P + M^T diag(w_n) M + own part;
 
-by pairs: the pair tensors, put in their places; on a mesh: the images of unit densities.
+by pairs: the pair tensors, put in their places.
 """
 
 import torch
 from torch import Tensor
 
-from .mesh import receive
 from .operator import ElectrostaticCache
 
 
 def dense_operators(cache: ElectrostaticCache, batch: Tensor, n_graphs: int, n_widths: int) -> list[Tensor]:
-    """A of every structure, ``(n_g, n_widths, 4, n_g, 4)``: raw field per density; with the cache's gradient."""
+    """A of every structure, ``(n_g, n_widths, 4, n_g, 4)``: raw field per density; with the cache's gradient.
+
+    No structure may be on a mesh.
+    """
     counts = torch.bincount(batch, minlength=n_graphs).tolist()
     by_waves = {w.begin: w for w in cache.waves}
-    by_mesh = {t.begin: t for t in cache.meshes}
     pair_structure = batch[cache.pair_i]
     matrices = []
     begin = 0
@@ -33,10 +34,6 @@ def dense_operators(cache: ElectrostaticCache, batch: Tensor, n_graphs: int, n_w
             weights = torch.cat([w.filters, w.filters])[:, :n_widths]
             blocks = torch.stack([(both * column.unsqueeze(1)).t() @ both for column in weights.unbind(1)])
             matrix = blocks.reshape(n_widths, n, 4, n, 4).permute(1, 0, 2, 3, 4)
-        elif begin in by_mesh:
-            unit = torch.eye(4 * n, dtype=own.dtype, device=own.device).reshape(4 * n, n, 4)
-            columns = [receive(by_mesh[begin], density, 0, n_widths) for density in unit]
-            matrix = torch.stack(columns, dim=3).reshape(n, n_widths, 4, n, 4)
         else:
             here = torch.nonzero(pair_structure == g).squeeze(1)
             i, j = cache.pair_i[here] - begin, cache.pair_j[here] - begin
