@@ -30,7 +30,8 @@ def features(model, atoms, layer=-1):
     """Features ``(n, (L+1)², C)`` of a layer."""
     graph = to_graph(atoms, model)
     i, j = graph.edge_index
-    return model.backbone(graph, graph.positions[j] + graph.edge_shifts - graph.positions[i])[0][layer].detach()
+    vectors = graph.positions[j] + graph.edge_shifts - graph.positions[i]
+    return model.backbone(graph, model.backbone.neighbours(graph, vectors))[layer].detach()
 
 
 def local(model, atoms):

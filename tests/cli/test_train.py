@@ -141,7 +141,7 @@ def test_dry_run_checks_and_writes_nothing(folder, capsys):
     assert main(["train", "config.yaml", "--dry-run", "data.keys.energy=nothing"]) == 2
     assert "no frame has the key 'nothing'" in capsys.readouterr().err
     assert main(["train", "config.yaml", "--dry-run", "--electrostatic_pbc_method", "pbc"]) == 2
-    assert "pbc is FFF" in capsys.readouterr().err
+    assert "pbc is F F F" in capsys.readouterr().err
 
 
 def test_dry_run_of_a_run_with_other_options(folder, capsys):
