@@ -208,12 +208,12 @@ def receive(tables: MeshTables, density: Tensor, lo: int, hi: int) -> Tensor:
     return torch.matmul(field, t.components.t())
 
 
-def receive_transposed(tables: MeshTables, weights: Tensor) -> Tensor:
-    """Adjoint of `receive` for the first receivers: ``(n, m, 4)`` -> ``(n, 4)``."""
+def receive_transposed(tables: MeshTables, weights: Tensor, lo: int, hi: int) -> Tensor:
+    """Adjoint of `receive`: ``(n, hi-lo, 4)`` -> ``(n, 4)``."""
     t = tables
     values = torch.matmul(weights, t.components)
     grids = spread(t.coordinates, t.sequence, t.table, values, t.order, 1, t.part)
-    spectrum = (transform(grids, t.layout) * t.filters[: weights.shape[1]]).sum(0, keepdim=True)
+    spectrum = (transform(grids, t.layout) * t.filters[lo:hi]).sum(0, keepdim=True)
     grid = transform_back(spectrum, t.layout)
     field = gather(t.coordinates, t.sequence, t.table, grid, t.order, 1, t.part)
     return torch.matmul(field, t.components.t())[:, 0]

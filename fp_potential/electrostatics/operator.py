@@ -282,19 +282,30 @@ class Electrostatics(nn.Module):
         """(<v>, <grad v>) received with the density's own width ``(n, 4)``; includes what the energy includes."""
         return self._receive(cache, density, self.n_widths, self.n_widths + 1, distributed)[:, 0]
 
+    def field_in(self, cache: ElectrostaticCache, density: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:
+        """`field` with receivers lo … hi-1 alone, zeros in the place of the others."""
+        out = self._receive(cache, density, lo, hi, distributed)
+        if lo == 0 and hi == self.n_widths:
+            return out
+        return torch.nn.functional.pad(out, [0, 0, lo, self.n_widths - hi])
+
     def apply_transposed(self, cache: ElectrostaticCache, weights: Tensor, distributed: bool) -> Tensor:
         """A^T w: ``(n, n_widths, 4)`` -> ``(n, 4)``; the field of sources of the receivers' widths."""
-        n, m = weights.shape[0], self.n_widths
-        out = (cache.own[:, :m] * weights).sum(1)
+        return self.transposed_in(cache, weights, 0, self.n_widths, distributed)
+
+    def transposed_in(self, cache: ElectrostaticCache, weights: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:
+        """`apply_transposed` of weights that are zero but for receivers lo … hi-1."""
+        n, w = weights.shape[0], weights[:, lo:hi]
+        out = (cache.own[:, lo:hi] * w).sum(1)
         if cache.pair_i.shape[0] > 0 or cache.first_of_all >= 0:
             total = cache.all_atoms if cache.first_of_all >= 0 else n
-            sums = apply_pairs_transposed(cache.pair_tensors[:, :m], cache.pair_i, cache.pair_j, weights, total)
+            sums = apply_pairs_transposed(cache.pair_tensors[:, lo:hi], cache.pair_i, cache.pair_j, w, total)
             if cache.first_of_all >= 0:
                 sums = sum_ranks(sums)[cache.first_of_all : cache.first_of_all + n]
             out = out + sums
         for slab in cache.jellium:
-            out = out + apply_jellium_transposed(receivers(slab, 0, m), weights, distributed)
-        parts = [reciprocal.receive_transposed(w, weights[w.begin : w.end], distributed) for w in cache.waves]
-        for t in cache.meshes:
-            parts.append(mesh.receive_transposed(t, weights[t.begin : t.end]))
+            out = out + apply_jellium_transposed(receivers(slab, lo, hi), w, distributed)
+        parts = [reciprocal.receive_transposed(t, w[t.begin : t.end], lo, hi, distributed) for t in cache.waves]
+        for m in cache.meshes:
+            parts.append(mesh.receive_transposed(m, w[m.begin : m.end], lo, hi))
         return out.index_add(0, cache.rows, torch.cat(parts)) if len(parts) > 0 else out

@@ -105,8 +105,8 @@ def receive(tables: WaveTables, density: Tensor, lo: int, hi: int, distributed: 
     return from_factors(tables, factors * tables.filters[:, lo:hi])
 
 
-def receive_transposed(tables: WaveTables, weights: Tensor, distributed: bool) -> Tensor:
-    """Adjoint of `receive` for the first receivers: ``(n, m, 4)`` -> ``(n, 4)``."""
+def receive_transposed(tables: WaveTables, weights: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:
+    """Adjoint of `receive`: ``(n, hi-lo, 4)`` -> ``(n, 4)``."""
     factors = structure_factors(tables, weights, distributed)
-    factors = (factors * tables.filters[:, : weights.shape[1]]).sum(2, keepdim=True)
+    factors = (factors * tables.filters[:, lo:hi]).sum(2, keepdim=True)
     return from_factors(tables, factors)[:, 0]

@@ -60,6 +60,7 @@ class SymmetricUpdate(Update):
         self.without_dipoles = l_max == 0
         self.affine, self.local = True, True
         self.n_widths, self.receiver = n_widths, receiver
+        self.used_receivers = (receiver, receiver + 1)
         self.c = 1.0 / math.sqrt(channels)
         self.response_scale = RESPONSE_SCALE
         start = torch.tensor([INITIAL_SOFTNESS, INITIAL_POLARIZABILITY], dtype=torch.float64)

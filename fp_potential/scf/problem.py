@@ -96,6 +96,9 @@ class DensityMap(nn.Module):
         #: whether the update is affine in the field, and whether it is one matrix per atom
         self.affine, self.local = bool(update.affine), bool(update.local)
         self.straight = bool(update.straight)
+        #: receivers whose field the update reads: the others are left out of the loops
+        used = getattr(update, "used_receivers", (0, electrostatics.n_widths))
+        self.first_used, self.last_used = int(used[0]), int(used[1])
 
     def problem(
         self,
@@ -160,8 +163,13 @@ class DensityMap(nn.Module):
         return self.linearised(problem, with_level(field + problem.external.unsqueeze(1), level, problem.batch))
 
     def forward(self, problem: SCFProblem, density: Tensor, guess: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """G(p) ``(n, 4)``, mu - mu_0 ``(B,)`` and the Coulomb field A p ``(n, m, 4)``; ``guess`` of the level."""
-        field = self.electrostatics.field(problem.cache, density, problem.distributed)
+        """G(p) ``(n, 4)``, mu - mu_0 ``(B,)`` and the Coulomb field A p ``(n, m, 4)``; ``guess`` of the level.
+
+        The field is zero in receivers that the update does not read.
+        """
+        field = self.electrostatics.field_in(
+            problem.cache, density, self.first_used, self.last_used, problem.distributed
+        )
         update, level = self.update(problem, field, guess)
         return update, level, field
 
@@ -296,7 +304,9 @@ class DensityMap(nn.Module):
         The last term at constant charge only.
         """
         on_field = self.constrained(problem, self.pull_back(problem, adjoint))
-        return self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
+        return self.electrostatics.transposed_in(
+            problem.cache, on_field, self.first_used, self.last_used, problem.distributed
+        )
 
     def responds(self, problem: SCFProblem) -> Tensor:
         """Whether the charge of each structure can follow the Fermi level ``(B,)`` bool."""
