@@ -21,11 +21,9 @@ from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ase.io.lammpsdata import write_lammps_data
-
 from fp_potential.export import read_metadata
 
-from common import water  # isort: skip
+from common import dynamics_of_water  # isort: skip
 
 UNIT = (4, 4, 4)  # molecules in the box that is replicated
 SIZES = [1536, 6144, 24000, 100000]
@@ -54,21 +52,13 @@ def measure(model: Path, elements: list[str], atoms: int, steps: int) -> Row:
     """One run of LAMMPS."""
     grid = replicas(atoms)
     with tempfile.TemporaryDirectory() as folder:
-        data, script = Path(folder) / "box.data", Path(folder) / "in"
-        write_lammps_data(data, water(UNIT), specorder=elements, atom_style="charge", masses=True)
+        script = Path(folder) / "in"
+        style = (
+            f"pair_style fixedpoint charge 0 scf_tolerance 1e-6\npair_coeff * * {model.resolve()} {' '.join(elements)}"
+        )
         script.write_text(
-            f"""units metal
-atom_style charge
-newton on
-read_data {data}
-replicate {grid[0]} {grid[1]} {grid[2]}
-pair_style fixedpoint charge 0 scf_tolerance 1e-6
-pair_coeff * * {model.resolve()} {" ".join(elements)}
-velocity all create 300 1 mom yes loop geom
-neighbor 1.0 bin
-timestep 0.0005
-fix 1 all nve
-compute t all pair fixedpoint
+            dynamics_of_water(Path(folder), UNIT, elements, grid, style, 0.0005)
+            + f"""compute t all pair fixedpoint
 thermo_style custom step c_t[10] c_t[11]
 thermo 1
 run {steps}

@@ -20,11 +20,9 @@ from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ase.io.lammpsdata import write_lammps_data
-
 from fp_potential.export import read_metadata
 
-from common import water  # isort: skip
+from common import dynamics_of_water  # isort: skip
 
 UNIT = (4, 4, 4)
 
@@ -63,23 +61,11 @@ def classical(elements: list[str]) -> str:
 def seconds(commands: str, elements: list[str], replicas: str, run: Run, steps: int, timestep: float) -> Loop:
     """Loop time per step, the longest of the copies, and number of atoms."""
     with tempfile.TemporaryDirectory() as folder:
-        data, script = Path(folder) / "box.data", Path(folder) / "in"
-        write_lammps_data(data, water(UNIT), specorder=elements, atom_style="charge", masses=True)
+        script = Path(folder) / "in"
+        box = tuple(int(n) for n in replicas.split("x"))
         script.write_text(
-            f"""units metal
-atom_style charge
-newton on
-read_data {data}
-replicate {replicas.replace("x", " ")}
-{commands}
-velocity all create 300 1 mom yes loop geom
-neighbor 1.0 bin
-timestep {timestep}
-fix 1 all nve
-thermo 1000
-run 1
-run {steps}
-"""
+            dynamics_of_water(Path(folder), UNIT, elements, box, commands, timestep)
+            + f"thermo 1000\nrun 1\nrun {steps}\n"
         )
         launcher = [str(Path(sys.executable).with_name("mpirun")), "-n", str(run.ranks)]
         command = [*launcher, str(Path(sys.executable).with_name("lmp")), "-in", str(script), "-log", "none"]
