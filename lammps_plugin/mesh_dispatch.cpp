@@ -42,40 +42,29 @@ const InstructionSet available = best_set();
 
 }    // namespace
 
-template <> const MeshKernels<double> &mesh_kernels<double>()
-{
+// The version of a table of kernels that this processor runs.
 #ifdef FIXEDPOINT_X86_KERNELS
-  if (available == InstructionSet::AVX512) return avx512::in_double;
-  if (available == InstructionSet::AVX2) return avx2::in_double;
+#define FIXEDPOINT_BEST(kernels)                                                                             \
+  (available == InstructionSet::AVX512 ? avx512::kernels                                                     \
+   : available == InstructionSet::AVX2 ? avx2::kernels                                                       \
+                                       : generic::kernels)
+#else
+#define FIXEDPOINT_BEST(kernels) generic::kernels
 #endif
-  return generic::in_double;
-}
 
-template <> const MeshKernels<float> &mesh_kernels<float>()
-{
-#ifdef FIXEDPOINT_X86_KERNELS
-  if (available == InstructionSet::AVX512) return avx512::in_float;
-  if (available == InstructionSet::AVX2) return avx2::in_float;
-#endif
-  return generic::in_float;
-}
+template <> const MeshKernels<double> &mesh_kernels<double>() { return FIXEDPOINT_BEST(in_double); }
+template <> const MeshKernels<float> &mesh_kernels<float>() { return FIXEDPOINT_BEST(in_float); }
 
 template <> const ConvolutionKernels<double> &convolution_kernels<double>()
 {
-#ifdef FIXEDPOINT_X86_KERNELS
-  if (available == InstructionSet::AVX512) return avx512::convolution_in_double;
-  if (available == InstructionSet::AVX2) return avx2::convolution_in_double;
-#endif
-  return generic::convolution_in_double;
+  return FIXEDPOINT_BEST(convolution_in_double);
 }
 
 template <> const ConvolutionKernels<float> &convolution_kernels<float>()
 {
-#ifdef FIXEDPOINT_X86_KERNELS
-  if (available == InstructionSet::AVX512) return avx512::convolution_in_float;
-  if (available == InstructionSet::AVX2) return avx2::convolution_in_float;
-#endif
-  return generic::convolution_in_float;
+  return FIXEDPOINT_BEST(convolution_in_float);
 }
+
+#undef FIXEDPOINT_BEST
 
 }    // namespace fixedpoint
