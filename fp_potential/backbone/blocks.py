@@ -12,13 +12,18 @@ CPU_EDGES, CUDA_EDGES = 8192, 1 << 18
 
 
 class Blocks(NamedTuple):
-    """Consecutive owned atoms with their edges, and the rows that their neighbours take among all atoms."""
+    """Consecutive owned atoms with their edges, and the rows that their neighbours take among all atoms.
 
-    atoms: list[int]  #: first atom of each block, and the number of atoms
-    edges: list[int]  #: likewise of edges
-    first: list[Tensor]  #: per block: `Neighbours.first`
-    rows: list[Tensor]  #: per block: atoms that are neighbours in it, sorted
-    places: list[Tensor]  #: per block: (edges,) index into these rows
+    Block k has the atoms atoms[k] … atoms[k+1]-1, and likewise edges and rows.  What is kept of all blocks lies in one
+    array each: many small ones that live long leave holes, in which later allocations search.
+    """
+
+    atoms: list[int]
+    edges: list[int]
+    rows: list[int]
+    first: Tensor  #: (n_owned + 1,) as in `Neighbours`, counting all edges
+    neighbours: Tensor  #: for every block, the atoms that are neighbours in it, sorted
+    places: Tensor  #: (n_edges,) index into the neighbours of the edge's block
 
 
 class BlockedPass(NamedTuple):
@@ -26,37 +31,40 @@ class BlockedPass(NamedTuple):
 
     features: list[Tensor]  #: (n_owned, (max_L+1)², C) of each layer
     inputs: list[Tensor]  #: features of all atoms that each layer reads
-    harmonics: list[Tensor]  #: per block, as in `Neighbours`
-    radial: list[Tensor]
+    harmonics: Tensor  #: as in `Neighbours`
+    radial: Tensor
     blocks: Blocks
 
 
 def receiver_blocks(edge_index: Tensor, n_owned: int, n_edges: int) -> Blocks:
     """Blocks of about ``n_edges`` edges of ``n_owned`` atoms, from edges sorted by receiver."""
-    offsets = first_edges(edge_index[0], n_owned)
+    first = first_edges(edge_index[0], n_owned)
     size = max(1, n_edges * n_owned // max(1, edge_index.shape[1]))
-    atoms = [0]
-    edges = [0]
-    first: list[Tensor] = []
-    rows: list[Tensor] = []
-    places: list[Tensor] = []
+    atoms, edges, rows = [0], [0], [0]
+    neighbours: list[Tensor] = [edge_index[1, :0]]
+    places = torch.empty_like(edge_index[1])
     while atoms[len(atoms) - 1] < n_owned:
-        lo = atoms[len(atoms) - 1]
-        hi = min(n_owned, lo + size)
-        begin, end = edges[len(edges) - 1], int(offsets[hi].item())
-        row, place = torch.unique(edge_index[1, begin:end], return_inverse=True)
+        hi = min(n_owned, atoms[len(atoms) - 1] + size)
+        begin, end = edges[len(edges) - 1], int(first[hi].item())
+        own, place = torch.unique(edge_index[1, begin:end], return_inverse=True)
         atoms.append(hi)
         edges.append(end)
-        first.append(offsets[lo : hi + 1] - begin)
-        rows.append(row)
-        places.append(place)
-    return Blocks(atoms, edges, first, rows, places)
+        rows.append(rows[len(rows) - 1] + own.shape[0])
+        neighbours.append(own)
+        places[begin:end] = place
+    return Blocks(atoms, edges, rows, first, torch.cat(neighbours), places)
+
+
+def first_of(blocks: Blocks, k: int) -> Tensor:
+    """`Neighbours.first` of block ``k``."""
+    return blocks.first[blocks.atoms[k] : blocks.atoms[k + 1] + 1] - blocks.edges[k]
 
 
 def no_pass() -> BlockedPass:
     """A pass of no layers."""
+    nothing, index = torch.zeros([0, 1]), torch.zeros([0], dtype=torch.int64)
     tensors: list[Tensor] = []
-    return BlockedPass(tensors, tensors, tensors, tensors, Blocks([0], [0], tensors, tensors, tensors))
+    return BlockedPass(tensors, tensors, nothing, nothing, Blocks([0], [0], [0], index, index, index))
 
 
 def pulled_back(outputs: list[Tensor], inputs: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..communication import ghost_gather, ghost_reduce
 from ..graph import Graph
 from ..nets import EquivariantLinear
-from .blocks import CPU_EDGES, CUDA_EDGES, BlockedPass, pulled_back, receiver_blocks
+from .blocks import CPU_EDGES, CUDA_EDGES, BlockedPass, first_of, pulled_back, receiver_blocks
 from .contraction import ProductBasis
 from .interaction import Interaction
 from .neighbours import Neighbours, first_edges
@@ -144,12 +144,15 @@ class Backbone(nn.Module):
         with torch.no_grad():
             n_owned = graph.batch.shape[0]
             blocks = receiver_blocks(graph.edge_index, n_owned, self.cuda_edges if vectors.is_cuda else self.cpu_edges)
-            harmonics: list[Tensor] = []
-            radial: list[Tensor] = []
-            for k in range(len(blocks.rows)):
-                y, r = self.tables(vectors[blocks.edges[k] : blocks.edges[k + 1]])
-                harmonics.append(y)
-                radial.append(r)
+            n_edges, n_blocks = vectors.shape[0], len(blocks.atoms) - 1
+            like = self.tables(vectors[:1])
+            harmonics = torch.empty([n_edges, like[0].shape[1]], dtype=vectors.dtype, device=vectors.device)
+            radial = torch.empty([n_edges, like[1].shape[1]], dtype=vectors.dtype, device=vectors.device)
+            for k in range(n_blocks):
+                begin, end = blocks.edges[k], blocks.edges[k + 1]
+                y, r = self.tables(vectors[begin:end])
+                harmonics[begin:end] = y
+                radial[begin:end] = r
             h = self.embedded(graph.species)
             inputs: list[Tensor] = []
             features: list[Tensor] = []
@@ -158,14 +161,15 @@ class Backbone(nn.Module):
                     h = self.everywhere(h, graph)
                 inputs.append(h)
                 sent = layer.sent(h, graph.species)  # type: ignore[operator]
-                parts = [torch.zeros([0, self.size, self.channels], dtype=h.dtype, device=h.device)]
-                for k in range(len(blocks.rows)):
-                    lo, hi = blocks.atoms[k], blocks.atoms[k + 1]
-                    neighbours = Neighbours(blocks.places[k], blocks.first[k], harmonics[k], radial[k])
-                    parts.append(
-                        layer(sent.index_select(0, blocks.rows[k]), h[lo:hi], graph.species[lo:hi], neighbours)
+                new = torch.empty([n_owned, self.size, self.channels], dtype=h.dtype, device=h.device)
+                for k in range(n_blocks):
+                    lo, hi, begin, end = blocks.atoms[k], blocks.atoms[k + 1], blocks.edges[k], blocks.edges[k + 1]
+                    neighbours = Neighbours(
+                        blocks.places[begin:end], first_of(blocks, k), harmonics[begin:end], radial[begin:end]
                     )
-                h = torch.cat(parts)
+                    received = sent.index_select(0, blocks.neighbours[blocks.rows[k] : blocks.rows[k + 1]])
+                    new[lo:hi] = layer(received, h[lo:hi], graph.species[lo:hi], neighbours)
+                h = new
                 features.append(h)
         return BlockedPass(features, inputs, harmonics, radial, blocks)
 
@@ -176,8 +180,8 @@ class Backbone(nn.Module):
         owners between layers.
         """
         species, blocks, n_owned = graph.species, made.blocks, graph.batch.shape[0]
-        by_harmonics = [torch.zeros_like(y) for y in made.harmonics]
-        by_radial = [torch.zeros_like(r) for r in made.radial]
+        n_blocks = len(blocks.atoms) - 1
+        by_harmonics, by_radial = torch.zeros_like(made.harmonics), torch.zeros_like(made.radial)
         t = len(gradients) - 1
         by_features = gradients[t]
         for layer in self.layers[::-1]:
@@ -186,19 +190,20 @@ class Backbone(nn.Module):
             h = made.inputs[t].detach().requires_grad_(varies)
             sent = layer.sent(h, species)  # type: ignore[operator]
             by_sent, by_own = torch.zeros_like(sent), torch.zeros_like(h[:n_owned])
-            for k in range(len(blocks.rows)):
-                lo, hi, rows = blocks.atoms[k], blocks.atoms[k + 1], blocks.rows[k]
-                harmonics = made.harmonics[k].detach().requires_grad_(True)
-                radial = made.radial[k].detach().requires_grad_(True)
+            for k in range(n_blocks):
+                lo, hi, begin, end = blocks.atoms[k], blocks.atoms[k + 1], blocks.edges[k], blocks.edges[k + 1]
+                rows = blocks.neighbours[blocks.rows[k] : blocks.rows[k + 1]]
+                harmonics = made.harmonics[begin:end].detach().requires_grad_(True)
+                radial = made.radial[begin:end].detach().requires_grad_(True)
                 received = sent.detach().index_select(0, rows).requires_grad_(varies)
                 own = h.detach()[lo:hi].requires_grad_(varies)
-                neighbours = Neighbours(blocks.places[k], blocks.first[k], harmonics, radial)
+                neighbours = Neighbours(blocks.places[begin:end], first_of(blocks, k), harmonics, radial)
                 # by name: TorchScript cannot call what a slice of modules holds
                 new = layer.forward(received, own, species[lo:hi], neighbours)
                 inputs = [harmonics, radial, received, own] if varies else [harmonics, radial]
                 parts = pulled_back([new], inputs, [by_features[lo:hi]])
-                by_harmonics[k] += parts[0]
-                by_radial[k] += parts[1]
+                by_harmonics[begin:end] += parts[0]
+                by_radial[begin:end] += parts[1]
                 if varies:
                     by_sent.index_add_(0, rows, parts[2])
                     by_own[lo:hi] += parts[3]
@@ -209,9 +214,10 @@ class Backbone(nn.Module):
                     by_input = ghost_reduce(flat, n_owned).reshape(n_owned, by_input.shape[1], self.channels)
                 by_features = gradients[t - 1] + by_own + by_input
             t -= 1
-        by_vectors = [torch.zeros_like(vectors[:0])]
-        for k in range(len(blocks.rows)):
-            edges = vectors[blocks.edges[k] : blocks.edges[k + 1]].detach().requires_grad_(True)
+        by_vectors = torch.empty_like(vectors)
+        for k in range(n_blocks):
+            begin, end = blocks.edges[k], blocks.edges[k + 1]
+            edges = vectors[begin:end].detach().requires_grad_(True)
             y, r = self.tables(edges)
-            by_vectors.append(pulled_back([y, r], [edges], [by_harmonics[k], by_radial[k]])[0])
-        return torch.cat(by_vectors)
+            by_vectors[begin:end] = pulled_back([y, r], [edges], [by_harmonics[begin:end], by_radial[begin:end]])[0]
+        return by_vectors
