@@ -2,26 +2,11 @@
 // may be an inline function of another header: the linker could take this file's version for all of the
 // library.
 #include "convolution_kernel.h"
-
-#include <cstring>
-
-#if defined(__AVX512F__)
-#define FIXEDPOINT_VECTOR_BYTES 64
-#elif defined(__AVX2__)
-#define FIXEDPOINT_VECTOR_BYTES 32
-#else
-#define FIXEDPOINT_VECTOR_BYTES 16
-#endif
+#include "vectors.h"
 
 namespace fixedpoint::FIXEDPOINT_CONVOLUTION_KERNELS {
 
 namespace {
-
-template <typename T> struct Vector {
-  typedef T type __attribute__((vector_size(FIXEDPOINT_VECTOR_BYTES)));
-  static constexpr int64_t lanes = FIXEDPOINT_VECTOR_BYTES / sizeof(T);
-};
-template <typename T> using vector = typename Vector<T>::type;
 
 /// Channels c ... c + lanes - 1 of a row; beyond the last channel (`full` false) zero.
 template <bool full, typename T> inline vector<T> load(const T *p, int64_t n)
@@ -57,20 +42,20 @@ template <int d2, typename T>
 void forward_ell(const ConvolutionShape &s, int64_t begin, int64_t end, const T *radial, const T *harmonics,
                  const T *features, T *sums, const int64_t *paths)
 {
-  constexpr int64_t lanes = Vector<T>::lanes;
+  constexpr int64_t n_lanes = lanes<T>;
   const int64_t c = s.channels, width = (s.l_in + 1) * (s.l_in + 1);
   const int64_t harmonics_stride = (s.max_ell + 1) * (s.max_ell + 1);
   for (int l1 = 0; l1 <= s.l_in; ++l1) {
     const int64_t n3 = paths[l1], d1 = 2 * l1 + 1;
     for (int64_t t = 0; t < n3; ++t)
       for (int64_t m1 = 0; m1 < d1; ++m1)
-        for (int64_t k = 0; k < c; k += lanes) {
+        for (int64_t k = 0; k < c; k += n_lanes) {
           const T *r = radial + t * c + k;
           const T *h = features + (l1 * l1 + m1) * c + k;
           T *out = sums + (t * d1 + m1) * c + k;
-          if (k + lanes <= c)
+          if (k + n_lanes <= c)
             sum_rows<d2, true>(begin, end, s.sender, r, s.n_paths * c, harmonics, harmonics_stride, h,
-                               width * c, out, n3 * d1 * c, lanes);
+                               width * c, out, n3 * d1 * c, n_lanes);
           else
             sum_rows<d2, false>(begin, end, s.sender, r, s.n_paths * c, harmonics, harmonics_stride, h,
                                 width * c, out, n3 * d1 * c, c - k);
@@ -112,21 +97,21 @@ void backward_ell(const ConvolutionShape &s, const T *gradient, const T *radial,
                   const T *features, T *radial_gradient, T *harmonics_gradient, T *features_gradient,
                   const int64_t *paths)
 {
-  constexpr int64_t lanes = Vector<T>::lanes;
+  constexpr int64_t n_lanes = lanes<T>;
   const int64_t c = s.channels;
   vector<T> by_harmonics[d2]{};
   for (int l1 = 0; l1 <= s.l_in; ++l1) {
     const int64_t n3 = paths[l1], d1 = 2 * l1 + 1;
     for (int64_t t = 0; t < n3; ++t)
-      for (int64_t k = 0; k < c; k += lanes) {
+      for (int64_t k = 0; k < c; k += n_lanes) {
         const T *r = radial + t * c + k;
         const T *h = features + l1 * l1 * c + k;
         const T *g = gradient + t * d1 * c + k;
         T *by_radial = radial_gradient == nullptr ? nullptr : radial_gradient + t * c + k;
         T *by_features = features_gradient == nullptr ? nullptr : features_gradient + l1 * l1 * c + k;
-        if (k + lanes <= c)
+        if (k + n_lanes <= c)
           edge_gradients<d2, true>(y, r, h, d1, c, g, n3 * d1 * c, by_radial, by_features, by_harmonics,
-                                   lanes);
+                                   n_lanes);
         else
           edge_gradients<d2, false>(y, r, h, d1, c, g, n3 * d1 * c, by_radial, by_features, by_harmonics,
                                     c - k);
@@ -138,7 +123,7 @@ void backward_ell(const ConvolutionShape &s, const T *gradient, const T *radial,
   if (harmonics_gradient == nullptr) return;
   for (int m2 = 0; m2 < d2; ++m2) {
     T sum = 0;
-    for (int64_t k = 0; k < lanes; ++k) sum += by_harmonics[m2][k];
+    for (int64_t k = 0; k < n_lanes; ++k) sum += by_harmonics[m2][k];
     harmonics_gradient[m2] = sum;
   }
 }

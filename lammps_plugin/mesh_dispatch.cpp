@@ -1,5 +1,6 @@
-// Chooses among the compiled versions of mesh_kernels.cpp and convolution_kernel.cpp.
+// Chooses among the compiled versions of mesh_kernels.cpp, filter_kernels.cpp and convolution_kernel.cpp.
 #include "convolution_kernel.h"
+#include "filter_kernels.h"
 #include "mesh_kernels.h"
 
 namespace fixedpoint {
@@ -8,6 +9,8 @@ namespace fixedpoint {
   namespace set {                                                                                            \
   extern const MeshKernels<double> in_double;                                                                \
   extern const MeshKernels<float> in_float;                                                                  \
+  extern const FilterKernels<double> filter_in_double;                                                       \
+  extern const FilterKernels<float> filter_in_float;                                                         \
   extern const ConvolutionKernels<double> convolution_in_double;                                             \
   extern const ConvolutionKernels<float> convolution_in_float;                                               \
   }
@@ -54,6 +57,12 @@ const InstructionSet available = best_set();
 
 template <> const MeshKernels<double> &mesh_kernels<double>() { return FIXEDPOINT_BEST(in_double); }
 template <> const MeshKernels<float> &mesh_kernels<float>() { return FIXEDPOINT_BEST(in_float); }
+
+template <> const FilterKernels<double> &filter_kernels<double>()
+{
+  return FIXEDPOINT_BEST(filter_in_double);
+}
+template <> const FilterKernels<float> &filter_kernels<float>() { return FIXEDPOINT_BEST(filter_in_float); }
 
 template <> const ConvolutionKernels<double> &convolution_kernels<double>()
 {

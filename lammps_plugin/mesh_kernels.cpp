@@ -1,14 +1,53 @@
 // Compiled once per instruction set, with FIXEDPOINT_MESH_KERNELS the name of the set. Nothing here may be an
 // inline function of another header: the linker could take this file's version for all of the library.
 #include "mesh_kernels.h"
+#include "vectors.h"
 
 namespace fixedpoint {
 
 namespace {
 
-/// Values of the splines of an atom along one axis: w[d][j] is derivative d at the point first + j.
-template <int P, int D, typename Real> struct AxisWeights {
-  Real w[D + 1][P];
+constexpr int power_below(int n, int most) { return most <= n ? most : power_below(n, most / 2); }
+
+/// P numbers in as few vectors as hold them: full ones, then smaller ones.
+template <int P, typename Real> struct Line {
+  static constexpr int first = power_below(P, lanes<Real>);
+  using Head = typename VectorOf<Real, first>::type;
+  Head head{};
+  Line<P - first, Real> rest{};
+
+  static Line read(const Real *p) { return {load_as<Head>(p), Line<P - first, Real>::read(p + first)}; }
+  void write(Real *p) const
+  {
+    store(p, head);
+    rest.write(p + first);
+  }
+  /// *this += factor x
+  void add(Real factor, const Line &x)
+  {
+    head += factor * x.head;
+    rest.add(factor, x.rest);
+  }
+  void add(const Line &x)
+  {
+    head += x.head;
+    rest.add(x.rest);
+  }
+  Real dot(const Line &x) const
+  {
+    const Head product = head * x.head;
+    Real sum = 0;
+    for (int k = 0; k < first; ++k) sum += product[k];
+    return sum + rest.dot(x.rest);
+  }
+};
+
+template <typename Real> struct Line<0, Real> {
+  static Line read(const Real *) { return {}; }
+  void write(Real *) const {}
+  void add(Real, const Line &) {}
+  void add(const Line &) {}
+  Real dot(const Line &) const { return 0; }
 };
 
 inline int64_t floor_of(double x)
@@ -17,9 +56,10 @@ inline int64_t floor_of(double x)
   return i - (static_cast<double>(i) > x ? 1 : 0);
 }
 
-/// M_P and its derivatives up to D at u - m for the P points m = floor(u) - P/2 + 1 ... floor(u) + P/2, from
+/// M_P and its derivatives up to D, [D + 1][P], at u - m for the P points m = floor(u) - P/2 + 1 ... floor(u)
+/// + P/2, from
 ///   M_k(x) = [x M_{k-1}(x) + (k - x) M_{k-1}(x - 1)] / (k - 1),   M_k' = M_{k-1}(x) - M_{k-1}(x - 1).
-template <int P, int D, typename Real> inline void splines(double u, AxisWeights<P, D, Real> &out)
+template <int P, int D, typename Real> inline void splines(double u, Real *out)
 {
   const double f = u - static_cast<double>(floor_of(u));
   double v[P] = {1.0};
@@ -30,7 +70,7 @@ template <int P, int D, typename Real> inline void splines(double u, AxisWeights
     for (int t = 0; t < P; ++t) x[t] = t < order ? v[t] : 0.0;
     for (int step = 0; step < d; ++step)
       for (int t = P - 1; t > 0; --t) x[t] -= x[t - 1];
-    for (int j = 0; j < P; ++j) out.w[d][j] = static_cast<Real>(x[P - 1 - j]);
+    for (int j = 0; j < P; ++j) out[d * P + j] = static_cast<Real>(x[P - 1 - j]);
   };
   keep(1);
   for (int k = 2; k <= P; ++k) {
@@ -52,28 +92,55 @@ template <int P> inline int64_t first_point(const SplineMesh &mesh, int axis, do
 
 inline int64_t wrapped(int64_t index, int64_t period) { return index < period ? index : index % period; }
 
+/// The points around an atom. Where they reach over the end of the mesh along axis 2, they are two pieces:
+/// the last P points of every line and the first P, with weights zero where they are not the atom's.
 template <int P, int D, typename Real> struct AtomStencil {
-  AxisWeights<P, D, Real> axis[3];
-  int64_t row0[P], row1[P], column;    // offsets along the axes 0 and 1, first point along axis 2
-  bool contiguous;                     // along axis 2
+  const Real *axis[2];         // values and derivatives along the axes 0 and 1, [derivative][P]
+  int64_t row0[P], row1[P];    // offsets of the points along them
+  int pieces;
+  int64_t column[2];    // of each piece
+  Line<P, Real> weights[2][D + 1];
+  Real own[D > 1 ? 3 * (D + 1) * P : 1];
 
   void read(const SplineMesh &mesh, const Stencils &atoms, int64_t row)
   {
     const double *u = atoms.coordinates + 3 * static_cast<int64_t>(atoms.sequence[row]);
+    const Real *along[3];
     if constexpr (D <= 1) {
       const auto *table = static_cast<const Real *>(atoms.table) + row * 6 * P;
-      for (int a = 0; a < 3; ++a)
-        for (int d = 0; d <= D; ++d)
-          for (int j = 0; j < P; ++j) axis[a].w[d][j] = table[(2 * a + d) * P + j];
+      for (int a = 0; a < 3; ++a) along[a] = table + 2 * a * P;
     } else {
-      for (int a = 0; a < 3; ++a) splines<P, D, Real>(u[a], axis[a]);
+      for (int a = 0; a < 3; ++a) {
+        splines<P, D, Real>(u[a], own + a * (D + 1) * P);
+        along[a] = own + a * (D + 1) * P;
+      }
     }
+    axis[0] = along[0];
+    axis[1] = along[1];
     const int64_t x = first_point<P>(mesh, 0, u[0]), y = first_point<P>(mesh, 1, u[1]);
     for (int j = 0; j < P; ++j) row0[j] = wrapped(x + j, mesh.period[0]);
-    for (int j = 0; j < P; ++j) row1[j] = wrapped(y + j, mesh.period[1]);
-    column = first_point<P>(mesh, 2, u[2]);
-    contiguous = column + P <= mesh.size[2];
+    for (int j = 0; j < P; ++j) row1[j] = wrapped(y + j, mesh.period[1]) * mesh.size[2];
+    column[0] = first_point<P>(mesh, 2, u[2]);
+    const int64_t beyond = column[0] + P - mesh.period[2];    // points after the end
+    pieces = beyond > 0 ? 2 : 1;
+    if (pieces == 1) {
+      for (int d = 0; d <= D; ++d) weights[0][d] = Line<P, Real>::read(along[2] + d * P);
+      return;
+    }
+    column[0] = mesh.period[2] - P;
+    column[1] = 0;
+    for (int d = 0; d <= D; ++d) {
+      Real shifted[2 * P] = {};
+      for (int k = 0; k < P; ++k) shifted[beyond + k] = along[2][d * P + k];
+      for (int64_t k = 0; k < beyond; ++k) shifted[k] = shifted[P + k];
+      for (int piece = 0; piece < 2; ++piece) {
+        Real part[P];
+        for (int k = 0; k < P; ++k) part[k] = (k < beyond) == (piece == 1) ? shifted[k] : Real(0);
+        weights[piece][d] = Line<P, Real>::read(part);
+      }
+    }
   }
+  Real weight(int a, int derivative, int point) const { return axis[a][derivative * P + point]; }
 };
 
 /// Place of the derivative (a, b, c) in the order of total degrees.
@@ -83,12 +150,59 @@ constexpr int place(int a, int b, int c)
   return components(d - 1) + rest * (rest + 1) / 2 + c;
 }
 
+/// A piece of one channel of one atom, `values` [components(D)], onto the planes first_plane ... last_plane.
+template <int P, int D, typename Real>
+inline void spread_atom(const AtomStencil<P, D, Real> &s, int piece, const Real *values, int64_t plane,
+                        int64_t first_plane, int64_t last_plane, Real *grid)
+{
+  Line<P, Real> z[D + 1][D + 1];    // sum over the derivatives along axis 2, for derivatives (a, b)
+  for (int a = 0; a <= D; ++a)
+    for (int b = 0; a + b <= D; ++b)
+      for (int c = 0; a + b + c <= D; ++c) z[a][b].add(values[place(a, b, c)], s.weights[piece][c]);
+  for (int i = 0; i < P; ++i) {
+    if (s.row0[i] < first_plane || s.row0[i] >= last_plane) continue;
+    Line<P, Real> y[D + 1];
+    for (int a = 0; a <= D; ++a)
+      for (int b = 0; a + b <= D; ++b) y[b].add(s.weight(0, a, i), z[a][b]);
+    Real *here = grid + s.row0[i] * plane + s.column[piece];
+#pragma GCC unroll 10
+    for (int j = 0; j < P; ++j) {
+      Real *line = here + s.row1[j];
+      auto x = Line<P, Real>::read(line);
+      for (int b = 0; b <= D; ++b) x.add(s.weight(1, b, j), y[b]);
+      x.write(line);
+    }
+  }
+}
+
+/// A piece of one channel of one atom: added to `values` [components(D)].
+template <int P, int D, typename Real>
+inline void gather_atom(const AtomStencil<P, D, Real> &s, int piece, const Real *grid, int64_t plane,
+                        Real *values)
+{
+  Line<P, Real> z[D + 1][D + 1];    // sums over the axes 0 and 1 with the derivatives (a, b)
+  for (int i = 0; i < P; ++i) {
+    Line<P, Real> y[D + 1];
+    const Real *here = grid + s.row0[i] * plane + s.column[piece];
+#pragma GCC unroll 10
+    for (int j = 0; j < P; ++j) {
+      const auto x = Line<P, Real>::read(here + s.row1[j]);
+      for (int b = 0; b <= D; ++b) y[b].add(s.weight(1, b, j), x);
+    }
+    for (int a = 0; a <= D; ++a)
+      for (int b = 0; a + b <= D; ++b) z[a][b].add(s.weight(0, a, i), y[b]);
+  }
+  for (int a = 0; a <= D; ++a)
+    for (int b = 0; a + b <= D; ++b)
+      for (int c = 0; a + b + c <= D; ++c) values[place(a, b, c)] += s.weights[piece][c].dot(z[a][b]);
+}
+
 template <int P, int D, typename Real>
 void spread_all(const SplineMesh &mesh, const Stencils &atoms, const Real *values, int64_t channels,
                 int64_t first_plane, int64_t last_plane, Real *grid)
 {
   constexpr int J = components(D);
-  const int64_t line = mesh.size[2], plane = mesh.size[1] * line, volume = mesh.size[0] * plane;
+  const int64_t plane = mesh.size[1] * mesh.size[2], volume = mesh.size[0] * plane;
   const bool all = first_plane <= 0 && last_plane >= mesh.size[0];
   AtomStencil<P, D, Real> s{};
   for (int64_t row = 0; row < atoms.count; ++row) {
@@ -105,37 +219,8 @@ void spread_all(const SplineMesh &mesh, const Stencils &atoms, const Real *value
     s.read(mesh, atoms, row);
     for (int64_t channel = 0; channel < channels; ++channel) {
       const Real *v = values + (atom * channels + channel) * J;
-      Real *out = grid + channel * volume;
-      Real z[D + 1][D + 1][P];    // sum over the derivatives along axis 2, for derivatives (a, b)
-      for (int a = 0; a <= D; ++a)
-        for (int b = 0; a + b <= D; ++b) {
-          for (int k = 0; k < P; ++k) z[a][b][k] = v[place(a, b, 0)] * s.axis[2].w[0][k];
-          for (int c = 1; a + b + c <= D; ++c)
-            for (int k = 0; k < P; ++k) z[a][b][k] += v[place(a, b, c)] * s.axis[2].w[c][k];
-        }
-      for (int i = 0; i < P; ++i) {
-        if (!all && (s.row0[i] < first_plane || s.row0[i] >= last_plane)) continue;
-        Real y[D + 1][P];
-        for (int b = 0; b <= D; ++b) {
-          for (int k = 0; k < P; ++k) y[b][k] = s.axis[0].w[0][i] * z[0][b][k];
-          for (int a = 1; a + b <= D; ++a)
-            for (int k = 0; k < P; ++k) y[b][k] += s.axis[0].w[a][i] * z[a][b][k];
-        }
-        Real *here = out + s.row0[i] * plane;
-        for (int j = 0; j < P; ++j) {
-          Real *g = here + s.row1[j] * line;
-          Real x[P];
-          for (int k = 0; k < P; ++k) x[k] = s.axis[1].w[0][j] * y[0][k];
-          for (int b = 1; b <= D; ++b)
-            for (int k = 0; k < P; ++k) x[k] += s.axis[1].w[b][j] * y[b][k];
-          if (s.contiguous) {
-            g += s.column;
-            for (int k = 0; k < P; ++k) g[k] += x[k];
-          } else {
-            for (int k = 0; k < P; ++k) g[wrapped(s.column + k, mesh.period[2])] += x[k];
-          }
-        }
-      }
+      for (int piece = 0; piece < s.pieces; ++piece)
+        spread_atom(s, piece, v, plane, first_plane, last_plane, grid + channel * volume);
     }
   }
 }
@@ -145,41 +230,16 @@ void gather_all(const SplineMesh &mesh, const Stencils &atoms, const Real *grid,
                 int64_t begin, int64_t end, Real *values)
 {
   constexpr int J = components(D);
-  const int64_t line = mesh.size[2], plane = mesh.size[1] * line, volume = mesh.size[0] * plane;
+  const int64_t plane = mesh.size[1] * mesh.size[2], volume = mesh.size[0] * plane;
   AtomStencil<P, D, Real> s{};
   for (int64_t row = begin; row < end; ++row) {
     const int64_t atom = atoms.sequence[row];
     s.read(mesh, atoms, row);
     for (int64_t channel = 0; channel < channels; ++channel) {
-      const Real *in = grid + channel * volume;
-      Real z[D + 1][D + 1][P] = {};    // sums over the axes 0 and 1 with the derivatives (a, b)
-      for (int i = 0; i < P; ++i) {
-        Real y[D + 1][P] = {};
-        const Real *here = in + s.row0[i] * plane;
-        for (int j = 0; j < P; ++j) {
-          const Real *g = here + s.row1[j] * line;
-          Real x[P];
-          if (s.contiguous) {
-            g += s.column;
-            for (int k = 0; k < P; ++k) x[k] = g[k];
-          } else {
-            for (int k = 0; k < P; ++k) x[k] = g[wrapped(s.column + k, mesh.period[2])];
-          }
-          for (int b = 0; b <= D; ++b)
-            for (int k = 0; k < P; ++k) y[b][k] += s.axis[1].w[b][j] * x[k];
-        }
-        for (int a = 0; a <= D; ++a)
-          for (int b = 0; a + b <= D; ++b)
-            for (int k = 0; k < P; ++k) z[a][b][k] += s.axis[0].w[a][i] * y[b][k];
-      }
       Real *out = values + (atom * channels + channel) * J;
-      for (int a = 0; a <= D; ++a)
-        for (int b = 0; a + b <= D; ++b)
-          for (int c = 0; a + b + c <= D; ++c) {
-            Real sum = 0;
-            for (int k = 0; k < P; ++k) sum += s.axis[2].w[c][k] * z[a][b][k];
-            out[place(a, b, c)] = sum;
-          }
+      for (int k = 0; k < J; ++k) out[k] = 0;
+      for (int piece = 0; piece < s.pieces; ++piece)
+        gather_atom(s, piece, grid + channel * volume, plane, out);
     }
   }
 }
@@ -187,14 +247,10 @@ void gather_all(const SplineMesh &mesh, const Stencils &atoms, const Real *grid,
 template <int P, typename Real>
 void tabulate_all(const Stencils &atoms, int64_t begin, int64_t end, Real *table)
 {
-  AxisWeights<P, 1, Real> weights;
   for (int64_t row = begin; row < end; ++row)
-    for (int a = 0; a < 3; ++a) {
-      splines<P, 1, Real>(atoms.coordinates[3 * static_cast<int64_t>(atoms.sequence[row]) + a], weights);
-      Real *out = table + (row * 3 + a) * 2 * P;
-      for (int j = 0; j < P; ++j) out[j] = weights.w[0][j];
-      for (int j = 0; j < P; ++j) out[P + j] = weights.w[1][j];
-    }
+    for (int a = 0; a < 3; ++a)
+      splines<P, 1, Real>(atoms.coordinates[3 * static_cast<int64_t>(atoms.sequence[row]) + a],
+                          table + (row * 3 + a) * 2 * P);
 }
 
 template <typename Real>

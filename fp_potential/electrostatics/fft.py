@@ -2,7 +2,8 @@
 
 The mesh of N1 x N2 x N3 points is divided into pencils among P1 x P2 ranks (slabs where P2 = 1): first along axis 3,
 then 2, then 1.  Between the transforms of one axis, which torch makes locally, `redistribute`
-turns the pencils.  One process holds everything and transforms at once.
+turns the pencils.  One process holds everything: there the compiled `mesh_convolve` does all at once, transforming
+plane by plane and row by row with the filters in between, while they are in the cache.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import List, NamedTuple
 import torch
 from torch import Tensor
 
-from ..communication import redistribute
+from ..communication import load_operators, redistribute
 
 #: points of the busiest rank over the average that is good enough: fewer turns matter more
 BALANCED = 1.25
@@ -115,8 +116,6 @@ def _fft(x: Tensor, axis: int, back: bool) -> Tensor:
 
 def transform(grids: Tensor, layout: Layout) -> Tensor:
     """Bricks ``(c, …)`` of real grids, summed, to this process's part of sum_m grid[m] exp(-2 pi i k·m / N)."""
-    if layout.rank < 0:
-        return torch.fft.rfftn(grids, dim=[1, 2, 3])
     half = [layout.shape[0], layout.shape[1], layout.shape[2] // 2 + 1]
     x = redistribute(grids, layout.bricks, layout.along3, layout.shape)
     y = torch.fft.rfft(_padded(x), n=layout.shape[2], dim=3)[:, : x.shape[1], : x.shape[2]]
@@ -128,8 +127,6 @@ def transform(grids: Tensor, layout: Layout) -> Tensor:
 
 def transform_back(spectrum: Tensor, layout: Layout) -> Tensor:
     """sum_k spectrum[k] exp(2 pi i k·m / N) at the points of this process's brick."""
-    if layout.rank < 0:
-        return torch.fft.irfftn(spectrum, s=layout.shape, dim=[1, 2, 3], norm="forward")
     half = [layout.shape[0], layout.shape[1], layout.shape[2] // 2 + 1]
     y = redistribute(_fft(spectrum, 1, True), layout.along1, layout.along2, half)
     y = redistribute(_fft(y, 2, True), layout.along2, layout.along3_spectrum, half)
@@ -137,3 +134,60 @@ def transform_back(spectrum: Tensor, layout: Layout) -> Tensor:
     if y.shape[1] == 0 or y.shape[2] == 0:
         x = x[:, :, :, :0]
     return redistribute(x, layout.along3, layout.bricks, layout.shape)
+
+
+def convolve(grid: Tensor, filters: Tensor, most: List[int], layout: Layout) -> Tensor:
+    """The brick ``(1, …)`` of a grid, summed over ranks, with each of ``filters`` ``(c, …)``: bricks ``(c, …)``.
+
+    Filters are real, given at the waves that this process filters (`spectrum_box`), and zero at wave numbers above
+    ``most`` along any axis: what need not be computed.
+    """
+    if layout.rank < 0:
+        return torch.ops.fixedpoint.mesh_convolve(grid, filters, most)
+    return transform_back(transform(grid, layout) * filters, layout)
+
+
+def convolve_transposed(grids: Tensor, filters: Tensor, most: List[int], layout: Layout) -> Tensor:
+    """The adjoint of `convolve`: bricks ``(c, …)``, each with its own filter, summed to ``(1, …)``."""
+    if layout.rank < 0:
+        return torch.ops.fixedpoint.mesh_convolve_transposed(grids, filters, most)
+    return transform_back((transform(grids, layout) * filters).sum(0, keepdim=True), layout)
+
+
+def _define_in_python() -> None:
+    """The operators of a single process in torch, for a package without compiled parts."""
+    global _python_library
+    library = torch.library.Library("fixedpoint", "FRAGMENT")
+    axes = [1, 2, 3]
+
+    def back(spectrum: Tensor, like: Tensor) -> Tensor:
+        return torch.fft.irfftn(spectrum, s=like.shape[1:], dim=axes, norm="forward")
+
+    def kept(filters: Tensor, shape: List[int], most: List[int]) -> Tensor:
+        for axis in range(3):
+            wave = torch.arange(filters.shape[axis + 1], device=filters.device)
+            view = [1, 1, 1]
+            view[axis] = -1
+            filters = filters * (torch.minimum(wave, shape[axis] - wave) <= most[axis]).reshape(view)
+        return filters
+
+    def mesh_convolve(grid: Tensor, filters: Tensor, most: List[int]) -> Tensor:
+        return back(torch.fft.rfftn(grid, dim=axes) * kept(filters, grid.shape[1:], most), grid)
+
+    def mesh_convolve_transposed(grids: Tensor, filters: Tensor, most: List[int]) -> Tensor:
+        spectra = torch.fft.rfftn(grids, dim=axes) * kept(filters, grids.shape[1:], most)
+        return back(spectra.sum(0, keepdim=True), grids)
+
+    for name, function in (
+        ("mesh_convolve", mesh_convolve),
+        ("mesh_convolve_transposed", mesh_convolve_transposed),
+    ):
+        library.define(f"{name}(Tensor x, Tensor filters, int[] most) -> Tensor")
+        library.impl(name, function, "CompositeImplicitAutograd")
+    _python_library = library
+
+
+_python_library: torch.library.Library | None = None
+load_operators()
+if not torch._C._dispatch_has_kernel("fixedpoint::mesh_convolve"):
+    _define_in_python()

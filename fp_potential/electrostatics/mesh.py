@@ -21,7 +21,7 @@ from ..units import COULOMB
 from . import accuracy as model
 from .accuracy import smooth_size
 from .boundary import Box, padded_box, padded_cell
-from .fft import Layout, pencils, single_process, spectrum_box, transform, transform_back
+from .fft import Layout, convolve, convolve_transposed, pencils, single_process, spectrum_box
 from .kernels import coulomb_kernel
 from .method import MethodTimes
 from .splines import gather, least_squares_factor, spread, stencil
@@ -37,6 +37,7 @@ class MeshTables(NamedTuple):
     table: Tensor
     components: Tensor  #: (4, 4) density (q, d_y, d_z, d_x) -> weights of (1, d/du_1, d/du_2, d/du_3)
     filters: Tensor  #: (m+1, …) of the waves held here, with the factor 1/V
+    most: List[int]  #: wave numbers along the axes above which the filters are zero
     order: int
     part: List[int]  #: of the mesh, held for the atoms of this process
     layout: Layout
@@ -60,6 +61,7 @@ def detach_mesh(tables: MeshTables) -> MeshTables:
         tables.table,
         tables.components.detach(),
         tables.filters.detach(),
+        tables.most,
         tables.order,
         tables.part,
         tables.layout,
@@ -141,7 +143,11 @@ class Mesh(nn.Module):
         sequence, table = stencil(u, order, part, dtype == torch.float32)
         end = begin + positions.shape[0]
         filters = self._filters(inverse, lengths, box, order, layout).to(dtype)
-        return MeshTables(begin, end, u, sequence, table, components, filters, order, part, layout)
+        most = [shape[0], shape[1], shape[2]]
+        if box.n_open == 0:
+            # |k| <= k_c only where |n_a| = |k·a_a| / 2 pi <= k_c |a_a| / 2 pi
+            most = [math.floor(self.cutoff * float(cell[a].norm()) / (2.0 * math.pi) + 1e-6) for a in range(3)]
+        return MeshTables(begin, end, u, sequence, table, components, filters, most, order, part, layout)
 
     def _layout(self, u: Tensor, shape: List[int], order: int, distributed: bool) -> Tuple[Layout, List[int]]:
         lower, size = [0, 0, 0], [shape[0], shape[1], shape[2]]
@@ -202,8 +208,7 @@ def receive(tables: MeshTables, density: Tensor, lo: int, hi: int) -> Tensor:
     t = tables
     values = torch.matmul(density, t.components).unsqueeze(1)
     grid = spread(t.coordinates, t.sequence, t.table, values, t.order, 1, t.part)
-    spectrum = transform(grid, t.layout) * t.filters[lo:hi]
-    grids = transform_back(spectrum, t.layout)
+    grids = convolve(grid, t.filters[lo:hi], t.most, t.layout)
     field = gather(t.coordinates, t.sequence, t.table, grids, t.order, 1, t.part)
     return torch.matmul(field, t.components.t())
 
@@ -213,7 +218,6 @@ def receive_transposed(tables: MeshTables, weights: Tensor, lo: int, hi: int) ->
     t = tables
     values = torch.matmul(weights, t.components)
     grids = spread(t.coordinates, t.sequence, t.table, values, t.order, 1, t.part)
-    spectrum = (transform(grids, t.layout) * t.filters[lo:hi]).sum(0, keepdim=True)
-    grid = transform_back(spectrum, t.layout)
+    grid = convolve_transposed(grids, t.filters[lo:hi], t.most, t.layout)
     field = gather(t.coordinates, t.sequence, t.table, grid, t.order, 1, t.part)
     return torch.matmul(field, t.components.t())[:, 0]

@@ -38,6 +38,15 @@ class ElectrostaticCache(NamedTuple):
     jellium: List[Jellium]  #: of the only structure, or none
 
 
+def with_parts(x: Tensor, rows: Tensor, parts: List[Tensor]) -> Tensor:
+    """``x`` ``(n, …)`` with the rows ``rows`` of several structures added, whose values are ``parts``."""
+    if len(parts) == 0:
+        return x
+    if len(parts) == 1 and parts[0].shape[0] == x.shape[0]:
+        return x + parts[0]
+    return x.index_add(0, rows, torch.cat(parts))
+
+
 class Electrostatics(nn.Module):
     """Coulomb operator of Gaussian multipoles of width sigma, received by Gaussians of several widths.
 
@@ -272,7 +281,7 @@ class Electrostatics(nn.Module):
         parts = [reciprocal.receive(w, density[w.begin : w.end], lo, hi, distributed) for w in cache.waves]
         for t in cache.meshes:
             parts.append(mesh.receive(t, density[t.begin : t.end], lo, hi))
-        return out.index_add(0, cache.rows, torch.cat(parts)) if len(parts) > 0 else out
+        return with_parts(out, cache.rows, parts)
 
     def field(self, cache: ElectrostaticCache, density: Tensor, distributed: bool) -> Tensor:
         """A p: density ``(n, 4)`` -> (<v>, <grad v>) ``(n, n_widths, 4)``."""
@@ -308,4 +317,4 @@ class Electrostatics(nn.Module):
         parts = [reciprocal.receive_transposed(t, w[t.begin : t.end], lo, hi, distributed) for t in cache.waves]
         for m in cache.meshes:
             parts.append(mesh.receive_transposed(m, w[m.begin : m.end], lo, hi))
-        return out.index_add(0, cache.rows, torch.cat(parts)) if len(parts) > 0 else out
+        return with_parts(out, cache.rows, parts)

@@ -1,0 +1,515 @@
+// Compiled once per instruction set, with FIXEDPOINT_FILTER_KERNELS the name of the set. Nothing here may be
+// an inline function of another header: the linker could take this file's version for all of the library.
+#include "filter_kernels.h"
+#include "vectors.h"
+
+#include <utility>
+
+namespace fixedpoint::FIXEDPOINT_FILTER_KERNELS {
+
+namespace {
+
+/// a0 b0 a1 b1 ... of the first halves of two vectors.
+template <typename V, int... i> inline V zip_low(const V &a, const V &b, std::integer_sequence<int, i...>)
+{
+  constexpr int n = sizeof...(i);
+  return __builtin_shufflevector(a, b, ((i & 1) * n + i / 2)...);
+}
+
+template <typename V, int... i> inline V zip_high(const V &a, const V &b, std::integer_sequence<int, i...>)
+{
+  constexpr int n = sizeof...(i);
+  return __builtin_shufflevector(a, b, (n / 2 + (i & 1) * n + i / 2)...);
+}
+
+/// Row i of the square in column i.
+template <typename Real> inline void transpose(vector<Real> *v)
+{
+  constexpr int n = lanes<Real>;
+  using indices = std::make_integer_sequence<int, n>;
+  for (int step = 1; step < n; step *= 2) {
+    vector<Real> t[n];
+    for (int i = 0; i < n / 2; ++i) {
+      t[2 * i] = zip_low(v[i], v[i + n / 2], indices{});
+      t[2 * i + 1] = zip_high(v[i], v[i + n / 2], indices{});
+    }
+    for (int i = 0; i < n; ++i) v[i] = t[i];
+  }
+}
+
+/// cos and sin of 2 pi j / R for j = 1 ... (R - 1) / 2.
+template <int R> struct Root;
+template <> struct Root<3> {
+  static constexpr double cosine[] = {-0.5}, sine[] = {0.86602540378443864676};
+};
+template <> struct Root<5> {
+  static constexpr double cosine[] = {0.30901699437494742410, -0.80901699437494742410};
+  static constexpr double sine[] = {0.95105651629515357212, 0.58778525229247312917};
+};
+template <> struct Root<7> {
+  static constexpr double cosine[] = {0.62348980185873353053, -0.22252093395631440429,
+                                      -0.90096886790241912624};
+  static constexpr double sine[] = {0.78183148246802980871, 0.97492791218182360702, 0.43388373911755812048};
+};
+
+/// sum_k x_k exp(-2 pi i j k / R) in place, for odd R: pairs k, R - k share their products.
+template <int R, typename Real> inline void butterfly(vector<Real> *re, vector<Real> *im)
+{
+  using V = vector<Real>;
+  constexpr int half = (R - 1) / 2;
+  V sum_re[half], sum_im[half], difference_re[half], difference_im[half];
+  for (int k = 0; k < half; ++k) {
+    sum_re[k] = re[k + 1] + re[R - 1 - k];
+    sum_im[k] = im[k + 1] + im[R - 1 - k];
+    difference_re[k] = re[k + 1] - re[R - 1 - k];
+    difference_im[k] = im[k + 1] - im[R - 1 - k];
+  }
+  const V first_re = re[0], first_im = im[0];
+  for (int k = 0; k < half; ++k) {
+    re[0] += sum_re[k];
+    im[0] += sum_im[k];
+  }
+  for (int j = 1; j <= half; ++j) {
+    V a_re = first_re, a_im = first_im, b_re{}, b_im{};
+    for (int k = 1; k <= half; ++k) {
+      const int turn = j * k % R;
+      const int place = (turn <= half ? turn : R - turn) - 1;
+      const Real c = static_cast<Real>(Root<R>::cosine[place]);
+      const Real s = static_cast<Real>(turn <= half ? Root<R>::sine[place] : -Root<R>::sine[place]);
+      a_re += c * sum_re[k - 1];
+      a_im += c * sum_im[k - 1];
+      b_re += s * difference_re[k - 1];
+      b_im += s * difference_im[k - 1];
+    }
+    re[j] = a_re + b_im;
+    im[j] = a_im - b_re;
+    re[R - j] = a_re - b_im;
+    im[R - j] = a_im + b_re;
+  }
+}
+
+template <typename Real> inline void butterfly2(vector<Real> *re, vector<Real> *im)
+{
+  const vector<Real> a = re[0], b = im[0];
+  re[0] = a + re[1];
+  im[0] = b + im[1];
+  re[1] = a - re[1];
+  im[1] = b - im[1];
+}
+
+template <typename Real> inline void butterfly4(vector<Real> *re, vector<Real> *im)
+{
+  using V = vector<Real>;
+  const V s_re = re[0] + re[2], s_im = im[0] + im[2], d_re = re[0] - re[2], d_im = im[0] - im[2];
+  const V t_re = re[1] + re[3], t_im = im[1] + im[3], e_re = re[1] - re[3], e_im = im[1] - im[3];
+  re[0] = s_re + t_re;
+  im[0] = s_im + t_im;
+  re[2] = s_re - t_re;
+  im[2] = s_im - t_im;
+  re[1] = d_re + e_im;
+  im[1] = d_im - e_re;
+  re[3] = d_re - e_im;
+  im[3] = d_im + e_re;
+}
+
+/// Numbers (real and imaginary parts) of one length, one transform in every lane.
+template <typename Real> struct Series {
+  vector<Real> *re, *im;
+};
+
+/// A pass of Stockham's transform (decimation in frequency): `stride` transforms of length R m become R
+/// stride ones of length m.
+template <int R, typename Real>
+void pass(int64_t m, int64_t stride, const Real *twiddles, const Series<Real> &x, const Series<Real> &y)
+{
+  for (int64_t p = 0; p < m; ++p)
+    for (int64_t q = 0; q < stride; ++q) {
+      vector<Real> re[R], im[R];
+      for (int k = 0; k < R; ++k) {
+        re[k] = x.re[q + stride * (p + m * k)];
+        im[k] = x.im[q + stride * (p + m * k)];
+      }
+      if constexpr (R == 2)
+        butterfly2<Real>(re, im);
+      else if constexpr (R == 4)
+        butterfly4<Real>(re, im);
+      else
+        butterfly<R, Real>(re, im);
+      const int64_t to = q + stride * R * p;
+      y.re[to] = re[0];
+      y.im[to] = im[0];
+      if (p == 0)
+        for (int j = 1; j < R; ++j) {
+          y.re[to + stride * j] = re[j];
+          y.im[to + stride * j] = im[j];
+        }
+      else
+        for (int j = 1; j < R; ++j) {
+          const Real c = twiddles[2 * ((R - 1) * p + j - 1)], s = twiddles[2 * ((R - 1) * p + j - 1) + 1];
+          y.re[to + stride * j] = c * re[j] - s * im[j];
+          y.im[to + stride * j] = s * re[j] + c * im[j];
+        }
+    }
+}
+
+/// sum_j x_j exp(-2 pi i j k / n) of every lane; the result is in what is returned, x or y. With real and
+/// imaginary parts exchanged in x and y it is the transform with exp(+...).
+template <typename Real> Series<Real> transform(const Transform<Real> &t, Series<Real> x, Series<Real> y)
+{
+  int64_t m = t.length, stride = 1;
+  const Real *w = t.twiddles;
+  for (int k = 0; k < t.passes; ++k) {
+    const int r = t.radix[k];
+    m /= r;
+    switch (r) {
+    case 2: pass<2, Real>(m, stride, w, x, y); break;
+    case 3: pass<3, Real>(m, stride, w, x, y); break;
+    case 4: pass<4, Real>(m, stride, w, x, y); break;
+    case 5: pass<5, Real>(m, stride, w, x, y); break;
+    default: pass<7, Real>(m, stride, w, x, y); break;
+    }
+    w += 2 * (r - 1) * m;
+    stride *= r;
+    const Series<Real> z = x;
+    x = y;
+    y = z;
+  }
+  return x;
+}
+
+template <typename Real> Series<Real> exchanged(const Series<Real> &x) { return {x.im, x.re}; }
+
+/// Places of a thread: several series of the longest axis, a row of zeros, and the waves of a plane.
+template <typename Real> struct Scratch {
+  static constexpr int series = 4;
+  Series<Real> x[series];
+  const Real *zeros;
+  Real *plane;
+
+  static int64_t longest(const FilterMesh<Real> &mesh)
+  {
+    int64_t n = mesh.width + lanes<Real>;
+    for (int a = 0; a < 3; ++a) n = mesh.size[a] > n ? mesh.size[a] : n;
+    return n;
+  }
+  static int64_t size(const FilterMesh<Real> &mesh)
+  {
+    return ((2 * series + 1) * longest(mesh) + 1) * lanes<Real> + 2 * mesh.width * mesh.size[1];
+  }
+  Scratch(const FilterMesh<Real> &mesh, Real *memory)
+  {
+    const auto address = reinterpret_cast<uintptr_t>(memory);
+    auto *v = reinterpret_cast<vector<Real> *>((address + FIXEDPOINT_VECTOR_BYTES - 1) /
+                                               FIXEDPOINT_VECTOR_BYTES * FIXEDPOINT_VECTOR_BYTES);
+    const int64_t n = longest(mesh);
+    for (int k = 0; k < series; ++k) x[k] = {v + 2 * k * n, v + (2 * k + 1) * n};
+    v += 2 * series * n;
+    std::memset(v, 0, n * sizeof(*v));
+    zeros = reinterpret_cast<const Real *>(v);
+    plane = reinterpret_cast<Real *>(v + n);
+  }
+};
+
+/// Whether a wave of axis 0 or 1 is kept, and the place of a kept row of axis 1 among all of them.
+template <typename Real> inline bool kept(const FilterMesh<Real> &mesh, int axis, int64_t wave)
+{
+  return wave <= mesh.most[axis] || wave >= mesh.size[axis] - mesh.most[axis];
+}
+
+template <typename Real> inline int64_t wave_of_row(const FilterMesh<Real> &mesh, int64_t row)
+{
+  return row <= mesh.most[1] ? row : mesh.size[1] - mesh.rows + row;
+}
+
+/// A column of vectors: numbers of the spectrum at a stride, from and to a series.
+template <typename Real>
+inline void read_column(const Real *p, int64_t n, int64_t stride, int64_t width, const Series<Real> &x)
+{
+  for (int64_t i = 0; i < n; ++i) {
+    x.re[i] = load(p + i * stride);
+    x.im[i] = load(p + i * stride + width);
+  }
+}
+
+template <typename Real>
+inline void write_column(const Series<Real> &x, int64_t n, int64_t stride, int64_t width, Real *p)
+{
+  for (int64_t i = 0; i < n; ++i) {
+    store(p + i * stride, x.re[i]);
+    store(p + i * stride + width, x.im[i]);
+  }
+}
+
+/// Real rows of a plane, two in every lane as real and imaginary part, and what separates their spectra:
+/// A(k) = [Z(k) + conj Z(-k)] / 2, B(k) = [Z(k) - conj Z(-k)] / 2i.
+template <typename Real>
+void rows_to_waves(const FilterMesh<Real> &mesh, const Real *plane, Real *spectrum, const Scratch<Real> &s)
+{
+  using V = vector<Real>;
+  constexpr int n_lanes = lanes<Real>;
+  const int64_t n = mesh.size[2];
+  for (int64_t y = 0; y < mesh.size[1]; y += 2 * n_lanes) {
+    const Real *row[2 * n_lanes];
+    for (int l = 0; l < 2 * n_lanes; ++l) row[l] = y + l < mesh.size[1] ? plane + (y + l) * n : s.zeros;
+    int64_t z = 0;
+    for (; z + n_lanes <= n; z += n_lanes)
+      for (int part = 0; part < 2; ++part) {
+        V v[n_lanes];
+        for (int l = 0; l < n_lanes; ++l) v[l] = load(row[part * n_lanes + l] + z);
+        transpose<Real>(v);
+        V *to = (part == 0 ? s.x[0].re : s.x[0].im) + z;
+        for (int l = 0; l < n_lanes; ++l) to[l] = v[l];
+      }
+    for (; z < n; ++z)
+      for (int l = 0; l < n_lanes; ++l) {
+        s.x[0].re[z][l] = row[l][z];
+        s.x[0].im[z][l] = row[n_lanes + l][z];
+      }
+    const Series<Real> f = transform(mesh.along[2], s.x[0], s.x[1]);
+    for (int64_t k0 = 0; k0 < mesh.width; k0 += n_lanes) {
+      V a_re[n_lanes]{}, a_im[n_lanes]{}, b_re[n_lanes]{}, b_im[n_lanes]{};
+      for (int64_t k = k0; k < k0 + n_lanes && k <= mesh.most[2]; ++k) {
+        const int64_t back = k == 0 ? 0 : n - k, l = k - k0;
+        const Real half = 0.5;
+        a_re[l] = half * (f.re[k] + f.re[back]);
+        a_im[l] = half * (f.im[k] - f.im[back]);
+        b_re[l] = half * (f.im[k] + f.im[back]);
+        b_im[l] = half * (f.re[back] - f.re[k]);
+      }
+      transpose<Real>(a_re);
+      transpose<Real>(a_im);
+      transpose<Real>(b_re);
+      transpose<Real>(b_im);
+      for (int l = 0; l < n_lanes; ++l) {
+        Real *a = spectrum + (y + l) * 2 * mesh.width + k0, *b = a + n_lanes * 2 * mesh.width;
+        if (y + l < mesh.size[1]) {
+          store(a, a_re[l]);
+          store(a + mesh.width, a_im[l]);
+        }
+        if (y + n_lanes + l < mesh.size[1]) {
+          store(b, b_re[l]);
+          store(b + mesh.width, b_im[l]);
+        }
+      }
+    }
+  }
+}
+
+/// The way back from `rows_to_waves`: Z = A + i B; the imaginary parts of waves that are their own conjugates
+/// play no part.
+template <typename Real>
+void waves_to_rows(const FilterMesh<Real> &mesh, const Real *spectrum, Real *plane, const Scratch<Real> &s)
+{
+  using V = vector<Real>;
+  constexpr int n_lanes = lanes<Real>;
+  const int64_t n = mesh.size[2];
+  for (int64_t y = 0; y < mesh.size[1]; y += 2 * n_lanes) {
+    const int64_t left_out = n - 2 * mesh.most[2] - 1;
+    if (left_out > 0) {
+      std::memset(s.x[0].re + mesh.most[2] + 1, 0, left_out * sizeof(V));
+      std::memset(s.x[0].im + mesh.most[2] + 1, 0, left_out * sizeof(V));
+    }
+    for (int64_t k0 = 0; k0 < mesh.width; k0 += n_lanes) {
+      V a_re[n_lanes], a_im[n_lanes], b_re[n_lanes], b_im[n_lanes];
+      for (int l = 0; l < n_lanes; ++l) {
+        const Real *a = y + l < mesh.size[1] ? spectrum + (y + l) * 2 * mesh.width + k0 : s.zeros;
+        const Real *b =
+            y + n_lanes + l < mesh.size[1] ? spectrum + (y + n_lanes + l) * 2 * mesh.width + k0 : s.zeros;
+        a_re[l] = load(a);
+        a_im[l] = load(a + mesh.width);
+        b_re[l] = load(b);
+        b_im[l] = load(b + mesh.width);
+      }
+      transpose<Real>(a_re);
+      transpose<Real>(a_im);
+      transpose<Real>(b_re);
+      transpose<Real>(b_im);
+      for (int64_t k = k0; k < k0 + n_lanes && k <= mesh.most[2]; ++k) {
+        const int64_t back = n - k, l = k - k0;
+        if (k == 0 || back == k) {
+          s.x[0].re[k] = a_re[l];
+          s.x[0].im[k] = b_re[l];
+        } else {
+          s.x[0].re[k] = a_re[l] - b_im[l];
+          s.x[0].im[k] = a_im[l] + b_re[l];
+          s.x[0].re[back] = a_re[l] + b_im[l];
+          s.x[0].im[back] = b_re[l] - a_im[l];
+        }
+      }
+    }
+    const Series<Real> f = exchanged(transform(mesh.along[2], exchanged(s.x[0]), exchanged(s.x[1])));
+    int64_t z = 0;
+    for (; z + n_lanes <= n; z += n_lanes)
+      for (int part = 0; part < 2; ++part) {
+        V v[n_lanes];
+        const V *from = (part == 0 ? f.re : f.im) + z;
+        for (int l = 0; l < n_lanes; ++l) v[l] = from[l];
+        transpose<Real>(v);
+        for (int l = 0; l < n_lanes; ++l)
+          if (y + part * n_lanes + l < mesh.size[1]) store(plane + (y + part * n_lanes + l) * n + z, v[l]);
+      }
+    for (; z < n; ++z)
+      for (int l = 0; l < n_lanes; ++l) {
+        if (y + l < mesh.size[1]) plane[(y + l) * n + z] = f.re[z][l];
+        if (y + n_lanes + l < mesh.size[1]) plane[(y + n_lanes + l) * n + z] = f.im[z][l];
+      }
+  }
+}
+
+template <typename Real>
+void planes(const FilterMesh<Real> &mesh, const Real *grid, int64_t first, int64_t last, Real *spectrum,
+            Real *scratch)
+{
+  const Scratch<Real> s(mesh, scratch);
+  const int64_t stride = 2 * mesh.width, low = mesh.most[1] + 1 < mesh.rows ? mesh.most[1] + 1 : mesh.rows;
+  for (int64_t i = first; i < last; ++i) {
+    rows_to_waves(mesh, grid + i * mesh.size[1] * mesh.size[2], s.plane, s);
+    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
+      read_column(s.plane + k, mesh.size[1], stride, mesh.width, s.x[0]);
+      const Series<Real> f = transform(mesh.along[1], s.x[0], s.x[1]);
+      Real *to = spectrum + i * mesh.plane + k;
+      write_column(f, low, stride, mesh.width, to);
+      const int64_t skipped = mesh.size[1] - mesh.rows + low;
+      write_column(Series<Real>{f.re + skipped, f.im + skipped}, mesh.rows - low, stride, mesh.width,
+                   to + low * stride);
+    }
+  }
+}
+
+template <typename Real>
+void planes_back(const FilterMesh<Real> &mesh, const Real *spectrum, int64_t first, int64_t last, Real *grid,
+                 Real *scratch)
+{
+  const Scratch<Real> s(mesh, scratch);
+  const int64_t stride = 2 * mesh.width, low = mesh.most[1] + 1 < mesh.rows ? mesh.most[1] + 1 : mesh.rows;
+  const int64_t left_out = mesh.size[1] - mesh.rows;
+  for (int64_t i = first; i < last; ++i) {
+    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
+      const Real *from = spectrum + i * mesh.plane + k;
+      const Series<Real> x = s.x[0];
+      read_column(from, low, stride, mesh.width, x);
+      std::memset(x.re + low, 0, left_out * sizeof(*x.re));
+      std::memset(x.im + low, 0, left_out * sizeof(*x.im));
+      read_column(from + low * stride, mesh.rows - low, stride, mesh.width,
+                  Series<Real>{x.re + low + left_out, x.im + low + left_out});
+      const auto back = transform(mesh.along[1], exchanged(x), exchanged(s.x[1]));
+      write_column(exchanged(back), mesh.size[1], stride, mesh.width, s.plane + k);
+    }
+    waves_to_rows(mesh, s.plane, grid + i * mesh.size[1] * mesh.size[2], s);
+  }
+}
+
+/// The filters of one row of waves, at the waves along axis 0 that are kept.
+template <typename Real> struct FilterRow {
+  const FilterMesh<Real> &mesh;
+  const int64_t slab;    // stride of axis 0
+  const int64_t at;      // of the row
+
+  FilterRow(const FilterMesh<Real> &m, int64_t row) :
+      mesh(m), slab(m.size[1] * (m.size[2] / 2 + 1)), at(wave_of_row(m, row) * (m.size[2] / 2 + 1))
+  {
+  }
+  /// y = filter x, or y += filter x, for the waves k ... k + lanes - 1.
+  void multiply(const Real *filter, int64_t k, const Series<Real> &x, bool add, const Series<Real> &y) const
+  {
+    const int64_t left = mesh.most[2] + 1 - k;
+    for (int64_t i = 0; i < mesh.size[0]; ++i) {
+      vector<Real> w{};
+      if (kept(mesh, 0, i)) {
+        const Real *p = filter + i * slab + at + k;
+        if (left >= lanes<Real>)
+          w = load(p);
+        else if (left > 0)
+          std::memcpy(&w, p, left * sizeof(Real));
+      }
+      y.re[i] = add ? y.re[i] + w * x.re[i] : w * x.re[i];
+      y.im[i] = add ? y.im[i] + w * x.im[i] : w * x.im[i];
+    }
+  }
+};
+
+template <typename Real>
+void rows(const FilterMesh<Real> &mesh, const Real *source, const Real *filters, int64_t channels,
+          int64_t first, int64_t last, Real *spectra, Real *scratch)
+{
+  const Scratch<Real> s(mesh, scratch);
+  const int64_t n = mesh.size[0];
+  for (int64_t row = first; row < last; ++row) {
+    const FilterRow<Real> filter(mesh, row);
+    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
+      const int64_t at = row * 2 * mesh.width + k;
+      read_column(source + at, n, mesh.plane, mesh.width, s.x[0]);
+      const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        filter.multiply(filters + channel * n * filter.slab, k, f, false, s.x[2]);
+        const auto back = transform(mesh.along[0], exchanged(s.x[2]), exchanged(s.x[3]));
+        write_column(exchanged(back), n, mesh.plane, mesh.width, spectra + channel * mesh.spectrum + at);
+      }
+    }
+  }
+}
+
+template <typename Real>
+void rows_transposed(const FilterMesh<Real> &mesh, const Real *spectra, const Real *filters, int64_t channels,
+                     int64_t first, int64_t last, Real *target, Real *scratch)
+{
+  const Scratch<Real> s(mesh, scratch);
+  const int64_t n = mesh.size[0];
+  for (int64_t row = first; row < last; ++row) {
+    const FilterRow<Real> filter(mesh, row);
+    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
+      const int64_t at = row * 2 * mesh.width + k;
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        read_column(spectra + channel * mesh.spectrum + at, n, mesh.plane, mesh.width, s.x[0]);
+        const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
+        filter.multiply(filters + channel * n * filter.slab, k, f, channel > 0, s.x[2]);
+      }
+      const auto back = transform(mesh.along[0], exchanged(s.x[2]), exchanged(s.x[3]));
+      write_column(exchanged(back), n, mesh.plane, mesh.width, target + at);
+    }
+  }
+}
+
+template <typename Real>
+void rows_correlated(const FilterMesh<Real> &mesh, const Real *spectra, const Real *source, int64_t channels,
+                     int64_t first, int64_t last, Real *filters, Real *scratch)
+{
+  const Scratch<Real> s(mesh, scratch);
+  const int64_t n = mesh.size[0];
+  for (int64_t row = first; row < last; ++row) {
+    const FilterRow<Real> filter(mesh, row);
+    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
+      const int64_t at = row * 2 * mesh.width + k;
+      read_column(source + at, n, mesh.plane, mesh.width, s.x[0]);
+      const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        read_column(spectra + channel * mesh.spectrum + at, n, mesh.plane, mesh.width, s.x[2]);
+        const Series<Real> g = transform(mesh.along[0], s.x[2], s.x[3]);
+        for (int64_t i = 0; i < n; ++i) {
+          if (!kept(mesh, 0, i)) continue;
+          const vector<Real> product = f.re[i] * g.re[i] + f.im[i] * g.im[i];
+          Real *out = filters + (channel * n + i) * filter.slab + filter.at + k;
+          for (int64_t l = 0; l < lanes<Real> && k + l <= mesh.most[2]; ++l) {
+            const bool own_conjugate = k + l == 0 || 2 * (k + l) == mesh.size[2];
+            out[l] = own_conjugate ? product[l] : 2 * product[l];
+          }
+        }
+      }
+    }
+  }
+}
+
+template <typename Real> constexpr FilterKernels<Real> table()
+{
+  return {lanes<Real>, &Scratch<Real>::size,   &planes<Real>,         &planes_back<Real>,
+          &rows<Real>, &rows_transposed<Real>, &rows_correlated<Real>};
+}
+
+}    // namespace
+
+extern const FilterKernels<float> filter_in_float;
+extern const FilterKernels<double> filter_in_double;
+const FilterKernels<float> filter_in_float = table<float>();
+const FilterKernels<double> filter_in_double = table<double>();
+
+}    // namespace fixedpoint::FIXEDPOINT_FILTER_KERNELS
