@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fp_potential.electrostatics import Electrostatics
-from fp_potential.electrostatics.fft import Layout, divided, pencils
+from fp_potential.electrostatics.fft import Layout, divided, pencils, waves_up_to
 from fp_potential.electrostatics.mesh import MeshTables
 from fp_potential.electrostatics.splines import gather, spread
 
@@ -109,15 +109,15 @@ def exchange(source: Tensor, target: Tensor, period: list[int], bytes_per_point:
 
 def exchanges(layout: Layout, machine: Machine, m: int) -> dict[str, Exchange]:
     """All redistributions of one application."""
-    shape = layout.shape
-    half = [shape[0], shape[1], shape[2] // 2 + 1]
+    shape, waves = layout.shape, layout.waves
+    after3, after2 = [shape[0], shape[1], waves[2]], [shape[0], waves[1], waves[2]]
     real, wave = machine.real, 2 * machine.real
     return {
         "bricks to pencils": exchange(layout.bricks, layout.along3, shape, real, machine),
-        "turn 3 to 2": exchange(layout.along3_spectrum, layout.along2, half, wave, machine),
-        "turn 2 to 1": exchange(layout.along2, layout.along1, half, wave, machine),
-        "turn 1 to 2": exchange(layout.along1, layout.along2, half, wave * m, machine),
-        "turn 2 to 3": exchange(layout.along2, layout.along3_spectrum, half, wave * m, machine),
+        "turn 3 to 2": exchange(layout.along3_waves, layout.along2, after3, wave, machine),
+        "turn 2 to 1": exchange(layout.along2_waves, layout.along1, after2, wave, machine),
+        "turn 1 to 2": exchange(layout.along1, layout.along2_waves, after2, wave * m, machine),
+        "turn 2 to 3": exchange(layout.along2, layout.along3_waves, after3, wave * m, machine),
         "pencils to bricks": exchange(layout.along3, layout.bricks, shape, real * m, machine),
     }
 
@@ -153,7 +153,8 @@ def cost(
     choice = e.mesh.choose(region, e.accuracy, atoms, float(ranks))
     m, order, shape = e.n_widths, choice.order, choice.shape
     atoms_here = bricks(shape, ranks, order)
-    layout = divided(shape, atoms_here, 0, *parts) if parts else pencils(shape, atoms_here, 0)
+    waves = waves_up_to(shape, [int(e.mesh.cutoff * length / (2 * math.pi))] * 3)
+    layout = divided(shape, waves, atoms_here, 0, *parts) if parts else pencils(shape, waves, atoms_here, 0)
     points = math.prod(shape)
     held = int((layout.along3[:, 1::2] - layout.along3[:, 0::2]).prod(1).max())
     transforms = held * ((1 + m) * math.log2(points) * machine.transform + m * machine.filter)
@@ -174,12 +175,13 @@ def measured(e: Electrostatics, arguments: argparse.Namespace) -> Machine:
         grid = spread(t.coordinates, t.sequence, t.table, values, t.order, 1, t.part)
         grids = grid.expand(m, *grid.shape[1:]).contiguous()
         spectrum = torch.fft.rfftn(grid, dim=[1, 2, 3])
-        waves = (spectrum * t.filters[:m]).contiguous()
+        filters = torch.ones(m, *spectrum.shape[1:], dtype=dtype)
+        waves = (spectrum * filters).contiguous()
         spreading, gathering, there, filtering, back = medians(
             lambda: spread(t.coordinates, t.sequence, t.table, values, t.order, 1, t.part),
             lambda: gather(t.coordinates, t.sequence, t.table, grids, t.order, 1, t.part),
             lambda: torch.fft.rfftn(grid, dim=[1, 2, 3]),
-            lambda: spectrum * t.filters[:m],
+            lambda: spectrum * filters,
             lambda: torch.fft.irfftn(waves, s=shape, dim=[1, 2, 3], norm="forward"),
             repeats=7,
         )

@@ -210,16 +210,15 @@ template <typename Real> struct Scratch {
   }
 };
 
-/// Whether a wave of axis 0 or 1 is kept, and the place of a kept row of axis 1 among all of them.
-template <typename Real> inline bool kept(const FilterMesh<Real> &mesh, int axis, int64_t wave)
-{
-  return wave <= mesh.most[axis] || wave >= mesh.size[axis] - mesh.most[axis];
-}
-
-template <typename Real> inline int64_t wave_of_row(const FilterMesh<Real> &mesh, int64_t row)
-{
-  return row <= mesh.most[1] ? row : mesh.size[1] - mesh.rows + row;
-}
+/// The kept waves of axis 0 or 1: `low` ones from 0 on, then, `left_out` later, the others.
+template <typename Real> struct Kept {
+  int64_t low, high, left_out;
+  Kept(const FilterMesh<Real> &mesh, int axis) :
+      low(mesh.waves[axis] - mesh.waves[axis] / 2), high(mesh.waves[axis] / 2),
+      left_out(mesh.size[axis] - mesh.waves[axis])
+  {
+  }
+};
 
 /// A column of vectors: numbers of the spectrum at a stride, from and to a series.
 template <typename Real>
@@ -268,7 +267,7 @@ void rows_to_waves(const FilterMesh<Real> &mesh, const Real *plane, Real *spectr
     const Series<Real> f = transform(mesh.along[2], s.x[0], s.x[1]);
     for (int64_t k0 = 0; k0 < mesh.width; k0 += n_lanes) {
       V a_re[n_lanes]{}, a_im[n_lanes]{}, b_re[n_lanes]{}, b_im[n_lanes]{};
-      for (int64_t k = k0; k < k0 + n_lanes && k <= mesh.most[2]; ++k) {
+      for (int64_t k = k0; k < k0 + n_lanes && k < mesh.waves[2]; ++k) {
         const int64_t back = k == 0 ? 0 : n - k, l = k - k0;
         const Real half = 0.5;
         a_re[l] = half * (f.re[k] + f.re[back]);
@@ -304,10 +303,10 @@ void waves_to_rows(const FilterMesh<Real> &mesh, const Real *spectrum, Real *pla
   constexpr int n_lanes = lanes<Real>;
   const int64_t n = mesh.size[2];
   for (int64_t y = 0; y < mesh.size[1]; y += 2 * n_lanes) {
-    const int64_t left_out = n - 2 * mesh.most[2] - 1;
+    const int64_t left_out = n - 2 * mesh.waves[2] + 1;
     if (left_out > 0) {
-      std::memset(s.x[0].re + mesh.most[2] + 1, 0, left_out * sizeof(V));
-      std::memset(s.x[0].im + mesh.most[2] + 1, 0, left_out * sizeof(V));
+      std::memset(s.x[0].re + mesh.waves[2], 0, left_out * sizeof(V));
+      std::memset(s.x[0].im + mesh.waves[2], 0, left_out * sizeof(V));
     }
     for (int64_t k0 = 0; k0 < mesh.width; k0 += n_lanes) {
       V a_re[n_lanes], a_im[n_lanes], b_re[n_lanes], b_im[n_lanes];
@@ -324,7 +323,7 @@ void waves_to_rows(const FilterMesh<Real> &mesh, const Real *spectrum, Real *pla
       transpose<Real>(a_im);
       transpose<Real>(b_re);
       transpose<Real>(b_im);
-      for (int64_t k = k0; k < k0 + n_lanes && k <= mesh.most[2]; ++k) {
+      for (int64_t k = k0; k < k0 + n_lanes && k < mesh.waves[2]; ++k) {
         const int64_t back = n - k, l = k - k0;
         if (k == 0 || back == k) {
           s.x[0].re[k] = a_re[l];
@@ -361,17 +360,18 @@ void planes(const FilterMesh<Real> &mesh, const Real *grid, int64_t first, int64
             Real *scratch)
 {
   const Scratch<Real> s(mesh, scratch);
-  const int64_t stride = 2 * mesh.width, low = mesh.most[1] + 1 < mesh.rows ? mesh.most[1] + 1 : mesh.rows;
+  const Kept<Real> kept(mesh, 1);
+  const int64_t stride = 2 * mesh.width;
   for (int64_t i = first; i < last; ++i) {
     rows_to_waves(mesh, grid + i * mesh.size[1] * mesh.size[2], s.plane, s);
     for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
       read_column(s.plane + k, mesh.size[1], stride, mesh.width, s.x[0]);
       const Series<Real> f = transform(mesh.along[1], s.x[0], s.x[1]);
       Real *to = spectrum + i * mesh.plane + k;
-      write_column(f, low, stride, mesh.width, to);
-      const int64_t skipped = mesh.size[1] - mesh.rows + low;
-      write_column(Series<Real>{f.re + skipped, f.im + skipped}, mesh.rows - low, stride, mesh.width,
-                   to + low * stride);
+      const int64_t high = kept.low + kept.left_out;
+      write_column(f, kept.low, stride, mesh.width, to);
+      write_column(Series<Real>{f.re + high, f.im + high}, kept.high, stride, mesh.width,
+                   to + kept.low * stride);
     }
   }
 }
@@ -381,17 +381,18 @@ void planes_back(const FilterMesh<Real> &mesh, const Real *spectrum, int64_t fir
                  Real *scratch)
 {
   const Scratch<Real> s(mesh, scratch);
-  const int64_t stride = 2 * mesh.width, low = mesh.most[1] + 1 < mesh.rows ? mesh.most[1] + 1 : mesh.rows;
-  const int64_t left_out = mesh.size[1] - mesh.rows;
+  const Kept<Real> kept(mesh, 1);
+  const int64_t stride = 2 * mesh.width;
   for (int64_t i = first; i < last; ++i) {
     for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
       const Real *from = spectrum + i * mesh.plane + k;
       const Series<Real> x = s.x[0];
-      read_column(from, low, stride, mesh.width, x);
-      std::memset(x.re + low, 0, left_out * sizeof(*x.re));
-      std::memset(x.im + low, 0, left_out * sizeof(*x.im));
-      read_column(from + low * stride, mesh.rows - low, stride, mesh.width,
-                  Series<Real>{x.re + low + left_out, x.im + low + left_out});
+      const int64_t high = kept.low + kept.left_out;
+      read_column(from, kept.low, stride, mesh.width, x);
+      std::memset(x.re + kept.low, 0, kept.left_out * sizeof(*x.re));
+      std::memset(x.im + kept.low, 0, kept.left_out * sizeof(*x.im));
+      read_column(from + kept.low * stride, kept.high, stride, mesh.width,
+                  Series<Real>{x.re + high, x.im + high});
       const auto back = transform(mesh.along[1], exchanged(x), exchanged(s.x[1]));
       write_column(exchanged(back), mesh.size[1], stride, mesh.width, s.plane + k);
     }
@@ -399,32 +400,38 @@ void planes_back(const FilterMesh<Real> &mesh, const Real *spectrum, int64_t fir
   }
 }
 
-/// The filters of one row of waves, at the waves along axis 0 that are kept.
+/// The filters of one row of waves.
 template <typename Real> struct FilterRow {
   const FilterMesh<Real> &mesh;
-  const int64_t slab;    // stride of axis 0
-  const int64_t at;      // of the row
+  const Kept<Real> kept;    // along axis 0
+  const int64_t slab;       // stride of axis 0
+  const int64_t at;         // of the row
 
   FilterRow(const FilterMesh<Real> &m, int64_t row) :
-      mesh(m), slab(m.size[1] * (m.size[2] / 2 + 1)), at(wave_of_row(m, row) * (m.size[2] / 2 + 1))
+      mesh(m), kept(m, 0), slab(m.waves[1] * m.waves[2]), at(row * m.waves[2])
   {
   }
-  /// y = filter x, or y += filter x, for the waves k ... k + lanes - 1.
+  /// y = filter x, or y += filter x, for the waves k ... k + lanes - 1; nothing is kept of the others along
+  /// axis 0.
   void multiply(const Real *filter, int64_t k, const Series<Real> &x, bool add, const Series<Real> &y) const
   {
-    const int64_t left = mesh.most[2] + 1 - k;
-    for (int64_t i = 0; i < mesh.size[0]; ++i) {
-      vector<Real> w{};
-      if (kept(mesh, 0, i)) {
-        const Real *p = filter + i * slab + at + k;
+    const int64_t left = mesh.waves[2] - k;
+    auto run = [&](int64_t first, int64_t last, int64_t shift) {
+      for (int64_t i = first; i < last; ++i) {
+        const Real *p = filter + (i - shift) * slab + at + k;
+        vector<Real> w{};
         if (left >= lanes<Real>)
           w = load(p);
         else if (left > 0)
           std::memcpy(&w, p, left * sizeof(Real));
+        y.re[i] = add ? y.re[i] + w * x.re[i] : w * x.re[i];
+        y.im[i] = add ? y.im[i] + w * x.im[i] : w * x.im[i];
       }
-      y.re[i] = add ? y.re[i] + w * x.re[i] : w * x.re[i];
-      y.im[i] = add ? y.im[i] + w * x.im[i] : w * x.im[i];
-    }
+    };
+    run(0, kept.low, 0);
+    std::memset(y.re + kept.low, 0, kept.left_out * sizeof(*y.re));
+    std::memset(y.im + kept.low, 0, kept.left_out * sizeof(*y.im));
+    run(kept.low + kept.left_out, mesh.size[0], kept.left_out);
   }
 };
 
@@ -441,7 +448,7 @@ void rows(const FilterMesh<Real> &mesh, const Real *source, const Real *filters,
       read_column(source + at, n, mesh.plane, mesh.width, s.x[0]);
       const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
       for (int64_t channel = 0; channel < channels; ++channel) {
-        filter.multiply(filters + channel * n * filter.slab, k, f, false, s.x[2]);
+        filter.multiply(filters + channel * mesh.waves[0] * filter.slab, k, f, false, s.x[2]);
         const auto back = transform(mesh.along[0], exchanged(s.x[2]), exchanged(s.x[3]));
         write_column(exchanged(back), n, mesh.plane, mesh.width, spectra + channel * mesh.spectrum + at);
       }
@@ -462,7 +469,7 @@ void rows_transposed(const FilterMesh<Real> &mesh, const Real *spectra, const Re
       for (int64_t channel = 0; channel < channels; ++channel) {
         read_column(spectra + channel * mesh.spectrum + at, n, mesh.plane, mesh.width, s.x[0]);
         const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
-        filter.multiply(filters + channel * n * filter.slab, k, f, channel > 0, s.x[2]);
+        filter.multiply(filters + channel * mesh.waves[0] * filter.slab, k, f, channel > 0, s.x[2]);
       }
       const auto back = transform(mesh.along[0], exchanged(s.x[2]), exchanged(s.x[3]));
       write_column(exchanged(back), n, mesh.plane, mesh.width, target + at);
@@ -485,11 +492,11 @@ void rows_correlated(const FilterMesh<Real> &mesh, const Real *spectra, const Re
       for (int64_t channel = 0; channel < channels; ++channel) {
         read_column(spectra + channel * mesh.spectrum + at, n, mesh.plane, mesh.width, s.x[2]);
         const Series<Real> g = transform(mesh.along[0], s.x[2], s.x[3]);
-        for (int64_t i = 0; i < n; ++i) {
-          if (!kept(mesh, 0, i)) continue;
+        for (int64_t wave = 0; wave < mesh.waves[0]; ++wave) {
+          const int64_t i = wave < filter.kept.low ? wave : wave + filter.kept.left_out;
           const vector<Real> product = f.re[i] * g.re[i] + f.im[i] * g.im[i];
-          Real *out = filters + (channel * n + i) * filter.slab + filter.at + k;
-          for (int64_t l = 0; l < lanes<Real> && k + l <= mesh.most[2]; ++l) {
+          Real *out = filters + (channel * mesh.waves[0] + wave) * filter.slab + filter.at + k;
+          for (int64_t l = 0; l < lanes<Real> && k + l < mesh.waves[2]; ++l) {
             const bool own_conjugate = k + l == 0 || 2 * (k + l) == mesh.size[2];
             out[l] = own_conjugate ? product[l] : 2 * product[l];
           }

@@ -22,12 +22,13 @@ template <typename Real> struct Transform {
   const Real *twiddles = nullptr;    ///< of all passes, as `fill_twiddles` writes them
 };
 
-/// A mesh, its transforms, and how its spectrum is held. All strides are in numbers, not bytes. Waves beyond
-/// `most` along an axis are left out: their filters are taken as zero.
+/// A mesh, its transforms, and how its spectrum is held. All strides are in numbers, not bytes. Of the waves
+/// of the axes 0 and 1 those up to some wave number m are kept, in the order 0 ... m, -m ... -1, and of axis
+/// 2 the first ones.
 template <typename Real> struct FilterMesh {
   int64_t size[3] = {0, 0, 0};
-  int64_t most[3] = {0, 0, 0};    ///< largest wave number along an axis, up to size / 2
-  int64_t rows = 0;               ///< waves of axis 1: 0 ... most, -most ... -1, or all
+  int64_t waves[3] = {
+      0, 0, 0};            ///< that are kept of each axis: all, or 2 most + 1; of axis 2 at most size / 2 + 1
   int64_t width = 0;       ///< waves of axis 2, rounded up to vectors: imaginary parts begin here in a row
   int64_t plane = 0;       ///< stride of axis 0 of a spectrum; 2 width is that of a row
   int64_t spectrum = 0;    ///< numbers in a spectrum
@@ -53,7 +54,7 @@ template <typename Real> struct FilterKernels {
   void (*rows_transposed)(const FilterMesh<Real> &, const Real *spectra, const Real *filters,
                           int64_t channels, int64_t first, int64_t last, Real *target, Real *scratch);
   /// What a change of the filters does: weight(k) Re[conj(spectra(k)) source(k)], the weight 2 where a wave
-  /// of axis 2 stands for its conjugate, too. Filters of waves that are left out are not written.
+  /// of axis 2 stands for its conjugate, too.
   void (*rows_correlated)(const FilterMesh<Real> &, const Real *spectra, const Real *source, int64_t channels,
                           int64_t first, int64_t last, Real *filters, Real *scratch);
 };

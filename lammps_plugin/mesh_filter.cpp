@@ -1,14 +1,14 @@
 /// Convolutions of a whole periodic mesh, in one process, as operators of torch (docs/electrostatics.md):
-///   mesh_convolve(grid, filters, most) -> grids: sum_k filters[c, k] Grid(k) exp(2 pi i k·m / N) for every
-///   filter,
-///     with Grid(k) = sum_m grid[m] exp(-2 pi i k·m / N);
-///   mesh_convolve_transposed(grids, filters, most) -> grid: every grid with its own filter, summed;
-///   mesh_correlate(grids, grid, most) -> filters: the derivative of sum_c <grids[c], mesh_convolve(grid,
+///   mesh_convolve(grid, filters) -> grids: sum_k filters[c, k] Grid(k) exp(2 pi i k·m / N) for every filter,
+///   with
+///     Grid(k) = sum_m grid[m] exp(-2 pi i k·m / N);
+///   mesh_convolve_transposed(grids, filters) -> grid: every grid with its own filter, summed;
+///   mesh_correlate(grids, grid, waves) -> filters: the derivative of sum_c <grids[c], mesh_convolve(grid,
 ///     filters)[c]> by the filters.
-/// Grids are (channels, N1, N2, N3), filters (channels, N1, N2, N3 / 2 + 1), both real. `most` are the
-/// largest wave numbers along the axes; filters of waves beyond any of them count as zero, whatever they
-/// hold. The three are linear in their tensors and derivatives of one another, so they are differentiable to
-/// any order.
+/// Grids are (channels, N1, N2, N3) and real. Filters are real, too, (channels, K1, K2, K3), and given at the
+/// waves that they keep: for the first two axes all N, or 2 m + 1 of them, 0 ... m, -m ... -1; for the last 0
+/// ... K3 - 1, at most N3 / 2 + 1. The three are linear in each tensor and derivatives of one another, so
+/// they are differentiable to any order.
 #include "filter_kernels.h"
 
 #include <ATen/ATen.h>
@@ -30,25 +30,38 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The mesh of `grids` (`channels` of them) that has to fit filters, or other grids, of size `other`.
+/// The mesh of some grids, and the waves that are kept of it, checked.
 struct Sizes {
-  int64_t n[3];
+  int64_t n[3], waves[3];
 
-  Sizes(const char *name, const Tensor &grids, int64_t channels, const Tensor &other, bool of_waves,
-        IntArrayRef most) : n{grids.size(1), grids.size(2), grids.size(3)}
+  Sizes(const char *name, const Tensor &grids, IntArrayRef kept)
   {
-    TORCH_CHECK(grids.size(0) == channels && other.size(1) == n[0] && other.size(2) == n[1] &&
-                    other.size(3) == (of_waves ? n[2] / 2 + 1 : n[2]) &&
-                    grids.scalar_type() == other.scalar_type(),
-                "fixedpoint::", name, ": ", grids.sizes(), " of ", grids.scalar_type(), " and ",
-                other.sizes(), " of ", other.scalar_type(), " do not fit together");
-    TORCH_CHECK(most.size() == 3 && most[0] >= 0 && most[1] >= 0 && most[2] >= 0, "fixedpoint::", name,
-                ": expected the largest wave numbers along three axes, got ", most);
-    TORCH_CHECK(n[0] > 0 && n[1] > 0 && n[2] > 0, "fixedpoint::", name, ": a mesh without points");
-    TORCH_CHECK(grids.scalar_type() == at::kDouble || grids.scalar_type() == at::kFloat, "fixedpoint::", name,
-                ": expected real numbers, got ", grids.scalar_type());
+    TORCH_CHECK(grids.dim() == 4 && grids.numel() > 0 &&
+                    (grids.scalar_type() == at::kDouble || grids.scalar_type() == at::kFloat),
+                "fixedpoint::", name, ": expected real grids of four dimensions, got ", grids.sizes(), " of ",
+                grids.scalar_type());
+    bool fit = kept.size() == 3;
+    for (int a = 0; fit && a < 3; ++a) {
+      n[a] = grids.size(a + 1);
+      waves[a] = kept[a];
+      fit = waves[a] > 0 &&
+            (a == 2 ? waves[a] <= n[a] / 2 + 1 : waves[a] == n[a] || (waves[a] < n[a] && waves[a] % 2 == 1));
+    }
+    TORCH_CHECK(fit, "fixedpoint::", name, ": filters at ", kept, " waves do not fit a mesh of ",
+                grids.sizes().slice(1),
+                " points; expected all or an odd number along the first two axes, and at most half of the "
+                "points + 1 along the last");
   }
 };
+
+Sizes sizes_of(const char *name, const Tensor &grids, int64_t channels, const Tensor &filters)
+{
+  TORCH_CHECK(filters.dim() == 4 && grids.dim() == 4 && grids.size(0) == channels &&
+                  grids.scalar_type() == filters.scalar_type(),
+              "fixedpoint::", name, ": grids ", grids.sizes(), " of ", grids.scalar_type(), " and filters ",
+              filters.sizes(), " of ", filters.scalar_type(), " do not fit together");
+  return Sizes(name, grids, filters.sizes().slice(1));
+}
 
 /// points of a mesh that are not worth several threads
 constexpr int64_t SMALL = 32768;
@@ -81,18 +94,17 @@ template <typename Real> void plan(int64_t n, Transform<Real> &out, std::vector<
 /// The compiled transforms of a mesh, on all threads of torch.
 template <typename Real> class Filtering {
 public:
-  Filtering(const Sizes &sizes, IntArrayRef most) : kernels_(filter_kernels<Real>())
+  explicit Filtering(const Sizes &sizes) : kernels_(filter_kernels<Real>())
   {
     for (int a = 0; a < 3; ++a) {
       mesh_.size[a] = sizes.n[a];
-      mesh_.most[a] = std::min(most[a], sizes.n[a] / 2);
+      mesh_.waves[a] = sizes.waves[a];
       plan(sizes.n[a], mesh_.along[a], twiddles_[a]);
     }
     // Odd numbers of cache lines in a row, and in a plane: columns do not fall on the same places of a cache.
     constexpr int64_t line = 64 / sizeof(Real);
-    mesh_.width = (mesh_.most[2] + kernels_.lanes) / kernels_.lanes * kernels_.lanes;
-    mesh_.rows = std::min(mesh_.size[1], 2 * mesh_.most[1] + 1);
-    mesh_.plane = (2 * mesh_.width * mesh_.rows + line - 1) / line * line;
+    mesh_.width = (mesh_.waves[2] + kernels_.lanes - 1) / kernels_.lanes * kernels_.lanes;
+    mesh_.plane = (2 * mesh_.width * mesh_.waves[1] + line - 1) / line * line;
     if (mesh_.plane / line % 2 == 0) mesh_.plane += line;
     mesh_.spectrum = mesh_.plane * mesh_.size[0];
   }
@@ -125,7 +137,7 @@ public:
     Real *spectra = workspace((channels + 1) * mesh_.spectrum), *source = spectra + channels * mesh_.spectrum;
     transform(grids, spectra);
     transform(grid, source);
-    Tensor out = at::zeros({channels, mesh_.size[0], mesh_.size[1], mesh_.size[2] / 2 + 1}, grids.options());
+    Tensor out = at::empty({channels, mesh_.waves[0], mesh_.waves[1], mesh_.waves[2]}, grids.options());
     auto *to = out.mutable_data_ptr<Real>();
     rows([&](int64_t first, int64_t last, Real *scratch) {
       kernels_.rows_correlated(mesh_, spectra, source, channels, first, last, to, scratch);
@@ -159,7 +171,7 @@ private:
     });
   }
 
-  template <typename F> void rows(F &&f) const { for_parts(mesh_.rows, f); }
+  template <typename F> void rows(F &&f) const { for_parts(mesh_.waves[1], f); }
 
   /// f(channel, first, last, scratch) for all planes of all channels.
   template <typename F> void planes(int64_t channels, F &&f) const
@@ -201,11 +213,31 @@ private:
 
 constexpr int64_t AXES[] = {1, 2, 3};
 
-Tensor transformed(const Tensor &grids) { return at::fft_rfftn(grids, at::nullopt, AXES); }
+/// The waves that are kept of the transform of grids, with torch alone.
+Tensor transformed(const Tensor &grids, const Sizes &sizes)
+{
+  Tensor out = at::fft_rfftn(grids, at::nullopt, AXES);
+  for (int a = 0; a < 2; ++a) {
+    const int64_t high = sizes.waves[a] / 2, low = sizes.waves[a] - high;
+    if (sizes.waves[a] < sizes.n[a])
+      out = at::cat({out.narrow(a + 1, 0, low), out.narrow(a + 1, sizes.n[a] - high, high)}, a + 1);
+  }
+  return out.narrow(3, 0, sizes.waves[2]);
+}
 
+/// Grids of the waves that are kept.
 Tensor transformed_back(const Tensor &spectra, const Sizes &sizes)
 {
-  return at::fft_irfftn(spectra, IntArrayRef(sizes.n, 3), AXES, "forward");
+  Tensor x = spectra;
+  for (int a = 0; a < 2; ++a) {
+    const int64_t high = sizes.waves[a] / 2, low = sizes.waves[a] - high;
+    if (sizes.waves[a] == sizes.n[a]) continue;
+    auto shape = x.sizes().vec();
+    shape[a + 1] = sizes.n[a] - sizes.waves[a];
+    x = at::cat({x.narrow(a + 1, 0, low), at::zeros(shape, x.options()), x.narrow(a + 1, low, high)}, a + 1);
+  }
+  x = at::constant_pad_nd(x, {0, sizes.n[2] / 2 + 1 - sizes.waves[2]});
+  return at::fft_irfftn(x, IntArrayRef(sizes.n, 3), AXES, "forward");
 }
 
 /// Whether the kernels here do it; otherwise torch does.
@@ -219,138 +251,132 @@ bool compiled(const Tensor &grids, const Sizes &sizes)
   return grids.is_cpu() && smooth(sizes.n[0]) && smooth(sizes.n[1]) && smooth(sizes.n[2]);
 }
 
-/// Values at waves, without those beyond `most`; with torch alone, as the kernels do it.
-Tensor without_beyond(const Tensor &x, const Sizes &sizes, IntArrayRef most)
+template <typename F> Tensor in_precision(const Tensor &like, const Sizes &sizes, F &&f)
 {
-  Tensor out = x;
-  for (int a = 0; a < 3; ++a) {
-    const Tensor wave = at::arange(x.size(a + 1), x.options().dtype(at::kLong));
-    const Tensor keep = at::minimum(wave, sizes.n[a] - wave).le(most[a]).to(x.scalar_type());
-    std::vector<int64_t> shape{1, 1, 1};
-    shape[a] = -1;
-    out = out * keep.reshape(shape);
-  }
-  return out;
+  return like.scalar_type() == at::kFloat ? f(Filtering<float>(sizes)) : f(Filtering<double>(sizes));
 }
 
-template <typename F> Tensor in_precision(const Tensor &like, const Sizes &sizes, IntArrayRef most, F &&f)
+Tensor convolve_kernel(const Tensor &grid, const Tensor &filters)
 {
-  return like.scalar_type() == at::kFloat ? f(Filtering<float>(sizes, most))
-                                          : f(Filtering<double>(sizes, most));
-}
-
-Tensor convolve_kernel(const Tensor &grid, const Tensor &filters, IntArrayRef most)
-{
-  const Sizes sizes("mesh_convolve", grid, 1, filters, true, most);
-  if (!compiled(grid, sizes))
-    return transformed_back(transformed(grid) * without_beyond(filters, sizes, most), sizes);
+  const Sizes sizes = sizes_of("mesh_convolve", grid, 1, filters);
+  if (!compiled(grid, sizes)) return transformed_back(transformed(grid, sizes) * filters, sizes);
   const Tensor x = grid.contiguous(), f = filters.contiguous();
-  return in_precision(x, sizes, most, [&](const auto &mesh) { return mesh.convolved(x, f); });
+  return in_precision(x, sizes, [&](const auto &mesh) { return mesh.convolved(x, f); });
 }
 
-Tensor convolve_transposed_kernel(const Tensor &grids, const Tensor &filters, IntArrayRef most)
+Tensor convolve_transposed_kernel(const Tensor &grids, const Tensor &filters)
 {
-  const Sizes sizes("mesh_convolve_transposed", grids, filters.size(0), filters, true, most);
-  if (!compiled(grids, sizes)) {
-    const Tensor spectra = transformed(grids) * without_beyond(filters, sizes, most);
-    return transformed_back(spectra.sum(0, /*keepdim=*/true), sizes);
-  }
+  const Sizes sizes = sizes_of("mesh_convolve_transposed", grids, filters.size(0), filters);
+  if (!compiled(grids, sizes))
+    return transformed_back((transformed(grids, sizes) * filters).sum(0, /*keepdim=*/true), sizes);
   const Tensor x = grids.contiguous(), f = filters.contiguous();
-  return in_precision(x, sizes, most, [&](const auto &mesh) { return mesh.convolved_transposed(x, f); });
+  return in_precision(x, sizes, [&](const auto &mesh) { return mesh.convolved_transposed(x, f); });
 }
 
-Tensor correlate_kernel(const Tensor &grids, const Tensor &grid, IntArrayRef most)
+Tensor correlate_kernel(const Tensor &grids, const Tensor &grid, IntArrayRef waves)
 {
-  const Sizes sizes("mesh_correlate", grid, 1, grids, false, most);
+  TORCH_CHECK(grids.dim() == 4 && grids.sizes().slice(1) == grid.sizes().slice(1) && grid.size(0) == 1 &&
+                  grids.scalar_type() == grid.scalar_type(),
+              "fixedpoint::mesh_correlate: ", grids.sizes(), " of ", grids.scalar_type(), " and ",
+              grid.sizes(), " of ", grid.scalar_type(), " are not grids and a grid of one mesh");
+  const Sizes sizes("mesh_correlate", grid, waves);
   const Tensor x = grids.contiguous(), y = grid.contiguous();
   if (compiled(x, sizes))
-    return in_precision(x, sizes, most, [&](const auto &mesh) { return mesh.correlated(x, y); });
+    return in_precision(x, sizes, [&](const auto &mesh) { return mesh.correlated(x, y); });
   Tensor weight = at::full({sizes.n[2] / 2 + 1}, 2.0, x.options());
   weight[0] = 1.0;
   if (sizes.n[2] % 2 == 0) weight[sizes.n[2] / 2] = 1.0;
-  return without_beyond(at::real(transformed(x).conj() * transformed(y)) * weight, sizes, most);
+  return at::real(transformed(x, sizes).conj() * transformed(y, sizes)) * weight.narrow(0, 0, sizes.waves[2]);
 }
-
-using Bilinear = Tensor(const Tensor &, const Tensor &, IntArrayRef);
 
 // Called through the dispatcher, so that derivatives have derivatives.
-Tensor call(const char *name, const Tensor &x, const Tensor &y, IntArrayRef most)
+template <typename Operator> auto find(const char *name)
 {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Bilinear>().call(x, y, most);
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Operator>();
 }
 
-Tensor convolve(const Tensor &grid, const Tensor &filters, IntArrayRef most)
+Tensor convolve(const Tensor &grid, const Tensor &filters)
 {
-  return call("fixedpoint::mesh_convolve", grid, filters, most);
+  static auto op = find<decltype(convolve_kernel)>("fixedpoint::mesh_convolve");
+  return op.call(grid, filters);
 }
 
-Tensor convolve_transposed(const Tensor &grids, const Tensor &filters, IntArrayRef most)
+Tensor convolve_transposed(const Tensor &grids, const Tensor &filters)
 {
-  return call("fixedpoint::mesh_convolve_transposed", grids, filters, most);
+  static auto op = find<decltype(convolve_transposed_kernel)>("fixedpoint::mesh_convolve_transposed");
+  return op.call(grids, filters);
 }
 
-Tensor correlate(const Tensor &grids, const Tensor &grid, IntArrayRef most)
+Tensor correlate(const Tensor &grids, const Tensor &grid, IntArrayRef waves)
 {
-  return call("fixedpoint::mesh_correlate", grids, grid, most);
+  static auto op = find<decltype(correlate_kernel)>("fixedpoint::mesh_correlate");
+  return op.call(grids, grid, waves);
 }
 
-/// One of the three operators f(x, y): its value, and the derivatives of <c, f> by x and by y.
-struct Convolve {
-  static constexpr auto value = &convolve;
-  static Tensor by_x(const Tensor &, const Tensor &y, const Tensor &c, IntArrayRef most)
-  {
-    return convolve_transposed(c, y, most);
-  }
-  static Tensor by_y(const Tensor &x, const Tensor &, const Tensor &c, IntArrayRef most)
-  {
-    return correlate(c, x, most);
-  }
-};
-struct ConvolveTransposed {
-  static constexpr auto value = &convolve_transposed;
-  static Tensor by_x(const Tensor &, const Tensor &y, const Tensor &c, IntArrayRef most)
-  {
-    return convolve(c, y, most);
-  }
-  static Tensor by_y(const Tensor &x, const Tensor &, const Tensor &c, IntArrayRef most)
-  {
-    return correlate(x, c, most);
-  }
-};
-struct Correlate {
-  static constexpr auto value = &correlate;
-  static Tensor by_x(const Tensor &, const Tensor &y, const Tensor &c, IntArrayRef most)
-  {
-    return convolve(y, c, most);
-  }
-  static Tensor by_y(const Tensor &x, const Tensor &, const Tensor &c, IntArrayRef most)
-  {
-    return convolve_transposed(x, c, most);
-  }
-};
-
-template <typename Form> struct BilinearFunction : public torch::autograd::Function<BilinearFunction<Form>> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &y, IntArrayRef most)
+struct ConvolveFunction : public torch::autograd::Function<ConvolveFunction> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &grid, const Tensor &filters)
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    ctx->save_for_backward({x, y});
-    ctx->saved_data["most"] = most.vec();
-    return Form::value(x, y, most);
+    ctx->save_for_backward({grid, filters});
+    return convolve(grid, filters);
   }
-  static variable_list backward(AutogradContext *ctx, variable_list cotangents)
+  static variable_list backward(AutogradContext *ctx, variable_list grads)
   {
     const auto saved = ctx->get_saved_variables();
-    const auto most = ctx->saved_data["most"].toIntVector();
-    Tensor by_x, by_y;
-    if (ctx->needs_input_grad(0)) by_x = Form::by_x(saved[0], saved[1], cotangents[0], most);
-    if (ctx->needs_input_grad(1)) by_y = Form::by_y(saved[0], saved[1], cotangents[0], most);
-    return {by_x, by_y, Tensor()};
+    Tensor by_grid, by_filters;
+    if (ctx->needs_input_grad(0)) by_grid = convolve_transposed(grads[0], saved[1]);
+    if (ctx->needs_input_grad(1)) by_filters = correlate(grads[0], saved[0], saved[1].sizes().slice(1));
+    return {by_grid, by_filters};
   }
 };
 
-template <typename Form> Tensor with_derivative(const Tensor &x, const Tensor &y, IntArrayRef most)
+struct ConvolveTransposedFunction : public torch::autograd::Function<ConvolveTransposedFunction> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &grids, const Tensor &filters)
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    ctx->save_for_backward({grids, filters});
+    return convolve_transposed(grids, filters);
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads)
+  {
+    const auto saved = ctx->get_saved_variables();
+    Tensor by_grids, by_filters;
+    if (ctx->needs_input_grad(0)) by_grids = convolve(grads[0], saved[1]);
+    if (ctx->needs_input_grad(1)) by_filters = correlate(saved[0], grads[0], saved[1].sizes().slice(1));
+    return {by_grids, by_filters};
+  }
+};
+
+struct CorrelateFunction : public torch::autograd::Function<CorrelateFunction> {
+  static Tensor forward(AutogradContext *ctx, const Tensor &grids, const Tensor &grid, IntArrayRef waves)
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    ctx->save_for_backward({grids, grid});
+    return correlate(grids, grid, waves);
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads)
+  {
+    const auto saved = ctx->get_saved_variables();
+    Tensor by_grids, by_grid;
+    if (ctx->needs_input_grad(0)) by_grids = convolve(saved[1], grads[0]);
+    if (ctx->needs_input_grad(1)) by_grid = convolve_transposed(saved[0], grads[0]);
+    return {by_grids, by_grid, Tensor()};
+  }
+};
+
+Tensor convolve_autograd(const Tensor &grid, const Tensor &filters)
 {
-  return BilinearFunction<Form>::apply(x, y, most);
+  return ConvolveFunction::apply(grid, filters);
+}
+
+Tensor convolve_transposed_autograd(const Tensor &grids, const Tensor &filters)
+{
+  return ConvolveTransposedFunction::apply(grids, filters);
+}
+
+Tensor correlate_autograd(const Tensor &grids, const Tensor &grid, IntArrayRef waves)
+{
+  return CorrelateFunction::apply(grids, grid, waves);
 }
 
 /// Like the registration in ops.cpp: nothing is thrown out of dlopen.
@@ -361,9 +387,9 @@ struct FilterRegistration {
       using torch::Library;
       auto definition =
           std::make_unique<Library>(Library::FRAGMENT, "fixedpoint", std::nullopt, __FILE__, __LINE__);
-      definition->def("mesh_convolve(Tensor grid, Tensor filters, int[] most) -> Tensor");
-      definition->def("mesh_convolve_transposed(Tensor grids, Tensor filters, int[] most) -> Tensor");
-      definition->def("mesh_correlate(Tensor grids, Tensor grid, int[] most) -> Tensor");
+      definition->def("mesh_convolve(Tensor grid, Tensor filters) -> Tensor");
+      definition->def("mesh_convolve_transposed(Tensor grids, Tensor filters) -> Tensor");
+      definition->def("mesh_correlate(Tensor grids, Tensor grid, int[] waves) -> Tensor");
       auto kernels = std::make_unique<Library>(
           Library::IMPL, "fixedpoint", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);
       kernels->impl("mesh_convolve", &convolve_kernel);
@@ -371,9 +397,9 @@ struct FilterRegistration {
       kernels->impl("mesh_correlate", &correlate_kernel);
       auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
                                                    __FILE__, __LINE__);
-      derivatives->impl("mesh_convolve", &with_derivative<Convolve>);
-      derivatives->impl("mesh_convolve_transposed", &with_derivative<ConvolveTransposed>);
-      derivatives->impl("mesh_correlate", &with_derivative<Correlate>);
+      derivatives->impl("mesh_convolve", &convolve_autograd);
+      derivatives->impl("mesh_convolve_transposed", &convolve_transposed_autograd);
+      derivatives->impl("mesh_correlate", &correlate_autograd);
       definition.release();
       kernels.release();
       derivatives.release();

@@ -1,9 +1,13 @@
-"""The discrete Fourier transform of a mesh that is spread over ranks, and back.
+"""Convolution of a mesh with filters, by the discrete Fourier transform of a mesh that may be spread over ranks.
 
-The mesh of N1 x N2 x N3 points is divided into pencils among P1 x P2 ranks (slabs where P2 = 1): first along axis 3,
-then 2, then 1.  Between the transforms of one axis, which torch makes locally, `redistribute`
-turns the pencils.  One process holds everything: there the compiled `mesh_convolve` does all at once, transforming
-plane by plane and row by row with the filters in between, while they are in the cache.
+Filters are zero above some wave number along every axis: the other waves are neither transformed further, nor
+exchanged, nor stored.  Of axes 1 and 2 all N waves are kept, or the 2 m + 1 waves 0 … m, -m … -1; of axis 3, along
+which the transform is real, 0 … m.
+
+One process holds everything: there the compiled `mesh_convolve` does all at once, transforming plane by plane and row
+by row with the filters in between, while they are in the cache.  Over ranks the mesh of N1 x N2 x N3 points is divided
+into pencils among P1 x P2 of them (slabs where P2 = 1): first along axis 3, then 2, then 1.  Between the transforms of
+one axis, which torch makes locally, `redistribute` turns the pencils.
 """
 
 import math
@@ -22,18 +26,41 @@ class Layout(NamedTuple):
     """Who holds which part; boxes ``(P, 6)`` int64 are [begin, end) along the three axes for every rank."""
 
     shape: List[int]  #: points of the mesh
+    waves: List[int]  #: kept along each axis
     bricks: Tensor  #: parts that hold the stencils of the atoms of every rank, unwrapped
     along3: Tensor  #: pencils of real points along axis 3 ...
-    along3_spectrum: Tensor  #: ... and of their transform, of N3/2 + 1 waves
-    along2: Tensor
-    along1: Tensor  #: where the spectrum is filtered
+    along3_waves: Tensor  #: ... and of their transform
+    along2: Tensor  #: pencils of axis 2, before its transform ...
+    along2_waves: Tensor  #: ... and after it
+    along1: Tensor  #: likewise of axis 1
+    along1_waves: Tensor  #: where the spectrum is filtered
     rank: int  #: -1: a single process, without pencils
 
 
-def single_process(shape: List[int], device: torch.device) -> Layout:
+def all_waves(shape: List[int]) -> List[int]:
+    """The waves of a real mesh, all of them."""
+    return [shape[0], shape[1], shape[2] // 2 + 1]
+
+
+def waves_up_to(shape: List[int], most: List[int]) -> List[int]:
+    """The waves kept along each axis for the largest wave numbers ``most`` of filters that are not zero."""
+    return [
+        min(shape[0], 2 * most[0] + 1),
+        min(shape[1], 2 * most[1] + 1),
+        min(shape[2] // 2 + 1, most[2] + 1),
+    ]
+
+
+def wave_numbers(waves: int, begin: int, end: int) -> Tensor:
+    """Signed numbers of the waves ``begin`` … ``end - 1`` of those kept of axis 1 or 2 ``(end - begin,)`` int64."""
+    index = torch.arange(begin, end)
+    return torch.where(2 * index > waves, index - waves, index)
+
+
+def single_process(shape: List[int], waves: List[int], device: torch.device) -> Layout:
     """All of the mesh in this process."""
     nothing = torch.zeros([0, 6], dtype=torch.int64, device=device)
-    return Layout(shape, nothing, nothing, nothing, nothing, nothing, -1)
+    return Layout(shape, waves, nothing, nothing, nothing, nothing, nothing, nothing, nothing, -1)
 
 
 def _boxes(parts1: int, parts2: int, ranks: int, sizes: List[int], axis1: int, axis2: int) -> Tensor:
@@ -56,46 +83,49 @@ def _excess(n: int, parts: int) -> float:
     return float(math.ceil(n / parts) * parts) / float(n)
 
 
-def pencils(shape: List[int], bricks: Tensor, rank: int, balanced: float = BALANCED) -> Layout:
+def pencils(shape: List[int], waves: List[int], bricks: Tensor, rank: int, balanced: float = BALANCED) -> Layout:
     """The layout of a mesh among as many ranks as there are ``bricks`` ``(P, 6)``: slabs if they divide it evenly.
 
     Ranks beyond the number of pencils hold no waves.
     """
     ranks = bricks.shape[0]
-    half = shape[2] // 2 + 1
-    most1, most2 = min(shape[0], shape[1]), min(shape[1], half)
+    most1, most2 = min(shape[0], waves[1]), min(shape[1], waves[2])
     best1, best2, lowest = 1, 1, float("inf")
     for parts2 in range(1, min(ranks, most2) + 1):
         parts1 = min(ranks // parts2, most1)
-        axis1 = max(_excess(shape[0], parts1), _excess(shape[1], parts1))
-        axis2 = max(_excess(shape[1], parts2), _excess(half, parts2))
+        axis1 = max(_excess(shape[0], parts1), _excess(waves[1], parts1))
+        axis2 = max(_excess(shape[1], parts2), _excess(waves[2], parts2))
         load = axis1 * axis2 * float(ranks) / float(parts1 * parts2)
         if load < lowest:
             best1, best2, lowest = parts1, parts2, load
         if load <= balanced:
             break
-    return divided(shape, bricks, rank, best1, best2)
+    return divided(shape, waves, bricks, rank, best1, best2)
 
 
-def divided(shape: List[int], bricks: Tensor, rank: int, parts1: int, parts2: int) -> Layout:
+def divided(shape: List[int], waves: List[int], bricks: Tensor, rank: int, parts1: int, parts2: int) -> Layout:
     """The layout with ``parts1`` x ``parts2`` pencils; slabs with ``parts2`` = 1."""
-    ranks, half = bricks.shape[0], [shape[0], shape[1], shape[2] // 2 + 1]
+    ranks = bricks.shape[0]
+    after3, after2 = [shape[0], shape[1], waves[2]], [shape[0], waves[1], waves[2]]
     return Layout(
         shape,
+        waves,
         bricks,
         _boxes(parts1, parts2, ranks, shape, 0, 1),
-        _boxes(parts1, parts2, ranks, half, 0, 1),
-        _boxes(parts1, parts2, ranks, half, 0, 2),
-        _boxes(parts1, parts2, ranks, half, 1, 2),
+        _boxes(parts1, parts2, ranks, after3, 0, 1),
+        _boxes(parts1, parts2, ranks, after3, 0, 2),
+        _boxes(parts1, parts2, ranks, after2, 0, 2),
+        _boxes(parts1, parts2, ranks, after2, 1, 2),
+        _boxes(parts1, parts2, ranks, waves, 1, 2),
         rank,
     )
 
 
 def spectrum_box(layout: Layout) -> List[int]:
-    """[begin, end) along the three axes of the waves that this process filters."""
+    """[begin, end) along the three axes of the waves that this process filters, among those that are kept."""
     if layout.rank < 0:
-        return [0, layout.shape[0], 0, layout.shape[1], 0, layout.shape[2] // 2 + 1]
-    box: List[int] = layout.along1[layout.rank].tolist()
+        return [0, layout.waves[0], 0, layout.waves[1], 0, layout.waves[2]]
+    box: List[int] = layout.along1_waves[layout.rank].tolist()
     return box
 
 
@@ -108,49 +138,68 @@ def _padded(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, pad)
 
 
-def _fft(x: Tensor, axis: int, back: bool) -> Tensor:
-    y = _padded(x)
-    y = torch.fft.ifft(y, dim=axis, norm="forward") if back else torch.fft.fft(y, dim=axis)
-    return y[:, : x.shape[1], : x.shape[2], : x.shape[3]]
+def _fft(x: Tensor, axis: int, waves: int) -> Tensor:
+    """The kept ``waves`` of complex pencils along ``axis``."""
+    y = torch.fft.fft(_padded(x), dim=axis)[:, : x.shape[1], : x.shape[2], : x.shape[3]]
+    n, high = x.shape[axis], waves // 2
+    if waves < n:
+        y = torch.cat([y.narrow(axis, 0, waves - high), y.narrow(axis, n - high, high)], dim=axis)
+    return y
+
+
+def _fft_back(y: Tensor, axis: int, n: int) -> Tensor:
+    """Complex pencils of ``n`` points along ``axis`` from the waves that were kept."""
+    waves = y.shape[axis]
+    low = waves - waves // 2
+    if waves < n:
+        shape = list(y.shape)
+        shape[axis] = n - waves
+        nothing = torch.zeros(shape, dtype=y.dtype, device=y.device)
+        y = torch.cat([y.narrow(axis, 0, low), nothing, y.narrow(axis, low, waves - low)], dim=axis)
+    x = torch.fft.ifft(_padded(y), dim=axis, norm="forward")
+    return x[:, : y.shape[1], : y.shape[2], : y.shape[3]]
 
 
 def transform(grids: Tensor, layout: Layout) -> Tensor:
     """Bricks ``(c, …)`` of real grids, summed, to this process's part of sum_m grid[m] exp(-2 pi i k·m / N)."""
-    half = [layout.shape[0], layout.shape[1], layout.shape[2] // 2 + 1]
-    x = redistribute(grids, layout.bricks, layout.along3, layout.shape)
-    y = torch.fft.rfft(_padded(x), n=layout.shape[2], dim=3)[:, : x.shape[1], : x.shape[2]]
+    shape, waves = layout.shape, layout.waves
+    x = redistribute(grids, layout.bricks, layout.along3, shape)
+    y = torch.fft.rfft(_padded(x), n=shape[2], dim=3)[:, : x.shape[1], : x.shape[2], : waves[2]]
     if x.shape[1] == 0 or x.shape[2] == 0:
         y = y[:, :, :, :0]
-    y = _fft(redistribute(y, layout.along3_spectrum, layout.along2, half), 2, False)
-    return _fft(redistribute(y, layout.along2, layout.along1, half), 1, False)
+    y = redistribute(y, layout.along3_waves, layout.along2, [shape[0], shape[1], waves[2]])
+    y = _fft(y, 2, min(waves[1], y.shape[2]))
+    y = redistribute(y, layout.along2_waves, layout.along1, [shape[0], waves[1], waves[2]])
+    return _fft(y, 1, min(waves[0], y.shape[1]))
 
 
 def transform_back(spectrum: Tensor, layout: Layout) -> Tensor:
     """sum_k spectrum[k] exp(2 pi i k·m / N) at the points of this process's brick."""
-    half = [layout.shape[0], layout.shape[1], layout.shape[2] // 2 + 1]
-    y = redistribute(_fft(spectrum, 1, True), layout.along1, layout.along2, half)
-    y = redistribute(_fft(y, 2, True), layout.along2, layout.along3_spectrum, half)
-    x = torch.fft.irfft(_padded(y), n=layout.shape[2], dim=3, norm="forward")[:, : y.shape[1], : y.shape[2]]
+    shape, waves = layout.shape, layout.waves
+    y = _fft_back(spectrum, 1, shape[0] if spectrum.shape[1] > 0 else 0)
+    y = redistribute(y, layout.along1, layout.along2_waves, [shape[0], waves[1], waves[2]])
+    y = _fft_back(y, 2, shape[1] if y.shape[2] > 0 else 0)
+    y = redistribute(y, layout.along2, layout.along3_waves, [shape[0], shape[1], waves[2]])
+    x = torch.fft.irfft(_padded(y), n=shape[2], dim=3, norm="forward")[:, : y.shape[1], : y.shape[2]]
     if y.shape[1] == 0 or y.shape[2] == 0:
         x = x[:, :, :, :0]
-    return redistribute(x, layout.along3, layout.bricks, layout.shape)
+    return redistribute(x, layout.along3, layout.bricks, shape)
 
 
-def convolve(grid: Tensor, filters: Tensor, most: List[int], layout: Layout) -> Tensor:
+def convolve(grid: Tensor, filters: Tensor, layout: Layout) -> Tensor:
     """The brick ``(1, …)`` of a grid, summed over ranks, with each of ``filters`` ``(c, …)``: bricks ``(c, …)``.
 
-    Filters are real, given at the waves that this process filters (`spectrum_box`), and zero at wave numbers above
-    ``most`` along any axis: what need not be computed.
+    Filters are real and given at the waves that this process filters (`spectrum_box`).
     """
     if layout.rank < 0:
-        return torch.ops.fixedpoint.mesh_convolve(grid, filters, most)
+        return torch.ops.fixedpoint.mesh_convolve(grid, filters)
     return transform_back(transform(grid, layout) * filters, layout)
 
 
-def convolve_transposed(grids: Tensor, filters: Tensor, most: List[int], layout: Layout) -> Tensor:
+def convolve_transposed(grids: Tensor, filters: Tensor, layout: Layout) -> Tensor:
     """The adjoint of `convolve`: bricks ``(c, …)``, each with its own filter, summed to ``(1, …)``."""
     if layout.rank < 0:
-        return torch.ops.fixedpoint.mesh_convolve_transposed(grids, filters, most)
+        return torch.ops.fixedpoint.mesh_convolve_transposed(grids, filters)
     return transform_back((transform(grids, layout) * filters).sum(0, keepdim=True), layout)
 
 
@@ -160,29 +209,34 @@ def _define_in_python() -> None:
     library = torch.library.Library("fixedpoint", "FRAGMENT")
     axes = [1, 2, 3]
 
-    def back(spectrum: Tensor, like: Tensor) -> Tensor:
-        return torch.fft.irfftn(spectrum, s=like.shape[1:], dim=axes, norm="forward")
+    def there(grids: Tensor, filters: Tensor) -> Tensor:
+        spectra = torch.fft.rfftn(grids, dim=axes)
+        for axis in (1, 2):
+            number = wave_numbers(filters.shape[axis], 0, filters.shape[axis]).to(grids.device)
+            spectra = spectra.index_select(axis, torch.remainder(number, grids.shape[axis]))
+        return spectra[:, :, :, : filters.shape[3]] * filters
 
-    def kept(filters: Tensor, shape: List[int], most: List[int]) -> Tensor:
-        for axis in range(3):
-            wave = torch.arange(filters.shape[axis + 1], device=filters.device)
-            view = [1, 1, 1]
-            view[axis] = -1
-            filters = filters * (torch.minimum(wave, shape[axis] - wave) <= most[axis]).reshape(view)
-        return filters
+    def back(spectra: Tensor, like: Tensor) -> Tensor:
+        for axis in (1, 2):
+            number = wave_numbers(spectra.shape[axis], 0, spectra.shape[axis]).to(like.device)
+            shape = list(spectra.shape)
+            shape[axis] = like.shape[axis]
+            place = torch.remainder(number, like.shape[axis])
+            spectra = spectra.new_zeros(shape).index_copy(axis, place, spectra)
+        spectra = torch.nn.functional.pad(spectra, [0, like.shape[3] // 2 + 1 - spectra.shape[3]])
+        return torch.fft.irfftn(spectra, s=like.shape[1:], dim=axes, norm="forward")
 
-    def mesh_convolve(grid: Tensor, filters: Tensor, most: List[int]) -> Tensor:
-        return back(torch.fft.rfftn(grid, dim=axes) * kept(filters, grid.shape[1:], most), grid)
+    def mesh_convolve(grid: Tensor, filters: Tensor) -> Tensor:
+        return back(there(grid, filters), grid)
 
-    def mesh_convolve_transposed(grids: Tensor, filters: Tensor, most: List[int]) -> Tensor:
-        spectra = torch.fft.rfftn(grids, dim=axes) * kept(filters, grids.shape[1:], most)
-        return back(spectra.sum(0, keepdim=True), grids)
+    def mesh_convolve_transposed(grids: Tensor, filters: Tensor) -> Tensor:
+        return back(there(grids, filters).sum(0, keepdim=True), grids)
 
     for name, function in (
         ("mesh_convolve", mesh_convolve),
         ("mesh_convolve_transposed", mesh_convolve_transposed),
     ):
-        library.define(f"{name}(Tensor x, Tensor filters, int[] most) -> Tensor")
+        library.define(f"{name}(Tensor x, Tensor filters) -> Tensor")
         library.impl(name, function, "CompositeImplicitAutograd")
     _python_library = library
 

@@ -21,7 +21,17 @@ from ..units import COULOMB
 from . import accuracy as model
 from .accuracy import smooth_size
 from .boundary import Box, padded_box, padded_cell
-from .fft import Layout, convolve, convolve_transposed, pencils, single_process, spectrum_box
+from .fft import (
+    Layout,
+    all_waves,
+    convolve,
+    convolve_transposed,
+    pencils,
+    single_process,
+    spectrum_box,
+    wave_numbers,
+    waves_up_to,
+)
 from .kernels import coulomb_kernel
 from .method import MethodTimes
 from .splines import gather, least_squares_factor, spread, stencil
@@ -37,7 +47,6 @@ class MeshTables(NamedTuple):
     table: Tensor
     components: Tensor  #: (4, 4) density (q, d_y, d_z, d_x) -> weights of (1, d/du_1, d/du_2, d/du_3)
     filters: Tensor  #: (m+1, …) of the waves held here, with the factor 1/V
-    most: List[int]  #: wave numbers along the axes above which the filters are zero
     order: int
     part: List[int]  #: of the mesh, held for the atoms of this process
     layout: Layout
@@ -61,7 +70,6 @@ def detach_mesh(tables: MeshTables) -> MeshTables:
         tables.table,
         tables.components.detach(),
         tables.filters.detach(),
-        tables.most,
         tables.order,
         tables.part,
         tables.layout,
@@ -139,20 +147,27 @@ class Mesh(nn.Module):
         dtype = positions.dtype
         corner = torch.ones([1, 1], dtype=dtype, device=positions.device)
         components = torch.block_diag(corner, by_position[[1, 2, 0]].to(dtype))
-        layout, part = self._layout(u.detach(), shape, order, distributed)
+        layout, part = self._layout(u.detach(), shape, self._waves(shape, cell, box), order, distributed)
         sequence, table = stencil(u, order, part, dtype == torch.float32)
         end = begin + positions.shape[0]
         filters = self._filters(inverse, lengths, box, order, layout).to(dtype)
-        most = [shape[0], shape[1], shape[2]]
-        if box.n_open == 0:
-            # |k| <= k_c only where |n_a| = |k·a_a| / 2 pi <= k_c |a_a| / 2 pi
-            most = [math.floor(self.cutoff * float(cell[a].norm()) / (2.0 * math.pi) + 1e-6) for a in range(3)]
-        return MeshTables(begin, end, u, sequence, table, components, filters, most, order, part, layout)
+        return MeshTables(begin, end, u, sequence, table, components, filters, order, part, layout)
 
-    def _layout(self, u: Tensor, shape: List[int], order: int, distributed: bool) -> Tuple[Layout, List[int]]:
+    def _waves(self, shape: List[int], cell: Tensor, box: Box) -> List[int]:
+        """How many waves are not beyond the cutoff, which holds for fully periodic structures."""
+        if box.n_open > 0:
+            return all_waves(shape)
+        # |k| <= k_c only where |n_a| = |k·a_a| / 2 pi <= k_c |a_a| / 2 pi
+        lengths = torch.linalg.vector_norm(cell.detach(), dim=1) * (self.cutoff / (2.0 * math.pi))
+        most = [math.floor(float(lengths[a]) + 1e-9) for a in range(3)]
+        return waves_up_to(shape, most)
+
+    def _layout(
+        self, u: Tensor, shape: List[int], waves: List[int], order: int, distributed: bool
+    ) -> Tuple[Layout, List[int]]:
         lower, size = [0, 0, 0], [shape[0], shape[1], shape[2]]
         if not distributed:
-            return single_process(shape, u.device), lower + size + shape
+            return single_process(shape, waves, u.device), lower + size + shape
         box = torch.zeros([6], dtype=torch.int64)
         if u.shape[0] > 0:
             first, last = torch.floor(u.min(dim=0)[0]), torch.floor(u.max(dim=0)[0])
@@ -165,8 +180,8 @@ class Mesh(nn.Module):
             size = [0, 0, 0]
         bricks = gather_ranks(box)
         if bricks.shape[0] == 1:
-            return single_process(shape, u.device), [0, 0, 0] + shape + shape
-        return pencils(shape, bricks, this_rank()), lower + size + shape
+            return single_process(shape, waves, u.device), [0, 0, 0] + shape + shape
+        return pencils(shape, waves, bricks, this_rank()), lower + size + shape
 
     def _filters(self, inverse: Tensor, lengths: List[float], box: Box, order: int, layout: Layout) -> Tensor:
         """k_e g(k) exp(-k² W²/2) / V and what undoes the smoothing, for the waves held here: ``(m+1, …)`` float64."""
@@ -178,13 +193,13 @@ class Mesh(nn.Module):
         open_ = torch.zeros([1, 1, 1], dtype=torch.float64, device=device)
         metric = 4.0 * math.pi * math.pi * torch.matmul(inverse.t(), inverse)
         for a in range(3):
-            n = shape[a]
-            index = torch.arange(n, dtype=torch.float64, device=device)
-            signed = torch.where(index > n // 2, index - n, index)
+            # the last axis has no negative waves
+            begin, end = waves[2 * a], waves[2 * a + 1]
+            signed = wave_numbers(layout.waves[a], begin, end) if a < 2 else torch.arange(begin, end)
+            own = least_squares_factor(shape[a], order)[torch.remainder(signed, shape[a])]
             view = [1, 1, 1]
             view[a] = -1
-            number = signed[waves[2 * a] : waves[2 * a + 1]].reshape(view)
-            own = least_squares_factor(n, order)[waves[2 * a] : waves[2 * a + 1]]
+            number = signed.to(device, torch.float64).reshape(view)
             factor = factor * own.to(device).reshape(view)
             numbers.append(number)
             if box.open_axes[a]:
@@ -208,7 +223,7 @@ def receive(tables: MeshTables, density: Tensor, lo: int, hi: int) -> Tensor:
     t = tables
     values = torch.matmul(density, t.components).unsqueeze(1)
     grid = spread(t.coordinates, t.sequence, t.table, values, t.order, 1, t.part)
-    grids = convolve(grid, t.filters[lo:hi], t.most, t.layout)
+    grids = convolve(grid, t.filters[lo:hi], t.layout)
     field = gather(t.coordinates, t.sequence, t.table, grids, t.order, 1, t.part)
     return torch.matmul(field, t.components.t())
 
@@ -218,6 +233,6 @@ def receive_transposed(tables: MeshTables, weights: Tensor, lo: int, hi: int) ->
     t = tables
     values = torch.matmul(weights, t.components)
     grids = spread(t.coordinates, t.sequence, t.table, values, t.order, 1, t.part)
-    grid = convolve_transposed(grids, t.filters[lo:hi], t.most, t.layout)
+    grid = convolve_transposed(grids, t.filters[lo:hi], t.layout)
     field = gather(t.coordinates, t.sequence, t.table, grid, t.order, 1, t.part)
     return torch.matmul(field, t.components.t())[:, 0]
