@@ -37,6 +37,7 @@ SIGMA, WIDTHS = 1.5, [1.5, 3.0]
 CUTOFF_FACTOR = 1.5  # of the k-sum: the default of the model
 APPLICATIONS = 10
 REFERENCE_ACCURACY, EXACT_ATOMS = 1e-9, 3000
+GROWTH_TIME = 2.0  # s of calls of each size at least: those of small boxes take a millisecond
 ENOUGH = 10.0  # s of one program's calls after which no more are made
 
 
@@ -113,18 +114,20 @@ def stopwatch() -> Callable[[], float]:
     return time.perf_counter if torch.cuda.is_available() or torch.get_num_threads() > 1 else time.process_time
 
 
-def medians(*functions: Callable[[], object], repeats: int = 5) -> list[float]:
-    """Median times of calls taken in turns, after one warm-up each."""
+def medians(*functions: Callable[[], object], repeats: int = 5, least: float = 0.0) -> list[float]:
+    """Median times of calls taken in turns after a warm-up: ``repeats`` of each, ``least`` seconds of all at least."""
     on_gpu, clock = torch.cuda.is_available(), stopwatch()
     times: list[list[float]] = [[] for _ in functions]
-    for k in range(repeats + 1):
+    calls = 0
+    while calls <= repeats or sum(map(sum, times)) < least:
         for row, function in zip(times, functions, strict=True):
             begin = clock()
             function()
             if on_gpu:
                 torch.cuda.synchronize()
-            if k > 0:
+            if calls > 0:
                 row.append(clock() - begin)
+        calls += 1
     return [statistics.median(row) for row in times]
 
 
@@ -152,6 +155,7 @@ def growth(arguments: argparse.Namespace) -> None:
                     lambda s=system, e=e: s.prepare(e),  # type: ignore[misc]
                     lambda s=system, e=e, c=cache: e.field(c, s.densities[0], False),  # type: ignore[misc]
                     repeats=arguments.repeats,
+                    least=GROWTH_TIME,
                 )
             each = 1e6 * apply / n
             first = first or each

@@ -5,6 +5,8 @@
 The boxes are one box of water (192 atoms), replicated to the smallest nearly cubic box with at least as many atoms as
 asked for.  Time per step is LAMMPS' loop time over the steps after the first force call; CPU time is its share that the
 process was running, which is what counts on a machine that is not quiet.  Peak memory is that of the whole process.
+The speed of a machine drifts: the smallest box is run again after every larger one, and `ratio` is CPU time per atom
+over the mean of the runs of the smallest box before and after.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from common import dynamics_of_water  # isort: skip
 
 UNIT = (4, 4, 4)  # molecules in the box that is replicated
 SIZES = [1536, 6144, 24000, 100000]
+ATOM_STEPS = 30000  # of a small box at least
 
 
 class Row(NamedTuple):
@@ -93,16 +96,31 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {version('torch')}, "
           f"LAMMPS {version('lammps')}, {metadata['dtype']}, OMP_NUM_THREADS {os.environ['OMP_NUM_THREADS']}, "
           f"one rank, scf_tolerance 1e-6")  # fmt: skip
-    print(f"{'atoms':>7} {'s/step':>8} {'µs/atom':>8} {'CPU µs/atom':>12} {'peak MB':>8} {'kB/atom':>8} "
+    print(f"{'atoms':>7} {'s/step':>8} {'µs/atom':>8} {'CPU µs/atom':>12} {'ratio':>6} {'peak MB':>8} {'kB/atom':>8} "
           f"{'applications':>13} {'residual':>9}")  # fmt: skip
-    for size in arguments.sizes:
-        row = measure(arguments.model, metadata["elements"], size, arguments.steps)
-        n = row.atoms
+
+    def run(size: int) -> Row:
+        return measure(arguments.model, metadata["elements"], size, max(arguments.steps, ATOM_STEPS // size))
+
+    def show(row: Row, ratio: str = "") -> float:
+        """Print a row; CPU µs per atom."""
+        n, each = row.atoms, row.cpu_seconds / row.atoms * 1e6
         print(
-            f"{n:7d} {row.seconds:8.3f} {row.seconds / n * 1e6:8.0f} {row.cpu_seconds / n * 1e6:12.0f} "
+            f"{n:7d} {row.seconds:8.3f} {row.seconds / n * 1e6:8.0f} {each:12.0f} {ratio:>6} "
             f"{row.peak_bytes / 1e6:8.0f} {row.peak_bytes / n / 1e3:8.1f} {row.applications:13.1f} {row.residual:9.1e}",
             flush=True,
         )
+        return each
+
+    smallest, *larger = sorted(arguments.sizes)
+    before = run(smallest)
+    show(before)
+    for size in larger:
+        row, after = run(size), run(smallest)
+        reference = (before.cpu_seconds + after.cpu_seconds) / (2 * before.atoms)
+        show(row, f"{row.cpu_seconds / row.atoms / reference:.2f}")
+        show(after)
+        before = after
 
 
 if __name__ == "__main__":

@@ -100,17 +100,20 @@ std::tuple<Tensor, Tensor> stencil_kernel(const Tensor &u, int64_t order, IntArr
   return {sequence, table};
 }
 
+/// Whether the kernels do it, which need a table; without one torch does, on any device.
+bool tabulated(const Tensor &table) { return table.numel() > 0; }
+
 void check_arguments(const Tensor &u, const Tensor &sequence, const Tensor &table, int64_t order)
 {
   const int64_t n = u.size(0);
   TORCH_CHECK(u.dim() == 2 && u.size(1) == 3 && u.scalar_type() == at::kDouble,
               "expected mesh coordinates (n, 3) in double precision");
-  TORCH_CHECK(!u.is_cpu() || (sequence.numel() == n && table.numel() == 6 * n * order),
+  TORCH_CHECK(!tabulated(table) || (sequence.numel() == n && table.numel() == 6 * n * order),
               "the stencils are those of other atoms or of another order");
 }
 
 /// Indices (n, P^3) into a flat part of the mesh and the products of splines (n, P^3) per derivative, with
-/// torch alone: for devices without kernels of ours.
+/// torch alone: where there is no table.
 class TensorStencil {
 public:
   TensorStencil(const SplineMesh &mesh, const Tensor &u, at::ScalarType real) : mesh_(mesh)
@@ -177,7 +180,8 @@ Tensor gather_kernel(const Tensor &u, const Tensor &sequence, const Tensor &tabl
                   grid.size(3) == part[5],
               "the grid does not have the size of the part of the mesh");
   const Tensor in = grid.detach().contiguous(), x = u.detach().contiguous();
-  if (!u.is_cpu()) {
+  if (n == 0) return at::zeros({n, channels, j}, in.options());
+  if (!tabulated(table)) {
     const TensorStencil stencil(mesh, x, in.scalar_type());
     const Tensor points =
         in.reshape({channels, -1}).index_select(1, stencil.index()).reshape({channels, n, -1});
@@ -212,7 +216,7 @@ Tensor spread_kernel(const Tensor &u, const Tensor &sequence, const Tensor &tabl
   const Tensor in = values.detach().contiguous(), x = u.detach().contiguous();
   Tensor out = at::zeros({channels, part[3], part[4], part[5]}, in.options());
   if (n == 0) return out;
-  if (!u.is_cpu()) {
+  if (!tabulated(table)) {
     const TensorStencil stencil(mesh, x, in.scalar_type());
     Tensor points;
     for_each_derivative(mesh.degree, [&](int place, int a, int b, int c) {

@@ -227,7 +227,7 @@ void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)
     std::vector<c10::IValue> arguments{view(in.positions, {in.n_total, 3}, at::kDouble).to(real),
                                        view(in.species.data(), {in.n_total}, at::kLong).to(self_->device),
                                        edge_index.to(self_->device),
-                                       at::zeros({edges, 3}, real),
+                                       at::zeros({1, 3}, real).expand({edges, 3}),    // ghosts are images
                                        at::zeros({in.n_owned}, integer.device(self_->device)),
                                        view(in.cell.data(), {1, 3, 3}, at::kDouble).to(real),
                                        pbc.to(self_->device),
