@@ -86,6 +86,7 @@ template <int P, int D, typename Real> inline void splines(double u, Real *out)
 template <int P> inline int64_t first_point(const SplineMesh &mesh, int axis, double u)
 {
   const int64_t m = floor_of(u) - P / 2 + 1 - mesh.lower[axis];
+  if (m >= 0 && m < mesh.period[axis]) return m;    // most often; a division takes long
   const int64_t r = m % mesh.period[axis];
   return r < 0 ? r + mesh.period[axis] : r;
 }
@@ -197,6 +198,28 @@ inline void gather_atom(const AtomStencil<P, D, Real> &s, int piece, const Real 
       for (int c = 0; a + b + c <= D; ++c) values[place(a, b, c)] += s.weights[piece][c].dot(z[a][b]);
 }
 
+/// f(row, channel) for all rows and channels, one channel after the other for a chunk of rows: neighbours
+/// share the points of one channel in the smallest cache, and what belongs to an atom stays in the next.
+template <typename F> inline void for_chunks(int64_t begin, int64_t end, int64_t channels, F &&f)
+{
+  constexpr int64_t chunk = 64;
+  for (int64_t first = begin; first < end; first += chunk)
+    for (int64_t channel = 0; channel < channels; ++channel)
+      for (int64_t row = first; row < first + chunk && row < end; ++row) f(row, channel);
+}
+
+/// Asks for the numbers of the atom that is worked on a few rows later: neighbours need not lie together in
+/// memory.
+template <typename Real>
+inline void fetch(const Stencils &atoms, int64_t row, const Real *values, int64_t numbers)
+{
+  constexpr int64_t ahead = 8;
+  if (row + ahead >= atoms.count) return;
+  const int64_t atom = atoms.sequence[row + ahead];
+  __builtin_prefetch(atoms.coordinates + 3 * atom);
+  __builtin_prefetch(values + atom * numbers);
+}
+
 template <int P, int D, typename Real>
 void spread_all(const SplineMesh &mesh, const Stencils &atoms, const Real *values, int64_t channels,
                 int64_t first_plane, int64_t last_plane, Real *grid)
@@ -205,7 +228,7 @@ void spread_all(const SplineMesh &mesh, const Stencils &atoms, const Real *value
   const int64_t plane = mesh.size[1] * mesh.size[2], volume = mesh.size[0] * plane;
   const bool all = first_plane <= 0 && last_plane >= mesh.size[0];
   AtomStencil<P, D, Real> s{};
-  for (int64_t row = 0; row < atoms.count; ++row) {
+  for_chunks(0, atoms.count, channels, [&](int64_t row, int64_t channel) {
     const int64_t atom = atoms.sequence[row];
     if (!all) {
       const int64_t x = first_point<P>(mesh, 0, atoms.coordinates[3 * atom]);
@@ -214,15 +237,14 @@ void spread_all(const SplineMesh &mesh, const Stencils &atoms, const Real *value
         const int64_t i = wrapped(x + j, mesh.period[0]);
         touched = touched || (i >= first_plane && i < last_plane);
       }
-      if (!touched) continue;
+      if (!touched) return;
     }
+    fetch(atoms, row, values, channels * J);
     s.read(mesh, atoms, row);
-    for (int64_t channel = 0; channel < channels; ++channel) {
-      const Real *v = values + (atom * channels + channel) * J;
-      for (int piece = 0; piece < s.pieces; ++piece)
-        spread_atom(s, piece, v, plane, first_plane, last_plane, grid + channel * volume);
-    }
-  }
+    const Real *v = values + (atom * channels + channel) * J;
+    for (int piece = 0; piece < s.pieces; ++piece)
+      spread_atom(s, piece, v, plane, first_plane, last_plane, grid + channel * volume);
+  });
 }
 
 template <int P, int D, typename Real>
@@ -232,16 +254,14 @@ void gather_all(const SplineMesh &mesh, const Stencils &atoms, const Real *grid,
   constexpr int J = components(D);
   const int64_t plane = mesh.size[1] * mesh.size[2], volume = mesh.size[0] * plane;
   AtomStencil<P, D, Real> s{};
-  for (int64_t row = begin; row < end; ++row) {
+  for_chunks(begin, end, channels, [&](int64_t row, int64_t channel) {
     const int64_t atom = atoms.sequence[row];
+    fetch(atoms, row, values, channels * J);
     s.read(mesh, atoms, row);
-    for (int64_t channel = 0; channel < channels; ++channel) {
-      Real *out = values + (atom * channels + channel) * J;
-      for (int k = 0; k < J; ++k) out[k] = 0;
-      for (int piece = 0; piece < s.pieces; ++piece)
-        gather_atom(s, piece, grid + channel * volume, plane, out);
-    }
-  }
+    Real *out = values + (atom * channels + channel) * J;
+    for (int k = 0; k < J; ++k) out[k] = 0;
+    for (int piece = 0; piece < s.pieces; ++piece) gather_atom(s, piece, grid + channel * volume, plane, out);
+  });
 }
 
 template <int P, typename Real>

@@ -10,7 +10,7 @@ from .boundary import Box
 #: mesh: fixed, per atom and point of a stencil, and per mesh point.  Measured in one thread with two receivers by
 #: ``benchmarks/electrostatics.py --crossover``; only their ratios decide
 WAVES_FIXED, WAVE_TIME = 1.0e5, 3.0
-MESH_FIXED, STENCIL_TIME, POINT_TIME = 2.0e5, 2.0, 30.0
+MESH_FIXED, STENCIL_TIME, POINT_TIME = 2.0e5, 1.0, 14.0
 #: numbers in the tables of waves of a process above which they are refused: 16 GB in double precision
 MOST_WAVES = 2.0**31
 #: smallest stencil that is worth trying
