@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fp_potential.electrostatics import Electrostatics
-from fp_potential.electrostatics.fft import Layout, divided, pencils, waves_up_to
+from fp_potential.electrostatics.fft import Layout, all_waves, divided, pencils, waves_up_to
 from fp_potential.electrostatics.mesh import MeshTables
 from fp_potential.electrostatics.splines import gather, spread
 
@@ -157,7 +157,10 @@ def cost(
     layout = divided(shape, waves, atoms_here, 0, *parts) if parts else pencils(shape, waves, atoms_here, 0)
     points = math.prod(shape)
     held = int((layout.along3[:, 1::2] - layout.along3[:, 0::2]).prod(1).max())
-    transforms = held * ((1 + m) * math.log2(points) * machine.transform + m * machine.filter)
+    kept = [some / every for some, every in zip(waves, all_waves(shape), strict=True)]
+    # of the transforms of three axes, the second and the third have only the waves that were kept before
+    share = (1.0 + kept[2] + kept[2] * kept[1]) / 3.0
+    transforms = held * ((1 + m) * math.log2(points) * machine.transform * share + m * machine.filter * math.prod(kept))
     sums = 2.0 * math.log2(max(ranks, 2)) * machine.latency if ranks > 1 else 0.0
     return Cost(
         atoms / ranks * order**3 * machine.stencil, transforms, exchanges(layout, machine, m), sums, shape, order

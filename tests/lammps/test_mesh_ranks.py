@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
 from figures import at_most
+from fp_potential.export import export_model
 from parity import TIGHT
+from structures import UPDATES, make_model
 
 #: global values that are compared
 TERMS = ("energy", "local energy", "non-local energy", "Coulomb energy", "Fermi level", "charge")
@@ -184,6 +189,32 @@ run {steps}
     assert len(rows[0]) == 51
     assert np.ptp(rows[0][:, 2]) > 1e-4
     np.testing.assert_allclose(rows[1] / np.abs(rows[0]).max(axis=0), rows[0] / np.abs(rows[0]).max(axis=0), atol=1e-10)
+
+
+@pytest.mark.parametrize("update", ["one-body MLP", "many-body", "symmetric"])
+def test_every_kind_of_update(simulation_of, update):
+    """Updates that read one receiver, that pass messages in every iteration, and whose level takes Newton steps."""
+    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, fixedpoint_update_config=UPDATES[update])
+    run = simulation_of(model)
+    run.write_structure(SYSTEMS["triclinic"])
+    reference = run.frames(1, MESH, steps=2)[0]
+    same(run.frames(3, MESH, steps=2, setup="processors 3 1 1")[0], reference)
+
+
+def test_single_precision(simulation, model, tmp_path):
+    """A mesh in float32 on one, two and three ranks: the forces of the double one to single precision."""
+    simulation.write_structure(SYSTEMS["triclinic"])
+    style = "charge 1 kspace mesh kspace_accuracy 1e-5"
+    double = simulation.frames(2, style)[0][0]
+    (tmp_path / "model.pt").unlink()
+    export_model(copy.deepcopy(model).to(torch.float32), tmp_path / "model.pt")
+    scale = np.abs(double.forces).max()
+    for ranks in (1, 2, 3):
+        single = simulation.frames(ranks, style, setup=f"processors {ranks} 1 1")[0][0]
+        error = np.abs(single.forces - double.forces).max() / scale
+        at_most("mesh in single precision over ranks, forces, relative", error, 1e-4)
+        assert error > 1e-9, "the archive is in single precision"
+        at_most("mesh in single precision over ranks, charges, e", np.abs(single.charges - double.charges).max(), 1e-5)
 
 
 def test_net_force_is_reported_and_removed(simulation):
