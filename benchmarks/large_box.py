@@ -102,15 +102,13 @@ def main() -> None:
     def run(size: int) -> Row:
         return measure(arguments.model, metadata["elements"], size, max(arguments.steps, ATOM_STEPS // size))
 
-    def show(row: Row, ratio: str = "") -> float:
-        """Print a row; CPU µs per atom."""
+    def show(row: Row, ratio: str = "") -> None:
         n, each = row.atoms, row.cpu_seconds / row.atoms * 1e6
         print(
             f"{n:7d} {row.seconds:8.3f} {row.seconds / n * 1e6:8.0f} {each:12.0f} {ratio:>6} "
             f"{row.peak_bytes / 1e6:8.0f} {row.peak_bytes / n / 1e3:8.1f} {row.applications:13.1f} {row.residual:9.1e}",
             flush=True,
         )
-        return each
 
     smallest, *larger = sorted(arguments.sizes)
     before = run(smallest)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fp_potential.electrostatics import Electrostatics
-from fp_potential.electrostatics.fft import Layout, all_waves, divided, pencils, waves_up_to
+from fp_potential.electrostatics.fft import Layout, all_waves, divided, pencils
 from fp_potential.electrostatics.mesh import MeshTables
 from fp_potential.electrostatics.splines import gather, spread
 
@@ -153,7 +153,7 @@ def cost(
     choice = e.mesh.choose(region, e.accuracy, atoms, float(ranks))
     m, order, shape = e.n_widths, choice.order, choice.shape
     atoms_here = bricks(shape, ranks, order)
-    waves = waves_up_to(shape, [int(e.mesh.cutoff * length / (2 * math.pi))] * 3)
+    waves = e.mesh.waves(shape, cell, region)
     layout = divided(shape, waves, atoms_here, 0, *parts) if parts else pencils(shape, waves, atoms_here, 0)
     points = math.prod(shape)
     held = int((layout.along3[:, 1::2] - layout.along3[:, 0::2]).prod(1).max())

@@ -5,11 +5,11 @@
 // S as in convolution_kernel.h with R = radial weight. R is made for a few receivers at a time and never
 // stored. S has derivatives of any order by its first four arguments.
 #include "convolution_kernel.h"
+#include "operators.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <array>
@@ -204,9 +204,7 @@ Gradients backward_kernel(const Tensor &gradient, const Tensor &radial, const Te
 Tensor convolve(const std::array<Tensor, 4> &x, const Tensor &sender, const Tensor &first,
                 const std::vector<int64_t> &paths)
 {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("fixedpoint::convolve", "")
-                       .typed<decltype(forward_kernel)>();
+  static auto op = find_operator<decltype(forward_kernel)>("fixedpoint::convolve");
   return op.call(x[0], x[1], x[2], x[3], sender, first, paths);
 }
 
@@ -214,9 +212,7 @@ std::array<Tensor, 4> convolve_backward(const Tensor &gradient, const std::array
                                         const Tensor &sender, const Tensor &first,
                                         const std::vector<int64_t> &paths, const std::array<bool, 4> &wanted)
 {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("fixedpoint::convolve_backward", "")
-                       .typed<decltype(backward_kernel)>();
+  static auto op = find_operator<decltype(backward_kernel)>("fixedpoint::convolve_backward");
   auto [a, b, c, d] = op.call(gradient, x[0], x[1], x[2], x[3], sender, first, paths, wanted);
   return {a, b, c, d};
 }
@@ -319,39 +315,21 @@ Gradients backward_autograd(const Tensor &gradient, const Tensor &radial, const 
   return {out[0], out[1], out[2], out[3]};
 }
 
-/// Like the registration in ops.cpp: nothing is thrown out of dlopen.
-struct ConvolutionRegistration {
-  ConvolutionRegistration() noexcept
-  {
-    try {
-      using torch::Library;
-      auto definition =
-          std::make_unique<Library>(Library::FRAGMENT, "fixedpoint", std::nullopt, __FILE__, __LINE__);
-      definition->def(
+const MoreOperators registration(
+    c10::DispatchKey::CPU, __FILE__,
+    [](torch::Library &definition, torch::Library &kernels, torch::Library &derivatives) {
+      definition.def(
           "convolve(Tensor radial, Tensor weight, Tensor harmonics, Tensor features, Tensor sender, "
           "Tensor first, int[] paths) -> Tensor");
-      definition->def(
+      definition.def(
           "convolve_backward(Tensor gradient, Tensor radial, Tensor weight, Tensor harmonics, Tensor "
           "features, Tensor sender, Tensor first, int[] paths, bool[4] wanted) -> (Tensor, Tensor, "
           "Tensor, Tensor)");
-      auto kernels =
-          std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::CPU, __FILE__, __LINE__);
-      kernels->impl("convolve", &forward_kernel);
-      kernels->impl("convolve_backward", &backward_kernel);
-      auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
-                                                   __FILE__, __LINE__);
-      derivatives->impl("convolve", &forward_autograd);
-      derivatives->impl("convolve_backward", &backward_autograd);
-      definition.release();
-      kernels.release();
-      derivatives.release();
-    } catch (const std::exception &) {
-      // ops.cpp reports why the operators of this library could not be registered
-    }
-  }
-};
-
-const ConvolutionRegistration registration;
+      kernels.impl("convolve", &forward_kernel);
+      kernels.impl("convolve_backward", &backward_kernel);
+      derivatives.impl("convolve", &forward_autograd);
+      derivatives.impl("convolve_backward", &backward_autograd);
+    });
 
 }    // namespace
 

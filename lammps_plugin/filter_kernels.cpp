@@ -1,183 +1,12 @@
 // Compiled once per instruction set, with FIXEDPOINT_FILTER_KERNELS the name of the set. Nothing here may be
 // an inline function of another header: the linker could take this file's version for all of the library.
 #include "filter_kernels.h"
+#include "series_transform.h"
 #include "vectors.h"
-
-#include <utility>
 
 namespace fixedpoint::FIXEDPOINT_FILTER_KERNELS {
 
 namespace {
-
-/// a0 b0 a1 b1 ... of the first halves of two vectors.
-template <typename V, int... i> inline V zip_low(const V &a, const V &b, std::integer_sequence<int, i...>)
-{
-  constexpr int n = sizeof...(i);
-  return __builtin_shufflevector(a, b, ((i & 1) * n + i / 2)...);
-}
-
-template <typename V, int... i> inline V zip_high(const V &a, const V &b, std::integer_sequence<int, i...>)
-{
-  constexpr int n = sizeof...(i);
-  return __builtin_shufflevector(a, b, (n / 2 + (i & 1) * n + i / 2)...);
-}
-
-/// Row i of the square in column i.
-template <typename Real> inline void transpose(vector<Real> *v)
-{
-  constexpr int n = lanes<Real>;
-  using indices = std::make_integer_sequence<int, n>;
-  for (int step = 1; step < n; step *= 2) {
-    vector<Real> t[n];
-    for (int i = 0; i < n / 2; ++i) {
-      t[2 * i] = zip_low(v[i], v[i + n / 2], indices{});
-      t[2 * i + 1] = zip_high(v[i], v[i + n / 2], indices{});
-    }
-    for (int i = 0; i < n; ++i) v[i] = t[i];
-  }
-}
-
-/// cos and sin of 2 pi j / R for j = 1 ... (R - 1) / 2.
-template <int R> struct Root;
-template <> struct Root<3> {
-  static constexpr double cosine[] = {-0.5}, sine[] = {0.86602540378443864676};
-};
-template <> struct Root<5> {
-  static constexpr double cosine[] = {0.30901699437494742410, -0.80901699437494742410};
-  static constexpr double sine[] = {0.95105651629515357212, 0.58778525229247312917};
-};
-template <> struct Root<7> {
-  static constexpr double cosine[] = {0.62348980185873353053, -0.22252093395631440429,
-                                      -0.90096886790241912624};
-  static constexpr double sine[] = {0.78183148246802980871, 0.97492791218182360702, 0.43388373911755812048};
-};
-
-/// sum_k x_k exp(-2 pi i j k / R) in place, for odd R: pairs k, R - k share their products.
-template <int R, typename Real> inline void butterfly(vector<Real> *re, vector<Real> *im)
-{
-  using V = vector<Real>;
-  constexpr int half = (R - 1) / 2;
-  V sum_re[half], sum_im[half], difference_re[half], difference_im[half];
-  for (int k = 0; k < half; ++k) {
-    sum_re[k] = re[k + 1] + re[R - 1 - k];
-    sum_im[k] = im[k + 1] + im[R - 1 - k];
-    difference_re[k] = re[k + 1] - re[R - 1 - k];
-    difference_im[k] = im[k + 1] - im[R - 1 - k];
-  }
-  const V first_re = re[0], first_im = im[0];
-  for (int k = 0; k < half; ++k) {
-    re[0] += sum_re[k];
-    im[0] += sum_im[k];
-  }
-  for (int j = 1; j <= half; ++j) {
-    V a_re = first_re, a_im = first_im, b_re{}, b_im{};
-    for (int k = 1; k <= half; ++k) {
-      const int turn = j * k % R;
-      const int place = (turn <= half ? turn : R - turn) - 1;
-      const Real c = static_cast<Real>(Root<R>::cosine[place]);
-      const Real s = static_cast<Real>(turn <= half ? Root<R>::sine[place] : -Root<R>::sine[place]);
-      a_re += c * sum_re[k - 1];
-      a_im += c * sum_im[k - 1];
-      b_re += s * difference_re[k - 1];
-      b_im += s * difference_im[k - 1];
-    }
-    re[j] = a_re + b_im;
-    im[j] = a_im - b_re;
-    re[R - j] = a_re - b_im;
-    im[R - j] = a_im + b_re;
-  }
-}
-
-template <typename Real> inline void butterfly2(vector<Real> *re, vector<Real> *im)
-{
-  const vector<Real> a = re[0], b = im[0];
-  re[0] = a + re[1];
-  im[0] = b + im[1];
-  re[1] = a - re[1];
-  im[1] = b - im[1];
-}
-
-template <typename Real> inline void butterfly4(vector<Real> *re, vector<Real> *im)
-{
-  using V = vector<Real>;
-  const V s_re = re[0] + re[2], s_im = im[0] + im[2], d_re = re[0] - re[2], d_im = im[0] - im[2];
-  const V t_re = re[1] + re[3], t_im = im[1] + im[3], e_re = re[1] - re[3], e_im = im[1] - im[3];
-  re[0] = s_re + t_re;
-  im[0] = s_im + t_im;
-  re[2] = s_re - t_re;
-  im[2] = s_im - t_im;
-  re[1] = d_re + e_im;
-  im[1] = d_im - e_re;
-  re[3] = d_re - e_im;
-  im[3] = d_im + e_re;
-}
-
-/// Numbers (real and imaginary parts) of one length, one transform in every lane.
-template <typename Real> struct Series {
-  vector<Real> *re, *im;
-};
-
-/// A pass of Stockham's transform (decimation in frequency): `stride` transforms of length R m become R
-/// stride ones of length m.
-template <int R, typename Real>
-void pass(int64_t m, int64_t stride, const Real *twiddles, const Series<Real> &x, const Series<Real> &y)
-{
-  for (int64_t p = 0; p < m; ++p)
-    for (int64_t q = 0; q < stride; ++q) {
-      vector<Real> re[R], im[R];
-      for (int k = 0; k < R; ++k) {
-        re[k] = x.re[q + stride * (p + m * k)];
-        im[k] = x.im[q + stride * (p + m * k)];
-      }
-      if constexpr (R == 2)
-        butterfly2<Real>(re, im);
-      else if constexpr (R == 4)
-        butterfly4<Real>(re, im);
-      else
-        butterfly<R, Real>(re, im);
-      const int64_t to = q + stride * R * p;
-      y.re[to] = re[0];
-      y.im[to] = im[0];
-      if (p == 0)
-        for (int j = 1; j < R; ++j) {
-          y.re[to + stride * j] = re[j];
-          y.im[to + stride * j] = im[j];
-        }
-      else
-        for (int j = 1; j < R; ++j) {
-          const Real c = twiddles[2 * ((R - 1) * p + j - 1)], s = twiddles[2 * ((R - 1) * p + j - 1) + 1];
-          y.re[to + stride * j] = c * re[j] - s * im[j];
-          y.im[to + stride * j] = s * re[j] + c * im[j];
-        }
-    }
-}
-
-/// sum_j x_j exp(-2 pi i j k / n) of every lane; the result is in what is returned, x or y. With real and
-/// imaginary parts exchanged in x and y it is the transform with exp(+...).
-template <typename Real> Series<Real> transform(const Transform<Real> &t, Series<Real> x, Series<Real> y)
-{
-  int64_t m = t.length, stride = 1;
-  const Real *w = t.twiddles;
-  for (int k = 0; k < t.passes; ++k) {
-    const int r = t.radix[k];
-    m /= r;
-    switch (r) {
-    case 2: pass<2, Real>(m, stride, w, x, y); break;
-    case 3: pass<3, Real>(m, stride, w, x, y); break;
-    case 4: pass<4, Real>(m, stride, w, x, y); break;
-    case 5: pass<5, Real>(m, stride, w, x, y); break;
-    default: pass<7, Real>(m, stride, w, x, y); break;
-    }
-    w += 2 * (r - 1) * m;
-    stride *= r;
-    const Series<Real> z = x;
-    x = y;
-    y = z;
-  }
-  return x;
-}
-
-template <typename Real> Series<Real> exchanged(const Series<Real> &x) { return {x.im, x.re}; }
 
 /// Places of a thread: several series of the longest axis, a row of zeros, and the waves of a plane.
 template <typename Real> struct Scratch {
@@ -405,10 +234,11 @@ template <typename Real> struct FilterRow {
   const FilterMesh<Real> &mesh;
   const Kept<Real> kept;    // along axis 0
   const int64_t slab;       // stride of axis 0
+  const int64_t size;       // numbers in a filter
   const int64_t at;         // of the row
 
   FilterRow(const FilterMesh<Real> &m, int64_t row) :
-      mesh(m), kept(m, 0), slab(m.waves[1] * m.waves[2]), at(row * m.waves[2])
+      mesh(m), kept(m, 0), slab(m.waves[1] * m.waves[2]), size(m.waves[0] * slab), at(row * m.waves[2])
   {
   }
   /// y = filter x, or y += filter x, for the waves k ... k + lanes - 1; nothing is kept of the others along
@@ -435,75 +265,81 @@ template <typename Real> struct FilterRow {
   }
 };
 
+/// The waves of a column of a spectrum along axis 0, made in x and y.
+template <typename Real>
+inline Series<Real> column_to_waves(const FilterMesh<Real> &mesh, const Real *column, const Series<Real> &x,
+                                    const Series<Real> &y)
+{
+  read_column(column, mesh.size[0], mesh.plane, mesh.width, x);
+  return transform(mesh.along[0], x, y);
+}
+
+/// A column of waves x, transformed back; y is overwritten.
+template <typename Real>
+inline void waves_to_column(const FilterMesh<Real> &mesh, const Series<Real> &x, const Series<Real> &y,
+                            Real *column)
+{
+  const Series<Real> back = exchanged(transform(mesh.along[0], exchanged(x), exchanged(y)));
+  write_column(back, mesh.size[0], mesh.plane, mesh.width, column);
+}
+
+/// f(scratch, filters of the row, first wave k, place in a spectrum) for all columns of rows first ... last
+/// - 1.
+template <typename Real, typename F>
+inline void for_columns(const FilterMesh<Real> &mesh, int64_t first, int64_t last, Real *scratch, F &&f)
+{
+  const Scratch<Real> s(mesh, scratch);
+  for (int64_t row = first; row < last; ++row) {
+    const FilterRow<Real> filter(mesh, row);
+    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) f(s, filter, k, row * 2 * mesh.width + k);
+  }
+}
+
 template <typename Real>
 void rows(const FilterMesh<Real> &mesh, const Real *source, const Real *filters, int64_t channels,
           int64_t first, int64_t last, Real *spectra, Real *scratch)
 {
-  const Scratch<Real> s(mesh, scratch);
-  const int64_t n = mesh.size[0];
-  for (int64_t row = first; row < last; ++row) {
-    const FilterRow<Real> filter(mesh, row);
-    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
-      const int64_t at = row * 2 * mesh.width + k;
-      read_column(source + at, n, mesh.plane, mesh.width, s.x[0]);
-      const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
-      for (int64_t channel = 0; channel < channels; ++channel) {
-        filter.multiply(filters + channel * mesh.waves[0] * filter.slab, k, f, false, s.x[2]);
-        const auto back = transform(mesh.along[0], exchanged(s.x[2]), exchanged(s.x[3]));
-        write_column(exchanged(back), n, mesh.plane, mesh.width, spectra + channel * mesh.spectrum + at);
-      }
+  for_columns(mesh, first, last, scratch, [&](const auto &s, const auto &filter, int64_t k, int64_t at) {
+    const Series<Real> f = column_to_waves(mesh, source + at, s.x[0], s.x[1]);
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      filter.multiply(filters + channel * filter.size, k, f, false, s.x[2]);
+      waves_to_column(mesh, s.x[2], s.x[3], spectra + channel * mesh.spectrum + at);
     }
-  }
+  });
 }
 
 template <typename Real>
 void rows_transposed(const FilterMesh<Real> &mesh, const Real *spectra, const Real *filters, int64_t channels,
                      int64_t first, int64_t last, Real *target, Real *scratch)
 {
-  const Scratch<Real> s(mesh, scratch);
-  const int64_t n = mesh.size[0];
-  for (int64_t row = first; row < last; ++row) {
-    const FilterRow<Real> filter(mesh, row);
-    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
-      const int64_t at = row * 2 * mesh.width + k;
-      for (int64_t channel = 0; channel < channels; ++channel) {
-        read_column(spectra + channel * mesh.spectrum + at, n, mesh.plane, mesh.width, s.x[0]);
-        const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
-        filter.multiply(filters + channel * mesh.waves[0] * filter.slab, k, f, channel > 0, s.x[2]);
-      }
-      const auto back = transform(mesh.along[0], exchanged(s.x[2]), exchanged(s.x[3]));
-      write_column(exchanged(back), n, mesh.plane, mesh.width, target + at);
+  for_columns(mesh, first, last, scratch, [&](const auto &s, const auto &filter, int64_t k, int64_t at) {
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      const Series<Real> f = column_to_waves(mesh, spectra + channel * mesh.spectrum + at, s.x[0], s.x[1]);
+      filter.multiply(filters + channel * filter.size, k, f, channel > 0, s.x[2]);
     }
-  }
+    waves_to_column(mesh, s.x[2], s.x[3], target + at);
+  });
 }
 
 template <typename Real>
 void rows_correlated(const FilterMesh<Real> &mesh, const Real *spectra, const Real *source, int64_t channels,
                      int64_t first, int64_t last, Real *filters, Real *scratch)
 {
-  const Scratch<Real> s(mesh, scratch);
-  const int64_t n = mesh.size[0];
-  for (int64_t row = first; row < last; ++row) {
-    const FilterRow<Real> filter(mesh, row);
-    for (int64_t k = 0; k < mesh.width; k += lanes<Real>) {
-      const int64_t at = row * 2 * mesh.width + k;
-      read_column(source + at, n, mesh.plane, mesh.width, s.x[0]);
-      const Series<Real> f = transform(mesh.along[0], s.x[0], s.x[1]);
-      for (int64_t channel = 0; channel < channels; ++channel) {
-        read_column(spectra + channel * mesh.spectrum + at, n, mesh.plane, mesh.width, s.x[2]);
-        const Series<Real> g = transform(mesh.along[0], s.x[2], s.x[3]);
-        for (int64_t wave = 0; wave < mesh.waves[0]; ++wave) {
-          const int64_t i = wave < filter.kept.low ? wave : wave + filter.kept.left_out;
-          const vector<Real> product = f.re[i] * g.re[i] + f.im[i] * g.im[i];
-          Real *out = filters + (channel * mesh.waves[0] + wave) * filter.slab + filter.at + k;
-          for (int64_t l = 0; l < lanes<Real> && k + l < mesh.waves[2]; ++l) {
-            const bool own_conjugate = k + l == 0 || 2 * (k + l) == mesh.size[2];
-            out[l] = own_conjugate ? product[l] : 2 * product[l];
-          }
+  for_columns(mesh, first, last, scratch, [&](const auto &s, const auto &filter, int64_t k, int64_t at) {
+    const Series<Real> f = column_to_waves(mesh, source + at, s.x[0], s.x[1]);
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      const Series<Real> g = column_to_waves(mesh, spectra + channel * mesh.spectrum + at, s.x[2], s.x[3]);
+      for (int64_t wave = 0; wave < mesh.waves[0]; ++wave) {
+        const int64_t i = wave < filter.kept.low ? wave : wave + filter.kept.left_out;
+        const vector<Real> product = f.re[i] * g.re[i] + f.im[i] * g.im[i];
+        Real *out = filters + channel * filter.size + wave * filter.slab + filter.at + k;
+        for (int64_t l = 0; l < lanes<Real> && k + l < mesh.waves[2]; ++l) {
+          const bool own_conjugate = k + l == 0 || 2 * (k + l) == mesh.size[2];
+          out[l] = own_conjugate ? product[l] : 2 * product[l];
         }
       }
     }
-  }
+  });
 }
 
 template <typename Real> constexpr FilterKernels<Real> table()

@@ -10,14 +10,15 @@
 /// ... K3 - 1, at most N3 / 2 + 1. The three are linear in each tensor and derivatives of one another, so
 /// they are differentiable to any order.
 #include "filter_kernels.h"
+#include "operators.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -66,9 +67,17 @@ Sizes sizes_of(const char *name, const Tensor &grids, int64_t channels, const Te
 /// points of a mesh that are not worth several threads
 constexpr int64_t SMALL = 32768;
 
-/// The passes of a transform of a length without prime factors above 7, with their twiddles.
-template <typename Real> void plan(int64_t n, Transform<Real> &out, std::vector<Real> &twiddles)
+/// The transform of a length without prime factors above 7, made once by every thread.
+template <typename Real> const Transform<Real> &transform_of(int64_t n)
 {
+  struct Plan {
+    Transform<Real> transform;
+    std::vector<Real> twiddles;
+  };
+  thread_local std::map<int64_t, Plan> plans;
+  const auto [place, fresh] = plans.try_emplace(n);
+  auto &[out, twiddles] = place->second;
+  if (!fresh) return out;
   out.length = n;
   int64_t rest = n;
   for (const int r : {4, 2, 3, 5, 7})
@@ -89,6 +98,7 @@ template <typename Real> void plan(int64_t n, Transform<Real> &out, std::vector<
       }
   }
   out.twiddles = twiddles.data();
+  return out;
 }
 
 /// The compiled transforms of a mesh, on all threads of torch.
@@ -99,9 +109,9 @@ public:
     for (int a = 0; a < 3; ++a) {
       mesh_.size[a] = sizes.n[a];
       mesh_.waves[a] = sizes.waves[a];
-      plan(sizes.n[a], mesh_.along[a], twiddles_[a]);
+      mesh_.along[a] = transform_of<Real>(sizes.n[a]);
     }
-    // Odd numbers of cache lines in a row, and in a plane: columns do not fall on the same places of a cache.
+    // An odd number of cache lines in a plane: columns do not fall on the same places of a cache.
     constexpr int64_t line = 64 / sizeof(Real);
     mesh_.width = (mesh_.waves[2] + kernels_.lanes - 1) / kernels_.lanes * kernels_.lanes;
     mesh_.plane = (2 * mesh_.width * mesh_.waves[1] + line - 1) / line * line;
@@ -208,7 +218,6 @@ private:
 
   const FilterKernels<Real> &kernels_;
   FilterMesh<Real> mesh_;
-  std::vector<Real> twiddles_[3];
 };
 
 constexpr int64_t AXES[] = {1, 2, 3};
@@ -289,60 +298,44 @@ Tensor correlate_kernel(const Tensor &grids, const Tensor &grid, IntArrayRef wav
   return at::real(transformed(x, sizes).conj() * transformed(y, sizes)) * weight.narrow(0, 0, sizes.waves[2]);
 }
 
-// Called through the dispatcher, so that derivatives have derivatives.
-template <typename Operator> auto find(const char *name)
-{
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Operator>();
-}
-
 Tensor convolve(const Tensor &grid, const Tensor &filters)
 {
-  static auto op = find<decltype(convolve_kernel)>("fixedpoint::mesh_convolve");
+  static auto op = find_operator<decltype(convolve_kernel)>("fixedpoint::mesh_convolve");
   return op.call(grid, filters);
 }
 
 Tensor convolve_transposed(const Tensor &grids, const Tensor &filters)
 {
-  static auto op = find<decltype(convolve_transposed_kernel)>("fixedpoint::mesh_convolve_transposed");
+  static auto op =
+      find_operator<decltype(convolve_transposed_kernel)>("fixedpoint::mesh_convolve_transposed");
   return op.call(grids, filters);
 }
 
 Tensor correlate(const Tensor &grids, const Tensor &grid, IntArrayRef waves)
 {
-  static auto op = find<decltype(correlate_kernel)>("fixedpoint::mesh_correlate");
+  static auto op = find_operator<decltype(correlate_kernel)>("fixedpoint::mesh_correlate");
   return op.call(grids, grid, waves);
 }
 
-struct ConvolveFunction : public torch::autograd::Function<ConvolveFunction> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &grid, const Tensor &filters)
-  {
-    at::AutoDispatchBelowADInplaceOrView below;
-    ctx->save_for_backward({grid, filters});
-    return convolve(grid, filters);
-  }
-  static variable_list backward(AutogradContext *ctx, variable_list grads)
-  {
-    const auto saved = ctx->get_saved_variables();
-    Tensor by_grid, by_filters;
-    if (ctx->needs_input_grad(0)) by_grid = convolve_transposed(grads[0], saved[1]);
-    if (ctx->needs_input_grad(1)) by_filters = correlate(grads[0], saved[0], saved[1].sizes().slice(1));
-    return {by_grid, by_filters};
-  }
-};
-
-struct ConvolveTransposedFunction : public torch::autograd::Function<ConvolveTransposedFunction> {
+/// mesh_convolve, or its transpose: each is the other's derivative by the grids.
+template <bool transposed>
+struct ConvolveFunction : public torch::autograd::Function<ConvolveFunction<transposed>> {
   static Tensor forward(AutogradContext *ctx, const Tensor &grids, const Tensor &filters)
   {
     at::AutoDispatchBelowADInplaceOrView below;
     ctx->save_for_backward({grids, filters});
-    return convolve_transposed(grids, filters);
+    return transposed ? convolve_transposed(grids, filters) : convolve(grids, filters);
   }
   static variable_list backward(AutogradContext *ctx, variable_list grads)
   {
     const auto saved = ctx->get_saved_variables();
+    const Tensor &grids = saved[0], &filters = saved[1], &gradient = grads[0];
     Tensor by_grids, by_filters;
-    if (ctx->needs_input_grad(0)) by_grids = convolve(grads[0], saved[1]);
-    if (ctx->needs_input_grad(1)) by_filters = correlate(saved[0], grads[0], saved[1].sizes().slice(1));
+    if (ctx->needs_input_grad(0))
+      by_grids = transposed ? convolve(gradient, filters) : convolve_transposed(gradient, filters);
+    if (ctx->needs_input_grad(1))
+      by_filters =
+          correlate(transposed ? grids : gradient, transposed ? gradient : grids, filters.sizes().slice(1));
     return {by_grids, by_filters};
   }
 };
@@ -364,14 +357,9 @@ struct CorrelateFunction : public torch::autograd::Function<CorrelateFunction> {
   }
 };
 
-Tensor convolve_autograd(const Tensor &grid, const Tensor &filters)
+template <bool transposed> Tensor convolve_autograd(const Tensor &grids, const Tensor &filters)
 {
-  return ConvolveFunction::apply(grid, filters);
-}
-
-Tensor convolve_transposed_autograd(const Tensor &grids, const Tensor &filters)
-{
-  return ConvolveTransposedFunction::apply(grids, filters);
+  return ConvolveFunction<transposed>::apply(grids, filters);
 }
 
 Tensor correlate_autograd(const Tensor &grids, const Tensor &grid, IntArrayRef waves)
@@ -379,37 +367,19 @@ Tensor correlate_autograd(const Tensor &grids, const Tensor &grid, IntArrayRef w
   return CorrelateFunction::apply(grids, grid, waves);
 }
 
-/// Like the registration in ops.cpp: nothing is thrown out of dlopen.
-struct FilterRegistration {
-  FilterRegistration() noexcept
-  {
-    try {
-      using torch::Library;
-      auto definition =
-          std::make_unique<Library>(Library::FRAGMENT, "fixedpoint", std::nullopt, __FILE__, __LINE__);
-      definition->def("mesh_convolve(Tensor grid, Tensor filters) -> Tensor");
-      definition->def("mesh_convolve_transposed(Tensor grids, Tensor filters) -> Tensor");
-      definition->def("mesh_correlate(Tensor grids, Tensor grid, int[] waves) -> Tensor");
-      auto kernels = std::make_unique<Library>(
-          Library::IMPL, "fixedpoint", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);
-      kernels->impl("mesh_convolve", &convolve_kernel);
-      kernels->impl("mesh_convolve_transposed", &convolve_transposed_kernel);
-      kernels->impl("mesh_correlate", &correlate_kernel);
-      auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
-                                                   __FILE__, __LINE__);
-      derivatives->impl("mesh_convolve", &convolve_autograd);
-      derivatives->impl("mesh_convolve_transposed", &convolve_transposed_autograd);
-      derivatives->impl("mesh_correlate", &correlate_autograd);
-      definition.release();
-      kernels.release();
-      derivatives.release();
-    } catch (const std::exception &) {
-      // ops.cpp reports why the operators of this library could not be registered
-    }
-  }
-};
-
-const FilterRegistration registration;
+const MoreOperators
+    registration(c10::DispatchKey::CompositeExplicitAutograd, __FILE__,
+                 [](torch::Library &definition, torch::Library &kernels, torch::Library &derivatives) {
+                   definition.def("mesh_convolve(Tensor grid, Tensor filters) -> Tensor");
+                   definition.def("mesh_convolve_transposed(Tensor grids, Tensor filters) -> Tensor");
+                   definition.def("mesh_correlate(Tensor grids, Tensor grid, int[] waves) -> Tensor");
+                   kernels.impl("mesh_convolve", &convolve_kernel);
+                   kernels.impl("mesh_convolve_transposed", &convolve_transposed_kernel);
+                   kernels.impl("mesh_correlate", &correlate_kernel);
+                   derivatives.impl("mesh_convolve", &convolve_autograd<false>);
+                   derivatives.impl("mesh_convolve_transposed", &convolve_autograd<true>);
+                   derivatives.impl("mesh_correlate", &correlate_autograd);
+                 });
 
 }    // namespace
 

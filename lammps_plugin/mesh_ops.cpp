@@ -8,11 +8,11 @@
 /// is a gather of one degree more, and that of a spread too: both are differentiable as often as the degree
 /// allows.
 #include "mesh_kernels.h"
+#include "operators.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <memory>
@@ -247,16 +247,14 @@ using MeshOperator = Tensor(const Tensor &, const Tensor &, const Tensor &, cons
 Tensor gather(const Tensor &u, const Tensor &sequence, const Tensor &table, const Tensor &grid, int64_t order,
               int64_t degree, IntArrayRef part)
 {
-  static auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("fixedpoint::mesh_gather", "").typed<MeshOperator>();
+  static auto op = find_operator<MeshOperator>("fixedpoint::mesh_gather");
   return op.call(u, sequence, table, grid, order, degree, part);
 }
 
 Tensor spread(const Tensor &u, const Tensor &sequence, const Tensor &table, const Tensor &values,
               int64_t order, int64_t degree, IntArrayRef part)
 {
-  static auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("fixedpoint::mesh_spread", "").typed<MeshOperator>();
+  static auto op = find_operator<MeshOperator>("fixedpoint::mesh_spread");
   return op.call(u, sequence, table, values, order, degree, part);
 }
 
@@ -322,39 +320,21 @@ Tensor with_derivative(const Tensor &u, const Tensor &sequence, const Tensor &ta
   return MeshFunction<spreads>::apply(u, sequence, table, x, order, degree, part);
 }
 
-/// Like the registration in ops.cpp: nothing is thrown out of dlopen.
-struct MeshRegistration {
-  MeshRegistration() noexcept
-  {
-    try {
-      using torch::Library;
-      auto definition =
-          std::make_unique<Library>(Library::FRAGMENT, "fixedpoint", std::nullopt, __FILE__, __LINE__);
-      definition->def("mesh_stencil(Tensor u, int order, int[] part, bool single) -> (Tensor, Tensor)");
+const MoreOperators registration(
+    c10::DispatchKey::CompositeExplicitAutograd, __FILE__,
+    [](torch::Library &definition, torch::Library &kernels, torch::Library &derivatives) {
+      definition.def("mesh_stencil(Tensor u, int order, int[] part, bool single) -> (Tensor, Tensor)");
       const char *arguments =
           "(Tensor u, Tensor sequence, Tensor table, Tensor x, int order, int degree, int[] part) "
           "-> Tensor";
-      definition->def((std::string("mesh_gather") + arguments).c_str());
-      definition->def((std::string("mesh_spread") + arguments).c_str());
-      auto kernels = std::make_unique<Library>(
-          Library::IMPL, "fixedpoint", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);
-      kernels->impl("mesh_stencil", &stencil_kernel);
-      kernels->impl("mesh_gather", &gather_kernel);
-      kernels->impl("mesh_spread", &spread_kernel);
-      auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
-                                                   __FILE__, __LINE__);
-      derivatives->impl("mesh_gather", &with_derivative<false>);
-      derivatives->impl("mesh_spread", &with_derivative<true>);
-      definition.release();
-      kernels.release();
-      derivatives.release();
-    } catch (const std::exception &) {
-      // ops.cpp reports why the operators of this library could not be registered
-    }
-  }
-};
-
-const MeshRegistration registration;
+      definition.def((std::string("mesh_gather") + arguments).c_str());
+      definition.def((std::string("mesh_spread") + arguments).c_str());
+      kernels.impl("mesh_stencil", &stencil_kernel);
+      kernels.impl("mesh_gather", &gather_kernel);
+      kernels.impl("mesh_spread", &spread_kernel);
+      derivatives.impl("mesh_gather", &with_derivative<false>);
+      derivatives.impl("mesh_spread", &with_derivative<true>);
+    });
 
 }    // namespace
 

@@ -145,9 +145,9 @@ class Backbone(nn.Module):
             n_owned = graph.batch.shape[0]
             blocks = receiver_blocks(graph.edge_index, n_owned, self.cuda_edges if vectors.is_cuda else self.cpu_edges)
             n_edges, n_blocks = vectors.shape[0], len(blocks.atoms) - 1
-            like = self.tables(vectors[:1])
-            harmonics = torch.empty([n_edges, like[0].shape[1]], dtype=vectors.dtype, device=vectors.device)
-            radial = torch.empty([n_edges, like[1].shape[1]], dtype=vectors.dtype, device=vectors.device)
+            n_harmonics, n_radial = (self.max_ell + 1) * (self.max_ell + 1), self.basis.frequencies.shape[0]
+            harmonics = torch.empty([n_edges, n_harmonics], dtype=vectors.dtype, device=vectors.device)
+            radial = torch.empty([n_edges, n_radial], dtype=vectors.dtype, device=vectors.device)
             for k in range(n_blocks):
                 begin, end = blocks.edges[k], blocks.edges[k + 1]
                 y, r = self.tables(vectors[begin:end])

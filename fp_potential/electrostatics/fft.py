@@ -138,24 +138,35 @@ def _padded(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, pad)
 
 
+def _kept(x: Tensor, axis: int, waves: int) -> Tensor:
+    """The first ``waves`` wave numbers by size of a spectrum that holds all of them along ``axis``, 1 or 2."""
+    n, high = x.shape[axis], waves // 2
+    if waves == n:
+        return x
+    return torch.cat([x.narrow(axis, 0, waves - high), x.narrow(axis, n - high, high)], dim=axis)
+
+
+def _completed(x: Tensor, axis: int, n: int) -> Tensor:
+    """A spectrum with all ``n`` waves along ``axis``, zero where `_kept` has left them out."""
+    high = x.shape[axis] // 2
+    low = x.shape[axis] - high
+    if low + high == n:
+        return x
+    shape = list(x.shape)
+    shape[axis] = n - low - high
+    nothing = torch.zeros(shape, dtype=x.dtype, device=x.device)
+    return torch.cat([x.narrow(axis, 0, low), nothing, x.narrow(axis, low, high)], dim=axis)
+
+
 def _fft(x: Tensor, axis: int, waves: int) -> Tensor:
     """The kept ``waves`` of complex pencils along ``axis``."""
     y = torch.fft.fft(_padded(x), dim=axis)[:, : x.shape[1], : x.shape[2], : x.shape[3]]
-    n, high = x.shape[axis], waves // 2
-    if waves < n:
-        y = torch.cat([y.narrow(axis, 0, waves - high), y.narrow(axis, n - high, high)], dim=axis)
-    return y
+    return _kept(y, axis, waves)
 
 
 def _fft_back(y: Tensor, axis: int, n: int) -> Tensor:
     """Complex pencils of ``n`` points along ``axis`` from the waves that were kept."""
-    waves = y.shape[axis]
-    low = waves - waves // 2
-    if waves < n:
-        shape = list(y.shape)
-        shape[axis] = n - waves
-        nothing = torch.zeros(shape, dtype=y.dtype, device=y.device)
-        y = torch.cat([y.narrow(axis, 0, low), nothing, y.narrow(axis, low, waves - low)], dim=axis)
+    y = _completed(y, axis, n)
     x = torch.fft.ifft(_padded(y), dim=axis, norm="forward")
     return x[:, : y.shape[1], : y.shape[2], : y.shape[3]]
 
@@ -211,19 +222,12 @@ def _define_in_python() -> None:
 
     def there(grids: Tensor, filters: Tensor) -> Tensor:
         spectra = torch.fft.rfftn(grids, dim=axes)
-        for axis in (1, 2):
-            number = wave_numbers(filters.shape[axis], 0, filters.shape[axis]).to(grids.device)
-            spectra = spectra.index_select(axis, torch.remainder(number, grids.shape[axis]))
+        spectra = _kept(_kept(spectra, 1, filters.shape[1]), 2, filters.shape[2])
         return spectra[:, :, :, : filters.shape[3]] * filters
 
     def back(spectra: Tensor, like: Tensor) -> Tensor:
-        for axis in (1, 2):
-            number = wave_numbers(spectra.shape[axis], 0, spectra.shape[axis]).to(like.device)
-            shape = list(spectra.shape)
-            shape[axis] = like.shape[axis]
-            place = torch.remainder(number, like.shape[axis])
-            spectra = spectra.new_zeros(shape).index_copy(axis, place, spectra)
-        spectra = torch.nn.functional.pad(spectra, [0, like.shape[3] // 2 + 1 - spectra.shape[3]])
+        spectra = _completed(_completed(spectra, 1, like.shape[1]), 2, like.shape[2])
+        # the waves that the last axis lacks are zero
         return torch.fft.irfftn(spectra, s=like.shape[1:], dim=axes, norm="forward")
 
     def mesh_convolve(grid: Tensor, filters: Tensor) -> Tensor:

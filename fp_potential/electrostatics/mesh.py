@@ -147,14 +147,14 @@ class Mesh(nn.Module):
         dtype = positions.dtype
         corner = torch.ones([1, 1], dtype=dtype, device=positions.device)
         components = torch.block_diag(corner, by_position[[1, 2, 0]].to(dtype))
-        layout, part = self._layout(u.detach(), shape, self._waves(shape, cell, box), order, distributed)
+        layout, part = self._layout(u.detach(), shape, self.waves(shape, cell, box), order, distributed)
         sequence, table = stencil(u, order, part, dtype == torch.float32)
         end = begin + positions.shape[0]
         filters = self._filters(inverse, lengths, box, order, layout).to(dtype)
         return MeshTables(begin, end, u, sequence, table, components, filters, order, part, layout)
 
-    def _waves(self, shape: List[int], cell: Tensor, box: Box) -> List[int]:
-        """How many waves are not beyond the cutoff, which holds for fully periodic structures."""
+    def waves(self, shape: List[int], cell: Tensor, box: Box) -> List[int]:
+        """How many waves of a mesh are not beyond the cutoff, which holds for fully periodic structures."""
         if box.n_open > 0:
             return all_waves(shape)
         # |k| <= k_c only where |n_a| = |k·a_a| / 2 pi <= k_c |a_a| / 2 pi
