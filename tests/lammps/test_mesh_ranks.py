@@ -201,6 +201,15 @@ def test_every_kind_of_update(simulation_of, update):
     same(run.frames(3, MESH, steps=2, setup="processors 3 1 1")[0], reference)
 
 
+def test_loose_tolerance(simulation):
+    """Loop and adjoint that end early do so at the same iterate, and its forces are the same."""
+    simulation.write_structure(SYSTEMS["triclinic"])
+    loose = "charge 1 kspace mesh scf_tolerance 1e-3"
+    reference = simulation.frames(1, loose, steps=2)[0]
+    assert all(frame.global_value(11) > 1e-9 and frame.global_value(12) > 1e-9 for frame in reference)
+    same(simulation.frames(3, loose, steps=2, setup="processors 3 1 1")[0], reference)
+
+
 def test_single_precision(simulation, model, tmp_path):
     """A mesh in float32 on one, two and three ranks: the forces of the double one to single precision."""
     simulation.write_structure(SYSTEMS["triclinic"])

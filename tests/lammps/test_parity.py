@@ -143,12 +143,14 @@ def test_three_ranks(simulation):
         compare(frame, calculator)
 
 
-def test_second_run_is_the_first_one_continued(simulation):
+@pytest.mark.parametrize("kspace", ["reciprocal", "mesh"])
+def test_second_run_is_the_first_one_continued(simulation, kspace):
     """Two runs of two steps, with another charge named before a third: nothing of an earlier run stays."""
     simulation.write_structure(SYSTEMS["orthogonal"])
-    frames, _ = simulation.frames(2, f"charge 0 {TIGHT}", steps=4)
+    frames, _ = simulation.frames(2, f"charge 0 kspace {kspace} {TIGHT}", steps=4)
     script = (simulation.folder / "in.lammps").read_text()
-    parts = f"run 2\nrun 2\npair_style fixedpoint charge 1 {TIGHT}\npair_coeff * * model.pt O Na H Cl\nrun 0\n"
+    style = f"pair_style fixedpoint charge 1 kspace {kspace} {TIGHT}"
+    parts = f"run 2\nrun 2\n{style}\npair_coeff * * model.pt O Na H Cl\nrun 0\n"
     done = simulation.run_script(script.replace("run             4\n", parts), ranks=2)
     assert done.returncode == 0, done.stdout[-2000:]
     rows = simulation.thermo()
@@ -157,7 +159,9 @@ def test_second_run_is_the_first_one_continued(simulation):
         assert row["PotEng"] == pytest.approx(frames[step].thermo["PotEng"], rel=1e-11)
     assert rows[6]["c_fp[6]"] == pytest.approx(1.0, abs=1e-10)
     atoms = frames[4].atoms()
-    calculator = FixedPointCalculator(simulation.model_file, total_charge=1.0, scf_options={"scf_tolerance": 1e-12})
+    calculator = FixedPointCalculator(
+        simulation.model_file, total_charge=1.0, kspace=kspace, scf_options={"scf_tolerance": 1e-12}
+    )
     assert rows[6]["PotEng"] == pytest.approx(calculator.get_potential_energy(atoms), rel=1e-9)
 
 
