@@ -148,6 +148,20 @@ struct ModelRunner::Implementation {
   Metadata metadata;
   torch::jit::Module module;
   at::Device device = at::kCPU;
+  std::string kspace;              // of the archive
+  double kspace_accuracy = 0.0;    // of the archive
+
+  /// Calls a method that archives of older versions do not have, which matters only if it was asked for.
+  void call(const char *name, bool asked, const char *what, std::vector<c10::IValue> arguments)
+  {
+    const auto method = module.find_method(name);
+    if (method)
+      translated([&] { (*method)(std::move(arguments)); });
+    else if (asked)
+      throw std::runtime_error(
+          std::string("the model file was written by a version of fp-potential without ") + what +
+          "; export it again from its run folder with `fixedpoint export`");
+  }
 };
 
 ModelRunner::ModelRunner(const std::string &archive) : self_(std::make_unique<Implementation>())
@@ -160,6 +174,11 @@ ModelRunner::ModelRunner(const std::string &archive) : self_(std::make_unique<Im
     throw std::runtime_error(std::string("its code cannot be loaded by this version of torch: ") + e.what());
   }
   self_->module.eval();
+  if (self_->module.find_method("set_kspace")) {
+    const auto own = self_->module.attr("model").toModule().attr("electrostatics").toModule();
+    self_->kspace = own.attr("method").toStringRef();
+    self_->kspace_accuracy = own.attr("accuracy").toDouble();
+  }
   keep_memory();
 }
 
@@ -189,16 +208,17 @@ std::string ModelRunner::set_device(const std::string &name, int local_rank)
 void ModelRunner::set_kspace(const std::optional<std::string> &method, std::optional<double> accuracy,
                              bool remove_net_force)
 {
-  const auto set = self_->module.find_method("set_kspace");
-  if (!set)
-    throw std::runtime_error(
-        "the model file was written by a version of fp-potential without a choice of the k-space method; "
-        "export it again from its run folder with `fixedpoint export`");
-  translated([&] {
-    const auto own = self_->module.attr("model").toModule().attr("electrostatics").toModule();
-    (*set)({method.value_or(own.attr("method").toStringRef()),
-            accuracy.value_or(own.attr("accuracy").toDouble()), remove_net_force});
-  });
+  const bool asked = method || accuracy || remove_net_force;
+  self_->call("set_kspace", asked, "a choice of the k-space method",
+              {method.value_or(self_->kspace), accuracy.value_or(self_->kspace_accuracy), remove_net_force});
+}
+
+void ModelRunner::set_jellium(const std::optional<std::array<double, 2>> &bounds)
+{
+  c10::List<double> faces;
+  if (bounds)
+    for (const double face : *bounds) faces.push_back(face);
+  self_->call("set_jellium", bounds.has_value(), "a compensating jellium", {faces});
 }
 
 void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)

@@ -71,13 +71,17 @@ public:
   /// @return description of the device. Throws std::runtime_error if there is no CUDA and it was asked for.
   std::string set_device(const std::string &name, int local_rank);
 
-  /// Chooses how potentials are summed; what is not given stays as the archive has it.
+  /// Chooses how potentials are summed; what is not given is as the archive has it.
   /// @param method auto, reciprocal, mesh or open
   /// @param accuracy relative rms force error of the mesh
   /// @param remove_net_force subtract the mean of the mesh's forces
   /// Throws std::runtime_error with the model's own message.
   void set_kspace(const std::optional<std::string> &method, std::optional<double> accuracy,
                   bool remove_net_force);
+
+  /// Puts minus the total charge into a uniform slab between two heights (Å) along the normal of the periodic
+  /// vectors; none takes it away. Throws std::runtime_error if the archive is too old for it.
+  void set_jellium(const std::optional<std::array<double, 2>> &bounds);
 
   /// Runs the model; collective. Throws std::runtime_error with the model's own message.
   /// @param threads number of threads torch may use

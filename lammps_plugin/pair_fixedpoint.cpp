@@ -141,6 +141,7 @@ void PairFixedPoint::gather_input()
   in.mixing_parameter = settings_.mixing_parameter.value_or(meta.mixing_parameter);
   in.solver = settings_.solver.value_or(meta.solver);
   gather_field();
+  shift_positions();
 
   // The list holds all pairs within cutoff + skin, both directions, images of the same atom included.
   const double cutoff_sq = meta.cutoff * meta.cutoff;
@@ -220,7 +221,7 @@ void PairFixedPoint::add_output()
     pvector[TOTAL_CHARGE] = out.total_charge;
     for (int d = 0; d < 3; ++d) {
       // The model's is about the point where the potential of the field is zero.
-      pvector[DIPOLE_X + d] = out.dipole[d] + (field_origin_ ? out.total_charge * (*field_origin_)[d] : 0.0);
+      pvector[DIPOLE_X + d] = out.dipole[d] + (origin_ ? out.total_charge * (*origin_)[d] : 0.0);
       pvector[NET_FORCE_X + d] = energy_unit_ * out.mesh_net_force[d];
     }
     pvector[SCF_STEPS] = static_cast<double>(out.scf_steps);

@@ -45,6 +45,7 @@ private:
   template <typename Body> void guarded(const char *where, Body body);
 
   void load_model(const std::string &file);
+  void configure_model();
   void map_elements(int narg, char **arg);
   void check_simulation();
   void warn_oversubscription();
@@ -52,7 +53,9 @@ private:
 
   void init_field();
   void gather_field();
-  void find_field_origin();
+  void shift_positions();
+  std::array<double, 3> middle_of_open_axes() const;
+  std::array<double, 3> middle_of_jellium() const;
 
   void gather_input();
   std::string find_bad_position() const;
@@ -72,8 +75,8 @@ private:
 
   std::array<int, 3> field_variables_{};    // index of LAMMPS' variable, -1: a number
   bool field_changes_ = false;
-  std::optional<std::array<double, 3>> field_origin_;    // where the field's potential is zero, Å
-  std::vector<double> shifted_positions_;                // [n_total][3], relative to field_origin_
+  std::optional<std::array<double, 3>> origin_;    // where the field's potential is zero, Å
+  std::vector<double> shifted_positions_;          // [n_total][3], relative to origin_
 
   int nmax_ = 0;
   double *charge_ = nullptr;       // [nmax_], e

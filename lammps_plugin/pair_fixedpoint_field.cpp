@@ -1,5 +1,5 @@
 /// The external electric field of pair_style fixedpoint: numbers or variables, and where its potential is
-/// zero.
+/// zero; with a compensating jellium the middle of the slab.
 
 #include "pair_fixedpoint.h"
 
@@ -10,6 +10,7 @@
 #include "update.h"
 #include "variable.h"
 
+#include <algorithm>
 #include <cmath>
 
 using namespace LAMMPS_NS;
@@ -67,32 +68,55 @@ void PairFixedPoint::gather_field()
                  "the command boundary",
                  field[0], field[1], field[2], "xyz"[a]);
   }
-  find_field_origin();
+}
+
+void PairFixedPoint::shift_positions()
+{
+  if (settings_.jellium) {
+    origin_ = middle_of_jellium();
+  } else if (!settings_.efield) {
+    return;
+  } else if (settings_.field_origin) {
+    origin_ = settings_.field_origin;
+  } else if (!origin_) {
+    // Later boxes do not move it, or else charged systems would feel them move.
+    origin_ = middle_of_open_axes();
+    if (comm->me == 0)
+      utils::logmesg(lmp, "pair fixedpoint: the potential of efield is zero at {} {} {}\n", (*origin_)[0],
+                     (*origin_)[1], (*origin_)[2]);
+  }
   shifted_positions_.resize(3 * input_.n_total);
   for (int64_t i = 0; i < input_.n_total; ++i)
-    for (int d = 0; d < 3; ++d)
-      shifted_positions_[3 * i + d] = input_.positions[3 * i + d] - (*field_origin_)[d];
+    for (int d = 0; d < 3; ++d) shifted_positions_[3 * i + d] = input_.positions[3 * i + d] - (*origin_)[d];
   input_.positions = shifted_positions_.data();
 }
 
-void PairFixedPoint::find_field_origin()
+std::array<double, 3> PairFixedPoint::middle_of_open_axes() const
 {
-  if (field_origin_) return;
-  if (settings_.field_origin) {
-    field_origin_ = settings_.field_origin;
-    return;
-  }
-  // The centre along open axes. Later boxes do not move it, or else charged systems would feel them move.
-  std::array<double, 3> origin{};
+  std::array<double, 3> out{};
   bool open = false;
   for (int a = 0; a < 3; ++a) {
     if (input_.pbc[a]) continue;
     open = true;
-    for (int d = 0; d < 3; ++d) origin[d] += 0.5 * input_.cell[3 * a + d];
+    for (int d = 0; d < 3; ++d) out[d] += 0.5 * input_.cell[3 * a + d];
   }
-  for (int d = 0; d < 3 && open; ++d) origin[d] += domain->boxlo[d];
-  field_origin_ = origin;
-  if (comm->me == 0)
-    utils::logmesg(lmp, "pair fixedpoint: the potential of efield is zero at {} {} {}\n", origin[0],
-                   origin[1], origin[2]);
+  for (int d = 0; d < 3 && open; ++d) out[d] += domain->boxlo[d];
+  return out;
+}
+
+/// The point at the middle height of the slab, along the normal of the periodic vectors whose largest
+/// component is positive.
+std::array<double, 3> PairFixedPoint::middle_of_jellium() const
+{
+  int open = 0;
+  while (input_.pbc[open]) ++open;
+  const double *a = &input_.cell[3 * ((open + 1) % 3)], *b = &input_.cell[3 * ((open + 2) % 3)];
+  std::array<double, 3> out = {a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2],
+                               a[0] * b[1] - a[1] * b[0]};
+  const double largest =
+      *std::max_element(out.begin(), out.end(), [](double x, double y) { return std::abs(x) < std::abs(y); });
+  const double height = 0.5 * ((*settings_.jellium)[0] + (*settings_.jellium)[1]);
+  const double scale = std::copysign(1.0, largest) * height / length(out.data());
+  for (double &x : out) x *= scale;
+  return out;
 }

@@ -50,10 +50,13 @@ void PairFixedPoint::settings(int narg, char **arg)
   guarded("reading pair_style", [&] {
     try {
       settings_ = fixedpoint::parse_pair_settings(narg, arg);
-      field_origin_.reset();
+      origin_.reset();
     } catch (const std::invalid_argument &e) {
       error->all(FLERR, "pair_style fixedpoint: {}", e.what());
     }
+    // A second pair_style fixedpoint keeps the model of the first.
+    if (model_) configure_model();
+    announced_ = false;
   });
 }
 
@@ -93,36 +96,41 @@ void PairFixedPoint::load_model(const std::string &file)
   constexpr bigint CHUNK = 1 << 30;
   for (bigint at = 0; at < size; at += CHUNK)
     MPI_Bcast(&bytes[at], static_cast<int>(std::min(CHUNK, size - at)), MPI_CHAR, 0, world);
-
-  MPI_Comm node;
-  int local_rank = 0;
-  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, comm->me, MPI_INFO_NULL, &node);
-  MPI_Comm_rank(node, &local_rank);
-  MPI_Comm_free(&node);
-
   try {
     model_ = std::make_unique<fixedpoint::ModelRunner>(bytes);
   } catch (const std::exception &e) {
     failure = fmt::format("cannot use the model file {}: {}", file, e.what());
   }
   fixedpoint::agree(lmp, failure);
-  try {
-    device_ = model_->set_device(settings_.device, local_rank);
-  } catch (const std::exception &e) {
-    failure = e.what();
-  }
-  fixedpoint::agree(lmp, failure);
-  try {
-    if (settings_.kspace || settings_.kspace_accuracy || settings_.remove_net_force)
-      model_->set_kspace(settings_.kspace, settings_.kspace_accuracy, settings_.remove_net_force);
-  } catch (const std::exception &e) {
-    failure = e.what();
-  }
-  fixedpoint::agree(lmp, failure);
+  configure_model();
 
   const auto &meta = model_->metadata();
   if (meta.comm_width > 0) comm_forward = comm_reverse = static_cast<int>(meta.comm_width);
   communicator_->set_max_width(comm_forward);
+}
+
+void PairFixedPoint::configure_model()
+{
+  MPI_Comm node;
+  int local_rank = 0;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, comm->me, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &local_rank);
+  MPI_Comm_free(&node);
+
+  std::string failure;
+  try {
+    device_ = model_->set_device(settings_.device, local_rank);
+    model_->set_kspace(settings_.kspace, settings_.kspace_accuracy, settings_.remove_net_force);
+    auto slab = settings_.jellium;
+    if (slab) {    // positions are relative to its middle
+      const double half = 0.5 * ((*slab)[1] - (*slab)[0]);
+      *slab = {-half, half};
+    }
+    model_->set_jellium(slab);
+  } catch (const std::exception &e) {
+    failure = e.what();
+  }
+  fixedpoint::agree(lmp, failure);
 }
 
 void PairFixedPoint::map_elements(int narg, char **arg)
@@ -180,6 +188,11 @@ void PairFixedPoint::check_simulation()
   if (force->newton_pair == 0) error->all(FLERR, "pair fixedpoint needs newton on for pair interactions");
   if (utils::strmatch(update->integrate_style, "^respa") && update->whichflag != 2)
     error->all(FLERR, "pair fixedpoint does not work with run_style respa; use run_style verlet");
+  if (settings_.jellium && domain->xperiodic + domain->yperiodic + domain->zperiodic != 2)
+    error->all(
+        FLERR,
+        "pair fixedpoint: the keyword jellium is for slabs, with two periodic axes and an open one; use "
+        "the command boundary, such as boundary p p f");
   if (domain->dimension != 3) error->all(FLERR, "pair fixedpoint needs a system of dimension 3");
   const bool bonds = atom->nbonds > 0 || atom->molecular == Atom::TEMPLATE;
   for (int k = 1; k < 4 && bonds; ++k)
@@ -215,7 +228,10 @@ void PairFixedPoint::print_summary()
   const auto ensemble = settings_.fermi_level
                             ? fmt::format("Fermi level {} V", *settings_.fermi_level)
                             : fmt::format("total charge {} e", settings_.total_charge.value_or(0.0));
-  utils::logmesg(lmp, "pair fixedpoint: {} (elements {}, cutoff {} A, {}) on {}, {}\n", file_,
+  const auto slab = settings_.jellium ? fmt::format(", compensating jellium between {} and {} A",
+                                                    (*settings_.jellium)[0], (*settings_.jellium)[1])
+                                      : std::string();
+  utils::logmesg(lmp, "pair fixedpoint: {} (elements {}, cutoff {} A, {}) on {}, {}{}\n", file_,
                  joined(meta.elements), meta.cutoff, meta.single_precision ? "float32" : "float64", device_,
-                 ensemble);
+                 ensemble, slab);
 }

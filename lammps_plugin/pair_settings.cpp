@@ -12,9 +12,10 @@ namespace fixedpoint {
 namespace {
 
 constexpr const char *KEYWORDS =
-    "charge, fermi, efield, field_origin, num_scf_steps, scf_tolerance, mixing_parameter, solver, kspace, "
-    "kspace_accuracy, kspace_net_force, device, on_nonconverged";
+    "charge, fermi, efield, field_origin, jellium, num_scf_steps, scf_tolerance, mixing_parameter, solver, "
+    "kspace, kspace_accuracy, kspace_net_force, device, on_nonconverged";
 constexpr double LARGEST_ACCURACY = 0.1;    // a larger error is none that a mesh could be chosen by
+constexpr double THINNEST_SLAB = 0.1;       // Å
 
 [[noreturn]] void fail(const std::string &message) { throw std::invalid_argument(message); }
 
@@ -47,6 +48,24 @@ std::string one_of(const std::string &keyword, const std::string &word,
   fail("the keyword " + keyword + " expects " + list + ", got '" + word + "'");
 }
 
+std::array<double, 2> slab_faces(const std::string &lower, const std::string &upper)
+{
+  const auto *expected = "two heights (Angstrom)";
+  const std::array<double, 2> out = {read<double>("jellium", lower, expected),
+                                     read<double>("jellium", upper, expected)};
+  if (out[1] - out[0] < THINNEST_SLAB)
+    fail("the keyword jellium expects the heights of the slab's lower and upper face, at least 0.1 Angstrom "
+         "apart, got '" +
+         lower + "' and '" + upper + "'");
+  return out;
+}
+
+int number_of_values(const std::string &keyword)
+{
+  if (keyword == "efield" || keyword == "field_origin") return 3;
+  return keyword == "jellium" ? 2 : 1;
+}
+
 FieldComponent field_component(const std::string &word)
 {
   if (word.rfind("v_", 0) == 0 && word.size() > 2) return {0.0, word.substr(2)};
@@ -62,8 +81,10 @@ PairSettings parse_pair_settings(int narg, char **arg)
     const std::string keyword = arg[i];
     const bool known = (std::string(", ") + KEYWORDS + ",").find(", " + keyword + ",") != std::string::npos;
     if (!known) fail("unknown keyword '" + keyword + "'; the keywords are " + KEYWORDS);
-    count = keyword == "efield" || keyword == "field_origin" ? 3 : 1;
-    if (i + count >= narg) fail("the keyword " + keyword + " needs " + (count == 1 ? "a value" : "3 values"));
+    count = number_of_values(keyword);
+    if (i + count >= narg)
+      fail("the keyword " + keyword + " needs " +
+           (count == 1 ? "a value" : std::to_string(count) + " values"));
     const std::string word = arg[i + 1];
     if (keyword == "charge")
       out.total_charge = read<double>(keyword, word, "the total charge of the cell in e");
@@ -87,7 +108,9 @@ PairSettings parse_pair_settings(int narg, char **arg)
       out.field_origin.emplace();
       for (int d = 0; d < 3; ++d)
         (*out.field_origin)[d] = read<double>(keyword, arg[i + 1 + d], "three numbers (Angstrom)");
-    } else if (keyword == "kspace")
+    } else if (keyword == "jellium")
+      out.jellium = slab_faces(word, arg[i + 2]);
+    else if (keyword == "kspace")
       out.kspace = one_of(keyword, word, {"auto", "reciprocal", "mesh", "open"});
     else if (keyword == "kspace_accuracy") {
       out.kspace_accuracy = positive(keyword, word);
@@ -103,6 +126,12 @@ PairSettings parse_pair_settings(int narg, char **arg)
   if (out.total_charge && out.fermi_level)
     fail("the keywords charge and fermi exclude each other: either the total charge is fixed or the Fermi "
          "level");
+  if (out.field_origin && out.jellium)
+    fail("the keywords field_origin and jellium exclude each other: with jellium the potential of efield is "
+         "zero in the middle of the slab");
+  if (out.remove_net_force && out.jellium)
+    fail("the keywords kspace_net_force remove and jellium exclude each other: the slab pulls at the atoms, "
+         "whose net force is not zero");
   if (out.field_origin && !out.efield)
     fail("the keyword field_origin is where the potential of efield is zero, and there is no efield");
   return out;

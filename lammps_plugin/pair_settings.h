@@ -24,6 +24,7 @@ struct PairSettings {
   std::optional<std::string> solver;
   std::optional<std::array<FieldComponent, 3>> efield;    ///< physical electric field, V/Å
   std::optional<std::array<double, 3>> field_origin;      ///< where the potential of efield is zero, Å
+  std::optional<std::array<double, 2>> jellium;           ///< heights of the faces of a compensating slab, Å
   std::optional<std::string> kspace;
   std::optional<double> kspace_accuracy;    ///< relative rms force error
   bool remove_net_force = false;            ///< of the mesh

@@ -31,6 +31,8 @@ BASE = {
     "run": "run 0",
 }
 
+SLAB = {"before": "boundary p p f\natom_style charge"}
+
 # name: (lines that differ, what the message has to say)
 CASES: dict[str, tuple[dict[str, str], str]] = {
     "unknown element": (
@@ -161,6 +163,30 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
         {"style": "pair_style fixedpoint efield 0 0 0 field_origin 0 0 v_e"},
         r"field_origin expects three numbers \(Angstrom\), got 'v_e'",
     ),
+    "jellium of nothing": (
+        {**SLAB, "style": "pair_style fixedpoint charge 1 jellium 2.0 2.05"},
+        r"jellium expects the heights .* at least 0\.1 Angstrom apart, got '2\.0' and '2\.05'",
+    ),
+    "jellium without a height": (
+        {**SLAB, "style": "pair_style fixedpoint charge 1 jellium 2.0 up"},
+        r"jellium expects two heights \(Angstrom\), got 'up'",
+    ),
+    "jellium with one height": (
+        {**SLAB, "style": "pair_style fixedpoint charge 1 jellium 2.0"},
+        r"jellium needs 2 values",
+    ),
+    "jellium in a crystal": (
+        {"style": "pair_style fixedpoint charge 1 jellium 2.0 4.0"},
+        r"jellium is for slabs, with two periodic axes and an open one; use the command boundary",
+    ),
+    "jellium and another origin": (
+        {**SLAB, "style": "pair_style fixedpoint efield 0 0 0.1 field_origin 0 0 0 jellium 2 4"},
+        r"field_origin and jellium exclude each other: .*middle of the slab",
+    ),
+    "jellium and no net force": (
+        {**SLAB, "style": "pair_style fixedpoint kspace_net_force remove jellium 2 4"},
+        r"kspace_net_force remove and jellium exclude each other",
+    ),
     "wrong units": (
         {"units": "units lj"},
         r"needs units metal or real, not lj",
@@ -270,15 +296,19 @@ class Stranger(torch.nn.Module):
         return x
 
 
-def test_archive_without_kspace(box):
-    """One of a version that had no choice."""
+@pytest.mark.parametrize(
+    ("keyword", "what"),
+    [("kspace mesh", "a choice of the k-space method"), ("charge 1 jellium 2 4", "a compensating jellium")],
+)
+def test_archive_of_an_older_version(box, keyword, what):
+    """It lacks what is asked for."""
     metadata = {METADATA_FILE: ""}
     torch.jit.load(str(box.model_file), _extra_files=metadata)
     torch.jit.save(torch.jit.script(Stranger()), str(box.folder / "old.pt"), _extra_files=metadata)
-    style, coeff = "pair_style fixedpoint kspace mesh", "pair_coeff * * old.pt O Na H Cl"
-    done = box.run_script(script(style=style, coeff=coeff), ranks=2, timeout=60)
+    lines = {**SLAB, "style": f"pair_style fixedpoint {keyword}", "coeff": "pair_coeff * * old.pt O Na H Cl"}
+    done = box.run_script(script(**lines), ranks=2, timeout=60)
     assert done.returncode != 0
-    assert re.search(r"without a choice of the k-space method; export it again", message(done.stdout))
+    assert re.search(rf"version of fp-potential without {what}; export it again", message(done.stdout))
 
 
 def test_field_across_a_tilted_cell(box):

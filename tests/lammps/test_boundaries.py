@@ -1,4 +1,4 @@
-"""Open axes in LAMMPS: slabs, wires and clusters against ASE, shrink-wrapped boxes, electric fields."""
+"""Open axes in LAMMPS against ASE: slabs, wires and clusters, shrink-wrapped boxes, electric fields, a jellium."""
 
 from __future__ import annotations
 
@@ -73,6 +73,59 @@ def test_slab_at_constant_fermi_level(simulation):
     for frame in frames:
         compare(frame, calculator, [True, True, False])
         assert abs(frame.global_value(6)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "bounds", "words", "arguments"),
+    [
+        (SLAB, (-6.0, -2.0), "charge 1 kspace reciprocal", {"total_charge": 1.0, "kspace": "reciprocal"}),
+        (SLAB, (14.0, 15.5), "fermi -1.7 kspace mesh", {"fermi_level": -1.7, "kspace": "mesh"}),
+        (SLAB, (3.0, 4.0), "charge 1 efield 0 0 0.2", {"total_charge": 1.0, "electric_field": [0, 0, 0.2]}),
+        ("tilted slab across x", (-3.0, -1.0), "charge -1 kspace mesh", {"total_charge": -1.0, "kspace": "mesh"}),
+        ("slab across y", (16.0, 18.0), "fermi -1.7", {"fermi_level": -1.7}),
+    ],
+)
+def test_compensating_jellium(simulation, pattern, bounds, words, arguments):
+    """Of charged electrodes, over three ranks, one of which may own no atoms; the slab may be outside of the box."""
+    boundary = PATTERNS[pattern][0]
+    simulation.write_structure(ions(pattern))
+    style = f"{words} jellium {bounds[0]} {bounds[1]} {TIGHT}"
+    frames, log = simulation.frames(3, style, steps=4, setup=f"boundary {boundary}\nprocessors 1 1 3", temperature=3000)
+    assert re.search(rf"compensating jellium between {bounds[0]:g} and {bounds[1]:g} A", log)
+    calculator = calculator_of(simulation, compensating_jellium=True, jellium_slab_bounds=bounds, **arguments)
+    for frame in frames:
+        compare(frame, calculator, periodic(boundary))
+        assert abs(frame.global_value(6)) > 1e-3
+        np.testing.assert_allclose([frame.global_value(k) for k in (7, 8, 9)], dipole(frame), atol=1e-8)
+
+
+def test_settings_of_a_later_pair_style(simulation):
+    """They replace all of the earlier ones, without a second pair_coeff: slab, mesh and its accuracy."""
+    simulation.write_structure(ions(SLAB))
+    script = """
+units metal
+atom_style charge
+boundary p p f
+read_data system.data
+"""
+    coeff = """pair_coeff * * model.pt O Na H Cl
+compute fp all pair fixedpoint
+thermo_style custom step pe c_fp[3] c_fp[5] c_fp[17]
+thermo_modify format float %.17g
+run 0
+"""
+    mesh = f"pair_style fixedpoint charge 1 jellium -4 -2 kspace mesh kspace_accuracy 1e-3 {TIGHT}\n"
+    archive = f"pair_style fixedpoint charge 1 {TIGHT}\n"
+    rows = []
+    for commands in (f"{mesh}{coeff}{archive}run 0\n{mesh}run 0\n", archive + coeff):
+        done = simulation.run_script(script + commands, ranks=2)
+        assert done.returncode == 0, done.stdout[-2000:]
+        rows.append([list(row.values()) for row in simulation.thermo()])
+    (first, second, third), (fresh,) = rows
+    assert abs(first[1] - second[1]) > 1e-3
+    assert abs(first[4]) > 1e-6 > abs(second[4])  # net force of a mesh
+    np.testing.assert_allclose(second, fresh, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(third, first, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
