@@ -96,6 +96,7 @@ void PairFixedPoint::load_model(const std::string &file)
   constexpr bigint CHUNK = 1 << 30;
   for (bigint at = 0; at < size; at += CHUNK)
     MPI_Bcast(&bytes[at], static_cast<int>(std::min(CHUNK, size - at)), MPI_CHAR, 0, world);
+
   try {
     model_ = std::make_unique<fixedpoint::ModelRunner>(bytes);
   } catch (const std::exception &e) {
