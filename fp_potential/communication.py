@@ -17,6 +17,8 @@ periodic images. Only where nothing is compiled are they defined here.
 
 from __future__ import annotations
 
+import os
+import warnings
 from typing import List, Tuple
 
 import torch
@@ -89,6 +91,8 @@ def _define_in_python() -> None:
 def load_operators() -> None:
     """Make ``torch.ops.fixedpoint`` available; harmless to call again.
 
+    A package without its compiled library, such as the source tree, computes the same with torch alone and warns.
+
     Raises:
         ImportError: the compiled library is there but cannot be loaded, for example with another version of torch.
     """
@@ -96,6 +100,13 @@ def load_operators() -> None:
         return
     path = _plugin_path.find(_plugin_path.OPERATORS)
     if path is None:
+        folder = os.path.dirname(os.path.abspath(__file__))
+        warnings.warn(
+            f"{folder} has no compiled operators: everything works, but slowly. Install fp-potential "
+            "(pip install .) and start Python where it does not find the source tree first",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         _define_in_python()
         return
     try:

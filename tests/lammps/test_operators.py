@@ -92,7 +92,7 @@ def test_not_computed_by_the_compiler():
 
 
 def test_without_compiled_parts(tmp_path):
-    """A package that was not compiled defines the trivial operators itself."""
+    """A package that was not compiled defines the trivial operators itself, and says that it is slow."""
     source = Path(fp_potential.__file__).parent
     (tmp_path / "fp_potential").mkdir()
     for name in ("__init__.py", "_plugin_path.py", "communication.py"):
@@ -128,6 +128,8 @@ for wrong in ([[0, 2, 0, 4, 0, 5]], [[0, 2, 2, 1, 0, 5]], [[0, 1, 0, 3, 2, 6]]):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "RuntimeWarning" in done.stderr
+    assert f"{tmp_path / 'fp_potential'} has no compiled operators" in done.stderr
 
 
 def test_metadata_keys(model):
