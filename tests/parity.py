@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 BAR = 1.6021765e6  #: LAMMPS' eV/Å³ in bar (nktv2p of units metal)
 TIGHT = "scf_tolerance 1e-12"
+
+
+def has_empty_rank(log: str) -> bool:
+    """Whether a rank owned no atoms at the end of the last run of a log."""
+    return re.findall(r"Nlocal: .* (\d+) min", log)[-1] == "0"
 
 
 def virial(atoms: Atoms) -> np.ndarray:

@@ -17,6 +17,7 @@ from ase.io import write
 from fp_potential._plugin_path import PLUGIN, find
 from fp_potential.export import export_model
 from fp_potential.model import FixedPointPotential
+from refusals import SYSTEM
 
 TYPES = ["O", "Na", "H", "Cl"]  # not the model's order
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -190,6 +191,13 @@ def model_file(model, tmp_path_factory) -> Path:
 @pytest.fixture
 def simulation(model_file, tmp_path) -> Simulation:
     return Simulation(tmp_path, model_file)
+
+
+@pytest.fixture
+def box(simulation) -> Simulation:
+    """The folder of the scripts of `refusals`."""
+    simulation.write_structure(SYSTEM)
+    return simulation
 
 
 @pytest.fixture

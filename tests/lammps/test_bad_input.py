@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from ase import Atoms
 
-from fp_potential.export import METADATA_FILE, export_model
-
-SYSTEM = Atoms(
-    ["Na", "Cl", "O", "H", "H"],
-    positions=[[0, 0, 0], [2.8, 0.1, 0], [0, 2.6, 0.2], [0.8, 3.1, 0.3], [-0.7, 3.2, 0.1]],
-    cell=[7.0, 7.2, 7.4],
-    pbc=True,
-)
-
-BASE = {
-    "units": "units metal",
-    "before": "atom_style charge",
-    "data": "read_data system.data",
-    "style": "pair_style fixedpoint charge 0",
-    "coeff": "pair_coeff * * model.pt O Na H Cl",
-    "after": "",
-    "run": "run 0",
-}
-
-SLAB = {"before": "boundary p p f\natom_style charge"}
+from fp_potential.export import export_model
+from refusals import SLAB, SYSTEM, message, script
 
 # name: (lines that differ, what the message has to say)
 CASES: dict[str, tuple[dict[str, str], str]] = {
@@ -218,21 +197,6 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
-def script(**lines: str) -> str:
-    return "\n".join({**BASE, **lines}.values()) + "\n"
-
-
-def message(output: str) -> str:
-    """LAMMPS' error without line breaks."""
-    return re.sub(r"\s+", " ", output[output.find("ERROR") :])
-
-
-@pytest.fixture
-def box(simulation):
-    simulation.write_structure(SYSTEM)
-    return simulation
-
-
 @pytest.mark.parametrize("name", list(CASES))
 def test_refused_by_name(box, name):
     """On two ranks, so that a hang shows."""
@@ -281,36 +245,6 @@ def test_no_gpu(box):
     assert re.search("finds no CUDA device; use device cpu", message(done.stdout))
 
 
-def with_metadata(source: Path, target: Path, **changes) -> None:
-    """A copy of a model with other metadata."""
-    extra = {METADATA_FILE: ""}
-    module = torch.jit.load(str(source), _extra_files=extra)
-    text = json.dumps({**json.loads(extra[METADATA_FILE]), **changes})
-    torch.jit.save(module, str(target), _extra_files={METADATA_FILE: text})
-
-
-class Stranger(torch.nn.Module):
-    """Somebody else's scripted model."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-@pytest.mark.parametrize(
-    ("keyword", "what"),
-    [("kspace mesh", "a choice of the k-space method"), ("charge 1 jellium 2 4", "a compensating jellium")],
-)
-def test_archive_of_an_older_version(box, keyword, what):
-    """It lacks what is asked for."""
-    metadata = {METADATA_FILE: ""}
-    torch.jit.load(str(box.model_file), _extra_files=metadata)
-    torch.jit.save(torch.jit.script(Stranger()), str(box.folder / "old.pt"), _extra_files=metadata)
-    lines = {**SLAB, "style": f"pair_style fixedpoint {keyword}", "coeff": "pair_coeff * * old.pt O Na H Cl"}
-    done = box.run_script(script(**lines), ranks=2, timeout=60)
-    assert done.returncode != 0
-    assert re.search(rf"version of fp-potential without {what}; export it again", message(done.stdout))
-
-
 def test_field_across_a_tilted_cell(box):
     """Along x, which is open, and yet not perpendicular to the periodic vector y."""
     tilted = SYSTEM.copy()
@@ -323,65 +257,6 @@ def test_field_across_a_tilted_cell(box):
     assert re.search(r"component along the periodic axis y", message(done.stdout)), done.stdout[-1500:]
     done = box.run_script(script(**lines, style="pair_style fixedpoint efield 0.072 -0.01 0"), ranks=2, timeout=60)
     assert done.returncode == 0, done.stdout[-1500:]
-
-
-def test_newer_format(box):
-    (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", format_version=99)
-    done = box.run_script(script(), ranks=2, timeout=60)
-    assert done.returncode != 0
-    assert re.search(r"format version 99 and this plugin reads up to 2: update fp-potential", message(done.stdout))
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"format": "other"}, "not written by `fixedpoint export`"),
-        ({"cutoff": "wide"}, "'cutoff' is not a number"),
-        ({"dtype": "float16"}, "dtype 'float16', expected float64 or float32"),
-    ],
-)
-def test_wrong_metadata(box, changes, expected):
-    (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", **changes)
-    done = box.run_script(script(), timeout=60)
-    assert done.returncode != 0
-    assert expected in message(done.stdout)
-
-
-def test_not_ours(box):
-    torch.jit.save(torch.jit.script(Stranger()), str(box.folder / "stranger.pt"))
-    done = box.run_script(script(coeff="pair_coeff * * stranger.pt O Na H Cl"), ranks=2, timeout=60)
-    assert done.returncode != 0
-    assert re.search(r"stranger\.pt: it has no metadata\.json", message(done.stdout))
-
-
-def test_damaged_file(box):
-    content = box.model_file.read_bytes()
-    (box.folder / "half.pt").write_bytes(content[: len(content) // 2])
-    done = box.run_script(script(coeff="pair_coeff * * half.pt O Na H Cl"), ranks=2, timeout=60)
-    assert done.returncode != 0
-    assert re.search(r"half\.pt: it is not a model archive, or it is damaged", message(done.stdout))
-
-
-def test_file_visible_on_one_rank(box, tools):
-    """Rank 0 reads for all: what the others see does not matter, and without the file all of them stop."""
-    elsewhere = box.folder / "elsewhere"
-    elsewhere.mkdir()
-    (box.folder / "in.lammps").write_text(script(data=f"read_data {box.folder / 'system.data'}"))
-    lmp = str(tools.scripts / "lmp")
-    places = [str(box.folder), str(elsewhere)]
-
-    def run_in(first: str, second: str):
-        part = ["-n", "1", "-wdir", first, lmp, "-in", str(box.folder / "in.lammps"), "-log", "none"]
-        other = ["-n", "1", "-wdir", second, lmp, "-in", str(box.folder / "in.lammps"), "-log", "none"]
-        return tools.run([str(tools.scripts / "mpirun"), *part, ":", *other], box.folder, 60)
-
-    done = run_in(*places)
-    assert done.returncode == 0, done.stdout[-1500:]
-    done = run_in(*places[::-1])
-    assert done.returncode != 0
-    assert "cannot read the model file model.pt" in message(done.stdout)
 
 
 def test_charge_does_not_respond(box, model):
@@ -442,23 +317,6 @@ def test_errors_do_not_end_python(box, tools, ranks):
     )
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
     assert done.stdout.count("reached the end") == ranks
-
-
-def test_error_inside_the_model(box, tools):
-    """An exception of the scripted code is a LAMMPS error with its message, without a stack trace."""
-    (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", scf={
-        "num_scf_steps": 100, "scf_tolerance": 1e-6, "mixing_parameter": 0.25, "solver": "anderson"
-    }, elements=["H", "O", "Na", "Cl", "Ar"])  # fmt: skip
-    for _ in range(4):
-        done = box.run_script(script(coeff="pair_coeff * * model.pt Ar Na H Cl"), ranks=2, timeout=60)
-        assert done.returncode != 0
-        text = message(done.stdout)
-        # mpirun can lose the last line of a run that one of its ranks aborts
-        if text.strip():
-            break
-    assert "pair fixedpoint, computing forces" in text
-    assert "Traceback" not in text
 
 
 def test_plugin_path_of_the_environment():

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from fp_potential.calculator import FixedPointCalculator
-from parity import TIGHT, compare
+from parity import TIGHT, compare, has_empty_rank
 
 #: boundary, cell: open axes have vacuum, tilts are those LAMMPS allows (the second axis of a tilt is periodic)
 PATTERNS = {
@@ -21,6 +21,13 @@ PATTERNS = {
     "cluster": ("f f f", [[13.0, 0, 0], [0, 12.0, 0], [0, 0, 14.0]]),
 }
 SLAB, WIRE, CLUSTER = "slab", "wire along x", "cluster"
+
+READ_SLAB = """
+units metal
+atom_style charge
+boundary p p f
+read_data system.data
+"""
 
 
 def periodic(boundary: str) -> list[bool]:
@@ -86,11 +93,12 @@ def test_slab_at_constant_fermi_level(simulation):
     ],
 )
 def test_compensating_jellium(simulation, pattern, bounds, words, arguments):
-    """Of charged electrodes, over three ranks, one of which may own no atoms; the slab may be outside of the box."""
+    """Of charged electrodes, over three ranks, one of them without atoms; the slab may be outside of the box."""
     boundary = PATTERNS[pattern][0]
     simulation.write_structure(ions(pattern))
     style = f"{words} jellium {bounds[0]} {bounds[1]} {TIGHT}"
     frames, log = simulation.frames(3, style, steps=4, setup=f"boundary {boundary}\nprocessors 1 1 3", temperature=3000)
+    assert has_empty_rank(log)
     assert re.search(rf"compensating jellium between {bounds[0]:g} and {bounds[1]:g} A", log)
     calculator = calculator_of(simulation, compensating_jellium=True, jellium_slab_bounds=bounds, **arguments)
     for frame in frames:
@@ -102,12 +110,6 @@ def test_compensating_jellium(simulation, pattern, bounds, words, arguments):
 def test_settings_of_a_later_pair_style(simulation):
     """They replace all of the earlier ones, without a second pair_coeff: slab, mesh and its accuracy."""
     simulation.write_structure(ions(SLAB))
-    script = """
-units metal
-atom_style charge
-boundary p p f
-read_data system.data
-"""
     coeff = """pair_coeff * * model.pt O Na H Cl
 compute fp all pair fixedpoint
 thermo_style custom step pe c_fp[3] c_fp[5] c_fp[17]
@@ -118,7 +120,7 @@ run 0
     archive = f"pair_style fixedpoint charge 1 {TIGHT}\n"
     rows = []
     for commands in (f"{mesh}{coeff}{archive}run 0\n{mesh}run 0\n", archive + coeff):
-        done = simulation.run_script(script + commands, ranks=2)
+        done = simulation.run_script(READ_SLAB + commands, ranks=2)
         assert done.returncode == 0, done.stdout[-2000:]
         rows.append([list(row.values()) for row in simulation.thermo()])
     (first, second, third), (fresh,) = rows
@@ -178,18 +180,14 @@ def test_field_of_variables(simulation):
 
 def test_variable_that_turns_along_a_periodic_axis(simulation):
     simulation.write_structure(ions(SLAB))
-    script = """
-units metal
-atom_style charge
-boundary p p f
-read_data system.data
+    commands = """
 variable e equal 0.1*step
 pair_style fixedpoint efield v_e 0 0
 pair_coeff * * model.pt O Na H Cl
 fix 1 all nve
 run 2
 """
-    done = simulation.run_script(script, ranks=2, timeout=60)
+    done = simulation.run_script(READ_SLAB + commands, ranks=2, timeout=60)
     assert done.returncode != 0
     assert "efield 0.1 0 0 has a component along the periodic axis x" in re.sub(r"\s+", " ", done.stdout)
 

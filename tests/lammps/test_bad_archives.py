@@ -1,0 +1,119 @@
+"""Model files that cannot be used: every case ends in seconds, on every rank, with what is wrong and what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fp_potential.export import METADATA_FILE
+from refusals import SLAB, message, script
+
+
+def with_metadata(source: Path, target: Path, **changes) -> None:
+    """A copy of a model with other metadata."""
+    extra = {METADATA_FILE: ""}
+    module = torch.jit.load(str(source), _extra_files=extra)
+    text = json.dumps({**json.loads(extra[METADATA_FILE]), **changes})
+    torch.jit.save(module, str(target), _extra_files={METADATA_FILE: text})
+
+
+class Stranger(torch.nn.Module):
+    """Somebody else's scripted model."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("keyword", "what"),
+    [("kspace mesh", "a choice of the k-space method"), ("charge 1 jellium 2 4", "a compensating jellium")],
+)
+def test_archive_of_an_older_version(box, keyword, what):
+    """It lacks what is asked for."""
+    metadata = {METADATA_FILE: ""}
+    torch.jit.load(str(box.model_file), _extra_files=metadata)
+    torch.jit.save(torch.jit.script(Stranger()), str(box.folder / "old.pt"), _extra_files=metadata)
+    lines = {**SLAB, "style": f"pair_style fixedpoint {keyword}", "coeff": "pair_coeff * * old.pt O Na H Cl"}
+    done = box.run_script(script(**lines), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(rf"version of fp-potential without {what}; export it again", message(done.stdout))
+
+
+def test_newer_format(box):
+    (box.folder / "model.pt").unlink()
+    with_metadata(box.model_file, box.folder / "model.pt", format_version=99)
+    done = box.run_script(script(), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"format version 99 and this plugin reads up to 2: update fp-potential", message(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"format": "other"}, "not written by `fixedpoint export`"),
+        ({"cutoff": "wide"}, "'cutoff' is not a number"),
+        ({"dtype": "float16"}, "dtype 'float16', expected float64 or float32"),
+    ],
+)
+def test_wrong_metadata(box, changes, expected):
+    (box.folder / "model.pt").unlink()
+    with_metadata(box.model_file, box.folder / "model.pt", **changes)
+    done = box.run_script(script(), timeout=60)
+    assert done.returncode != 0
+    assert expected in message(done.stdout)
+
+
+def test_not_ours(box):
+    torch.jit.save(torch.jit.script(Stranger()), str(box.folder / "stranger.pt"))
+    done = box.run_script(script(coeff="pair_coeff * * stranger.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"stranger\.pt: it has no metadata\.json", message(done.stdout))
+
+
+def test_damaged_file(box):
+    content = box.model_file.read_bytes()
+    (box.folder / "half.pt").write_bytes(content[: len(content) // 2])
+    done = box.run_script(script(coeff="pair_coeff * * half.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"half\.pt: it is not a model archive, or it is damaged", message(done.stdout))
+
+
+def test_file_visible_on_one_rank(box, tools):
+    """Rank 0 reads for all: what the others see does not matter, and without the file all of them stop."""
+    elsewhere = box.folder / "elsewhere"
+    elsewhere.mkdir()
+    (box.folder / "in.lammps").write_text(script(data=f"read_data {box.folder / 'system.data'}"))
+    lmp = str(tools.scripts / "lmp")
+    places = [str(box.folder), str(elsewhere)]
+
+    def run_in(first: str, second: str):
+        part = ["-n", "1", "-wdir", first, lmp, "-in", str(box.folder / "in.lammps"), "-log", "none"]
+        other = ["-n", "1", "-wdir", second, lmp, "-in", str(box.folder / "in.lammps"), "-log", "none"]
+        return tools.run([str(tools.scripts / "mpirun"), *part, ":", *other], box.folder, 60)
+
+    done = run_in(*places)
+    assert done.returncode == 0, done.stdout[-1500:]
+    done = run_in(*places[::-1])
+    assert done.returncode != 0
+    assert "cannot read the model file model.pt" in message(done.stdout)
+
+
+def test_error_inside_the_model(box, tools):
+    """An exception of the scripted code is a LAMMPS error with its message, without a stack trace."""
+    (box.folder / "model.pt").unlink()
+    with_metadata(box.model_file, box.folder / "model.pt", scf={
+        "num_scf_steps": 100, "scf_tolerance": 1e-6, "mixing_parameter": 0.25, "solver": "anderson"
+    }, elements=["H", "O", "Na", "Cl", "Ar"])  # fmt: skip
+    for _ in range(4):
+        done = box.run_script(script(coeff="pair_coeff * * model.pt Ar Na H Cl"), ranks=2, timeout=60)
+        assert done.returncode != 0
+        text = message(done.stdout)
+        # mpirun can lose the last line of a run that one of its ranks aborts
+        if text.strip():
+            break
+    assert "pair fixedpoint, computing forces" in text
+    assert "Traceback" not in text
