@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from fp_potential.electrostatics import Electrostatics
-from fp_potential.electrostatics.accuracy import ERROR_MODEL
-from fp_potential.electrostatics.mesh import MeshChoice
+from fp_potential.electrostatics.mesh.accuracy import ERROR_MODEL
+from fp_potential.electrostatics.mesh.particle_mesh import MeshChoice
 
 SIGMA, WIDTHS, EDGE = 1.5, [1.5, 3.0], 13.0
 SPACINGS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33)

@@ -3,8 +3,8 @@
     python benchmarks/scaling_model.py [--atoms 1e8 --ranks 64 256 1000 4096] [--latency 2e-6 --bandwidth 25e9]
 
 Uniform liquid in a cube, charges and dipoles, as many receivers as widths.  Every rank's boxes of points are those of
-`fp_potential.electrostatics.fft`; what two ranks exchange is where their boxes overlap.  Computing times are measured
-here, on one core, latency and bandwidth are given.  Per exchange the slowest rank counts:
+`fp_potential.electrostatics.mesh.layout`; what two ranks exchange is where their boxes overlap.  Computing times are
+measured here, on one core, latency and bandwidth are given.  Per exchange the slowest rank counts:
 
     t = messages · latency + bytes · ranks per node / bandwidth of a node
 
@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from fp_potential.electrostatics import Electrostatics
-from fp_potential.electrostatics.fft import Layout, all_waves, divided, pencils
-from fp_potential.electrostatics.mesh import MeshTables
-from fp_potential.electrostatics.splines import gather, spread
+from fp_potential.electrostatics.mesh.layout import Layout, all_waves, divided, pencils
+from fp_potential.electrostatics.mesh.particle_mesh import MeshTables
+from fp_potential.electrostatics.mesh.splines import gather, spread
 
 from electrostatics import System, box, medians, processor  # isort: skip
 

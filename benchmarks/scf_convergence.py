@@ -25,14 +25,16 @@ from scipy.sparse.linalg import LinearOperator, gmres
 from torch import Tensor
 
 from fp_potential.backbone.neighbours import no_neighbours
+from fp_potential.density.density_map import DensityMap
+from fp_potential.density.jacobian import jacobian_spectrum
+from fp_potential.density.problem import SCFProblem
+from fp_potential.density.solver import FixedPointSolver
 from fp_potential.electrostatics import Electrostatics
-from fp_potential.options import HISTORY
+from fp_potential.options.scf import HISTORY
 from fp_potential.response.state import ResponseState, Update, no_rows
 from fp_potential.scf.convergence import SCFRun
 from fp_potential.scf.diagnosis import diagnose
-from fp_potential.scf.problem import DensityMap, SCFProblem
-from fp_potential.scf.solve import FixedPointSolver
-from fp_potential.scf.spectrum import Spectrum, jacobian_spectrum
+from fp_potential.scf.spectrum import Spectrum
 
 TOLERANCES = (1e-6, 1e-8, 1e-10)
 #: applications after which linear mixing counts as failed, and Anderson mixing

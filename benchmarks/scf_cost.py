@@ -19,10 +19,10 @@ import sys
 import torch
 import yaml
 
+from fp_potential.density.self_consistent import strained
 from fp_potential.graph import Graph, graph_from_atoms
 from fp_potential.model import FixedPointPotential
 from fp_potential.options import ModelOptions, ModelStatistics
-from fp_potential.self_consistent import strained
 
 from common import SIZES, seconds, water  # isort: skip
 

@@ -24,11 +24,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from fp_potential.train.archive import find_checkpoint, load_trained, training_summary
-from fp_potential.train.config import TrainConfig
-from fp_potential.train.evaluate import evaluate
+from fp_potential.train.config.schema import validate
+from fp_potential.train.potential.config import TrainConfig
+from fp_potential.train.potential.evaluate import evaluate
+from fp_potential.train.potential.trained import find_checkpoint, load_trained, training_summary
 from fp_potential.train.run import train
-from fp_potential.train.schema import validate
 from rich.console import Console
 
 from fp_potential.export import export_model

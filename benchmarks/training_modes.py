@@ -24,15 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from fp_potential.train import densities
-from fp_potential.train.archive import build_model
-from fp_potential.train.config import Keys, LossWeights
-from fp_potential.train.data import Batch, batch_samples, make_samples
-from fp_potential.train.frames import read_frames
-from fp_potential.train.losses import weighted_loss
-from fp_potential.train.memory import keep_freed_memory
-from fp_potential.train.modes import MODES, predict
-from fp_potential.train.statistics import collect
+from fp_potential.train.data.read import read_frames
+from fp_potential.train.potential.batch import Batch
+from fp_potential.train.potential.config import Keys, LossWeights
+from fp_potential.train.potential.losses import weighted_loss
+from fp_potential.train.potential.modes import density as densities
+from fp_potential.train.potential.modes.predict import MODES, predict
+from fp_potential.train.potential.samples import batch_samples, make_samples
+from fp_potential.train.potential.statistics import collect
+from fp_potential.train.potential.trained import build_model
+from fp_potential.train.trainer.memory import keep_freed_memory
 
 from fp_potential.options import ModelOptions, ModelStatistics, SCFOptions
 

@@ -22,6 +22,7 @@ import warnings
 from typing import List, Tuple
 
 import torch
+from torch import Tensor
 
 from fp_potential import _plugin_path
 
@@ -177,3 +178,11 @@ def redistribute(x: torch.Tensor, source: torch.Tensor, target: torch.Tensor, pe
     messages, yet all of them must call.  RuntimeError if tables, shape and period do not fit together.
     """
     return torch.ops.fixedpoint.redistribute(x, source, target, period)
+
+
+def graph_sum(x: Tensor, batch: Tensor, n_graphs: int, distributed: bool) -> Tensor:
+    """Sum of per-atom values ``(n, …)`` over each structure and all ranks: ``(B, …)``."""
+    out = torch.zeros([n_graphs] + list(x.shape[1:]), dtype=x.dtype, device=x.device).index_add(0, batch, x)
+    if distributed:
+        out = sum_ranks(out)
+    return out

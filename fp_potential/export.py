@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from . import __version__
 from .communication import load_operators
+from .density.self_consistent import SelfConsistentModel
 from .graph import Graph
 from .options import SCFOptions
-from .self_consistent import SelfConsistentModel
 
 FORMAT = "fp_potential"
 FORMAT_VERSION = 2

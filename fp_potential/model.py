@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from .backbone.blocks import BlockedPass
 from .backbone.mace import Backbone
 from .backbone.neighbours import Neighbours, no_neighbours
-from .density_model import LocalState
+from .density.density_model import LocalState
+from .density.fermi_level import with_level
+from .density.self_consistent import SelfConsistentModel
 from .electrostatics import Electrostatics
 from .graph import Graph
 from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
@@ -16,8 +18,6 @@ from .options import ModelOptions, ModelStatistics
 from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
 from .response import ManyBodyUpdate, OneBodyUpdate, SymmetricUpdate, Update
 from .response.embedding import TANH_WIDTHS
-from .scf.problem import with_level
-from .self_consistent import SelfConsistentModel
 from .units import GRADIENT_FEATURE, SCALAR_FEATURE
 
 

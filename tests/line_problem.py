@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fp_potential.train.config import TrainConfig
-from fp_potential.train.problem import LossResult
-from fp_potential.train.schema import validate
-from fp_potential.train.trainer import Trainer
+from fp_potential.train.config.schema import validate
+from fp_potential.train.potential.config import TrainConfig
+from fp_potential.train.trainer.problem import LossResult
+from fp_potential.train.trainer.trainer import Trainer
 from rich.console import Console
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from fp_potential.train.mace_weights import MaceWeights
+from fp_potential.train.potential.initialise.mace_weights import MaceWeights
 from torch import nn
 
 from fp_potential.model import FixedPointPotential

@@ -6,11 +6,11 @@ from ase import Atoms
 from ase.build import molecule
 from torch import Tensor
 
+from fp_potential.density.problem import SCFProblem
 from fp_potential.graph import Graph, graph_from_atoms
 from fp_potential.model import FixedPointPotential
 from fp_potential.options import ModelOptions, ModelStatistics
-from fp_potential.scf.problem import SCFProblem
-from fp_potential.scf.solve import CONVERGED
+from fp_potential.scf.status import CONVERGED
 
 ELEMENTS = [1, 8, 11, 17]
 

@@ -15,14 +15,15 @@ import yaml
 from ase.data import chemical_symbols
 from rich.console import Console
 
-from . import checkpoint, distributed
-from .config import TrainConfig
+from ..files import write_whole
+from .data.sets import DataSets, fingerprint, load_data
 from .errors import InputError
-from .frames import DataSets, fingerprint, load_data
-from .memory import keep_freed_memory
-from .potential import PotentialProblem
-from .progress import EVENTS, write_whole
-from .trainer import Trainer
+from .potential.config import TrainConfig
+from .potential.problem import PotentialProblem
+from .trainer import checkpoint, distributed
+from .trainer.log import EVENTS
+from .trainer.memory import keep_freed_memory
+from .trainer.trainer import Trainer
 
 
 def train(config: TrainConfig, console: Console | None = None, restart: bool = False) -> str:

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Clone and print the table."""
     from fp_potential.cloning import CloningOptions, clone, table
-    from fp_potential.train.schema import validate
+    from fp_potential.train.config.schema import validate
 
     names = ("teacher", "structures", "train_frames", "test_frames", "seeds", "density_epochs", "force_epochs")
     given = {name: getattr(arguments, name) for name in names}

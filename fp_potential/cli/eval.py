@@ -16,7 +16,7 @@ from fp_potential.cli.scf_options import (
 
 if TYPE_CHECKING:
     from fp_potential.options import SCFOptions
-    from fp_potential.train.evaluate import Evaluation
+    from fp_potential.train.potential.evaluate import Evaluation
 
 SCF_OPTIONS = (
     "scf_tolerance",
@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate; the exit status is 1 if the SCF of a frame did not converge."""
     import torch
 
-    from fp_potential.train.evaluate import evaluation_set, needed_labels, scf_title, write_predictions
-    from fp_potential.train.tables import evaluation_text, write_table
+    from fp_potential.train.potential.evaluate import evaluation_set, needed_labels, scf_title, write_predictions
+    from fp_potential.train.potential.evaluation_tables import evaluation_text, write_table
 
     if arguments.batch_size < 1:
         raise ValueError(f"--batch_size {arguments.batch_size}: expected at least 1")

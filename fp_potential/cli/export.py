@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from fp_potential.export import export_model
-    from fp_potential.train.archive import find_checkpoint, load_trained, training_summary
+    from fp_potential.train.potential.trained import find_checkpoint, load_trained, training_summary
 
     path = find_checkpoint(arguments.run, arguments.checkpoint)
     dtype = getattr(torch, arguments.dtype)

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ase.data import atomic_numbers, chemical_symbols
 
     from fp_potential.train.errors import InputError, nearest
-    from fp_potential.train.mace_weights import load_mace
+    from fp_potential.train.potential.initialise.mace_weights import load_mace
 
     for symbol in arguments.elements or []:
         if symbol not in chemical_symbols[1:]:

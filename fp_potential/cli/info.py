@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         metadata = _run_folder(arguments.model)
     else:
         from fp_potential.export import read_metadata
-        from fp_potential.train.mace_weights import stored_weights
+        from fp_potential.train.potential.initialise.mace_weights import stored_weights
 
         weights = stored_weights(arguments.model)
         metadata = weights.summary() if weights else read_metadata(arguments.model)
@@ -40,7 +40,7 @@ def text(metadata: dict[str, Any]) -> str:
 
 def prepared_folder(folder: str) -> dict[str, Any]:
     """What a prepared set holds."""
-    from fp_potential.train.prepared import SETS, read_manifest
+    from fp_potential.train.data.prepared_set import SETS, read_manifest
 
     manifest = read_manifest(folder)
     sets = {}
@@ -77,8 +77,8 @@ def prepared_folder(folder: str) -> dict[str, Any]:
 def _run_folder(folder: str) -> dict[str, Any]:
     from ase.data import chemical_symbols
 
-    from fp_potential.train import checkpoint
-    from fp_potential.train.archive import find_checkpoint, training_summary
+    from fp_potential.train.potential.trained import find_checkpoint, training_summary
+    from fp_potential.train.trainer import checkpoint
 
     state = checkpoint.load(find_checkpoint(folder))
     planned = sum(stage["epochs"] for stage in state["config"]["train_schedule"])

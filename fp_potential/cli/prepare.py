@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from fp_potential.cli.info import prepared_folder, text
-    from fp_potential.train.prepare import prepare
+    from fp_potential.train.data.prepared_writer import prepare
 
     options, cutoff = _options(arguments)
     if cutoff is None or not cutoff > 0:
@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> tuple[Any, float | None]:
     """Section ``data`` and the cutoff."""
-    from fp_potential.train.config import DataOptions
-    from fp_potential.train.load import apply_override, load_config
-    from fp_potential.train.schema import validate
+    from fp_potential.train.config.load import apply_override, load_config
+    from fp_potential.train.config.schema import validate
+    from fp_potential.train.potential.config import DataOptions
 
     sources = [word for word in arguments.source if not _is_override(word)]
     overrides = [word for word in arguments.source if _is_override(word)]

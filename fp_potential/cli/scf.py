@@ -10,12 +10,12 @@ from fp_potential.cli.scf_options import add_kspace_options, add_scf_options, gi
 if TYPE_CHECKING:
     import numpy as np
 
+    from fp_potential.density.trace import LoopTrace
     from fp_potential.options import SCFOptions
     from fp_potential.scf.convergence import SCFRun
     from fp_potential.scf.diagnosis import Diagnosis
     from fp_potential.scf.spectrum import Spectrum
-    from fp_potential.scf.trace import LoopTrace
-    from fp_potential.train.frames import Frame
+    from fp_potential.train.data.sets import Frame
 
 SCF_OPTIONS = ("solver", "mixing_parameter", "num_scf_steps", "scf_tolerance", "initial_density")
 #: keys of the structure file where the model's training names none
@@ -55,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
     from ase.data import atomic_numbers
 
+    from fp_potential.density.trace import trace_loop
     from fp_potential.export import load_model
     from fp_potential.graph import to_device
     from fp_potential.options import SCFOptions
     from fp_potential.scf.diagnosis import diagnose
-    from fp_potential.scf.trace import trace_loop
-    from fp_potential.train.data import make_sample
+    from fp_potential.train.potential.samples import make_sample
 
     kspace = given_kspace(arguments)
     module, metadata = load_model(arguments.model, arguments.device)
@@ -99,9 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _frame(arguments: argparse.Namespace, metadata: dict[str, Any]) -> tuple[Frame, str]:
     """The frame asked for, and the key of its reference multipoles."""
-    from fp_potential.train.config import Keys
-    from fp_potential.train.evaluate import data_options
-    from fp_potential.train.frames import read_frames
+    from fp_potential.train.data.read import read_frames
+    from fp_potential.train.potential.config import Keys
+    from fp_potential.train.potential.evaluate import data_options
 
     trained = data_options(metadata, arguments.key)[0].model_dump(exclude_none=True)
     wanted = {**KEYS, "external_field": None}

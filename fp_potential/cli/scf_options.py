@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
-    from fp_potential.kspace import KSpace
+    from fp_potential.options.kspace import KSpace
 
 #: value that stands for all choices of an option, one run for each
 BOTH = "both"
@@ -52,7 +52,7 @@ def add_kspace_options(parser: argparse.ArgumentParser) -> None:
 
 def given_kspace(arguments: argparse.Namespace) -> KSpace:
     """Those of them that were given."""
-    from fp_potential.kspace import KSpace
+    from fp_potential.options.kspace import KSpace
 
     return KSpace(arguments.kspace, arguments.kspace_accuracy)
 

@@ -52,7 +52,7 @@ def prepare(words: list[str]) -> list[str]:
     """``--option value`` of the training file as ``option=value``."""
     if not any(word.startswith("--") and word.partition("=")[0] not in OWN for word in words):
         return words
-    from fp_potential.train.command_line import with_overrides
+    from fp_potential.train.potential.config.command_line import with_overrides
 
     return with_overrides(words, OWN)
 
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.run is not None:
         overrides.append(f"run_dir={arguments.run}")
-    from fp_potential.train.load import load_config
+    from fp_potential.train.config.load import load_config
 
     notes: list[str] = []
     config = load_config(file, overrides, notes)
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _manual(name: str) -> int:
     from rich.console import Console
 
-    from fp_potential.train.manual import as_text, entries, show
+    from fp_potential.train.config.manual import as_text, entries, show
 
     console = Console()
     if console.is_terminal:
@@ -105,7 +105,7 @@ def _schema(file: str) -> int:
     import json
     from pathlib import Path
 
-    from fp_potential.train.json_schema import json_schema
+    from fp_potential.train.potential.config.json_schema import json_schema
 
     text = json.dumps(json_schema(), indent=1, ensure_ascii=False)
     if file == "-":

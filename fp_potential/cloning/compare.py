@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..density.jacobian import jacobian_spectrum
+from ..density.self_consistent import SelfConsistentModel
 from ..options import SCFOptions
-from ..scf.spectrum import jacobian_spectrum
-from ..self_consistent import SelfConsistentModel
-from ..train.archive import solve
-from ..train.data import Sample, batch_samples
-from ..train.metrics import StructureErrors
-from ..train.modes import predict
+from ..train.potential.metrics import StructureErrors
+from ..train.potential.modes.predict import predict
+from ..train.potential.samples import Sample, batch_samples
+from ..train.potential.solution import solve
 
 #: the loop whose solution is compared
 SCF = SCFOptions(num_scf_steps=200, scf_tolerance=1e-9)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ..train.schema import Section
+from ..train.config.schema import Section
 
 #: ``fixedpoint_update_config`` of the clones: the charge falls with the Fermi level by construction, or is free to do
 #: what it wants, or the whole response is symmetric and positive, as that of the known models

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..train.metrics import align
-from ..train.progress import write_whole
+from ..files import write_whole
+from ..train.potential.error_tables import align
 from .compare import Comparison
 from .options import CloningOptions
 

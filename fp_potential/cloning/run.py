@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..self_consistent import SelfConsistentModel
-from ..train.archive import find_checkpoint, load_trained
-from ..train.config import TrainConfig
-from ..train.data import Sample, make_samples
-from ..train.frames import Frame, load_data
-from ..train.load import apply_override
-from ..train.progress import write_whole
+from ..density.self_consistent import SelfConsistentModel
+from ..files import write_whole
+from ..train.config.load import apply_override
+from ..train.config.schema import validate
+from ..train.data.sets import Frame, load_data
+from ..train.potential.config import TrainConfig
+from ..train.potential.samples import Sample, make_samples
+from ..train.potential.trained import find_checkpoint, load_trained
 from ..train.run import train
-from ..train.schema import validate
 from .compare import compare
 from .options import ARCHITECTURES, FERMI_LEVEL, KEYS, SIGMA, CloningOptions
 from .report import Clone, table, write_report

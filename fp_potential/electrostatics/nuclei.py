@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..units import COULOMB
 from .boundary import padded_box
-from .open_boundary import all_pairs, apply_pairs, pair_tensors, self_kernels
 from .operator import Electrostatics
+from .pairs import all_pairs, apply_pairs, pair_tensors, self_kernels
 from .reciprocal import PRECISION, open_cutoff, prepare_waves, receive
 
 #: a point sees waves that are √2 shorter than a Gaussian of the width of the density does, to the same accuracy

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from ..communication import gather_ranks, sum_ranks, this_rank
-from ..kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
+from ..options.kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
 from ..units import COULOMB
-from . import mesh, reciprocal
-from .accuracy import TIGHTEST_SINGLE
+from . import reciprocal
 from .boundary import count, padded_box
+from .cost import MethodTimes
 from .jellium import Jellium, apply_jellium, apply_jellium_transposed, detached_jellium, prepare_jellium, receivers
-from .mesh import Mesh, MeshTables, detach_mesh
-from .method import MethodTimes
-from .open_boundary import all_pairs, apply_pairs, apply_pairs_transposed, pair_tensors, self_kernels
+from .mesh import particle_mesh as mesh
+from .mesh.accuracy import TIGHTEST_SINGLE
+from .mesh.particle_mesh import Mesh, MeshTables, detach_mesh
+from .pairs import all_pairs, apply_pairs, apply_pairs_transposed, pair_tensors, self_kernels
 from .reciprocal import WaveTables, detach_waves, open_cutoff, prepare_waves
 
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..density.self_consistent import strained
 from ..graph import Graph
 from ..lattice import cell_volume, half_sphere, reciprocal_cell
-from ..self_consistent import strained
 from ..units import COULOMB, INVERSE_EPSILON0
 from .models import ReferenceModel
 from .options import own_stiffness

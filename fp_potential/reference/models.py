@@ -5,7 +5,7 @@ F·r, minimise
 
     E = sum_i [χ_i q_i + ½ η_i q_i² + |d_i|² / 2 α_i] + ½ sum_ij p_i·A_ij·p_j + F·D + repulsion
 
-at total charge Q, or Ω = E + μ Q at Fermi level μ.  Stationarity is the map of `scf.problem` with one receiver width,
+at total charge Q, or Ω = E + μ Q at Fermi level μ.  Stationarity is the map of `density.problem` with one width,
 
     q_i = -(χ_i + <v>_i + F·r_i + μ) / η_i,        d_i = -α_i (<grad v>_i + F),
 
@@ -23,13 +23,13 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours, no_neighbours
-from ..density_model import LocalState
+from ..communication import graph_sum
+from ..density.density_model import LocalState
+from ..density.self_consistent import SelfConsistentModel
 from ..electrostatics import Electrostatics
 from ..graph import Graph
 from ..readout.state import ReadoutState
 from ..response.state import ResponseState, Update, no_rows
-from ..scf.problem import graph_sum
-from ..self_consistent import SelfConsistentModel
 from ..units import COULOMB, GRADIENT_FEATURE, SCALAR_FEATURE
 from .options import ReferenceOptions
 

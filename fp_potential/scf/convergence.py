@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .solve import CONVERGED, GROWTH
+from .loop import GROWTH
+from .status import CONVERGED
 
 #: applications at the end of a run that the factor is fitted to, at most
 WINDOW = 20
@@ -16,7 +17,7 @@ class SCFRun:
     """One run of the loop on one structure."""
 
     history: np.ndarray  #: (applications,) mean residual of every application, e
-    status: int  #: of the solver, `scf.solve`
+    status: int  #: of the solver, `scf.status`
     tolerance: float
     num_scf_steps: int
     solver: str

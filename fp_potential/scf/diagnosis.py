@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .convergence import Convergence, SCFRun, convergence
-from .solve import CONVERGED, DIVERGED, NO_CHARGE_RESPONSE, SHORTER, UNSTABLE
+from .loop import SHORTER
 from .spectrum import Spectrum, linear_applications
+from .status import CONVERGED, DIVERGED, NO_CHARGE_RESPONSE, UNSTABLE
 
 #: factor per application from which a falling residual counts as slow
 SLOW_FACTOR = 0.9

@@ -13,12 +13,8 @@ modulus only, usually the harmless negative end.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-
-from .problem import SCFProblem
 
 #: relative error at which an end of the spectrum counts as found, and applications of J^T spent on it at most
 ACCURACY, LARGEST_BASIS = 1e-3, 150
@@ -113,71 +109,6 @@ def linear_applications(factor: float, reduction: float) -> float:
     if factor >= 1.0:
         return math.inf
     return 1.0 + math.ceil(math.log(reduction) / math.log(max(factor, 1e-300)))
-
-
-def jacobian_spectrum(
-    density_map: Any,
-    problem: SCFProblem,
-    accuracy: float = ACCURACY,
-    largest_basis: int = LARGEST_BASIS,
-    reduction: float = REDUCTION,
-    seed: int = 0,
-) -> Spectrum:
-    """Spectrum of J of one structure by Arnoldi's method on J^T.
-
-    Args:
-        density_map: a `DensityMap`, or the scripted one of an archive (``module.model.solver.density_map``).
-        problem: without gradients, linearised at the density wanted (`DensityMap.linearised`); J depends on the density
-            only where the update is not affine.
-        accuracy: error, relative to 1 + |λ|, at which both ends count as found.
-        largest_basis: applications of J^T at most; the basis takes as many vectors of the size of the density.
-        reduction: Krylov methods are followed until they have reduced a random residual by this factor.
-        seed: of the random start.
-
-    Raises:
-        ValueError: a batch of several structures, or a charge that does not respond to the Fermi level.
-    """
-    if problem.atoms.shape[0] != 1:
-        raise ValueError(f"the spectrum is that of one structure; got a batch of {problem.atoms.shape[0]}")
-    if problem.constant_charge and not bool(density_map.responds(problem).all()):
-        raise ValueError("the charge does not respond to the Fermi level: no map at constant charge")
-    template = problem.external
-    precision = float(torch.finfo(template.dtype).eps)
-    accuracy, reduction = max(accuracy, 1e3 * precision), max(reduction, 1e2 * precision)
-    size = template.numel() - (1 if problem.constant_charge else 0)
-    steps = min(largest_basis, size)
-    generator = np.random.default_rng(seed)
-    start = torch.tensor(generator.standard_normal(tuple(template.shape)), dtype=template.dtype, device=template.device)
-    start = _on_surface(start, problem)
-    basis = [start / start.norm()]
-    hessenberg = np.zeros((steps + 1, steps))
-    for k in range(steps):
-        new = _on_surface(density_map.transposed(problem, basis[k]).detach(), problem)
-        scale = float(new.norm())
-        if not math.isfinite(scale):
-            raise ValueError("the map's derivative is not finite at this density")
-        # Gram–Schmidt twice: once loses orthogonality, and with it the small eigenvalues
-        stacked = torch.stack(basis).reshape(k + 1, -1)
-        for _ in range(2):
-            overlap = stacked @ new.reshape(-1)
-            new = new - (overlap @ stacked).reshape(new.shape)
-            hessenberg[: k + 1, k] += overlap.cpu().numpy()
-        norm = float(new.norm())
-        hessenberg[k + 1, k] = norm
-        invariant = norm <= 10.0 * precision * max(scale, 1e-300) * math.sqrt(size)
-        if invariant or k + 1 == steps or k % 5 == 4:
-            result = _spectrum(hessenberg[: k + 2, : k + 1], accuracy)
-            if invariant or k + 1 == steps or (result.converged and result.krylov[-1] <= reduction):
-                break
-        basis.append(new / norm)
-    return result
-
-
-def _on_surface(x: torch.Tensor, problem: SCFProblem) -> torch.Tensor:
-    """Without the component along the total charge, which is J^T's left-over zero eigenvalue at constant charge."""
-    if not problem.constant_charge:
-        return x
-    return torch.cat([x[:, :1] - x[:, :1].mean(), x[:, 1:]], dim=1)
 
 
 def _spectrum(hessenberg: np.ndarray, accuracy: float) -> Spectrum:

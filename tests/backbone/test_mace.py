@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fp_potential.train.errors import InputError
-from fp_potential.train.mace_weights import load_mace
+from fp_potential.train.potential.initialise.mace_weights import load_mace
 
 from figures import at_most
 from mace_models import PLAIN, STRUCTURES, build, make_mace, our_energy, their_energy

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fp_potential.train.config import StatisticsOptions
+from fp_potential.train.config.load import load_config
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
-from fp_potential.train.frames import load_data
-from fp_potential.train.load import load_config
-from fp_potential.train.mace_weights import load_mace
-from fp_potential.train.potential import PotentialProblem
+from fp_potential.train.potential.config import StatisticsOptions
+from fp_potential.train.potential.initialise.mace_weights import load_mace
+from fp_potential.train.potential.problem import PotentialProblem
 
 from fp_potential.cli.main import main
 from fp_potential.options import ModelOptions

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from fp_potential.density.trace import LoopTrace, trace_loop
 from fp_potential.options import SCFOptions
 from fp_potential.scf.convergence import SCFRun, convergence
 from fp_potential.scf.diagnosis import Diagnosis, Kind, diagnose
-from fp_potential.scf.solve import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
-from fp_potential.scf.trace import LoopTrace, trace_loop
+from fp_potential.scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
 from structures import evaluate, make_model, salt_water_box, soften, to_graph, water_cluster
 
 

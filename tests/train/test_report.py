@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fp_potential.train.config import Stage
+from fp_potential.train.config.load import load_config
+from fp_potential.train.data.read import read_frames
 from fp_potential.train.errors import InputError
-from fp_potential.train.frames import read_frames
-from fp_potential.train.load import load_config
-from fp_potential.train.metrics import PROPERTIES, StructureErrors
+from fp_potential.train.potential.config import Stage
+from fp_potential.train.potential.metrics import PROPERTIES, StructureErrors
 from fp_potential.train.report import convergence, curves, page, parity, viewer
 from fp_potential.train.report.dataset import charge_rows, kind_rows, label_rows, set_rows
 from fp_potential.train.report.history import SOLVED, read_history
@@ -191,7 +191,7 @@ def test_predictions_far_off_are_counted_not_drawn(monkeypatch):
 
 
 def test_failures_are_named():
-    from fp_potential.train.evaluate import Evaluation
+    from fp_potential.train.potential.evaluate import Evaluation
 
     errors = StructureErrors(
         scf_steps=[torch.tensor([5, 7, 100, 3])], status=[torch.tensor([0, 0, 1, 2])], kinds=["a", "a", "b", "b"]

@@ -12,12 +12,14 @@ from ase.data import chemical_symbols
 
 from fp_potential import __version__
 
+from ...files import write_whole
 from ...options import SCFOptions
-from ..archive import find_checkpoint
-from ..frames import DataSets, Frame, fingerprint
-from ..metrics import PROPERTIES, element_rows, error_rows
-from ..progress import track, write_whole
-from ..tables import scf_rows
+from ..data.sets import DataSets, Frame, fingerprint
+from ..potential.error_tables import element_rows, error_rows
+from ..potential.evaluation_tables import scf_rows
+from ..potential.metrics import PROPERTIES
+from ..potential.trained import find_checkpoint
+from ..progress import track
 from . import page
 from .convergence import failures, histogram
 from .curves import epoch_times, learning_curves

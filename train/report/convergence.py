@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ...scf.solve import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE, UNSTABLE
-from ..evaluate import Evaluation, scf_title
+from ...scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE, UNSTABLE
+from ..potential.evaluate import Evaluation, scf_title
 from .style import colours, embedded, sheet
 
 SIZE = (9.2, 3.0)

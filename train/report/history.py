@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import Stage
+from ..potential.config import Stage
 
 #: columns of the log that are not measured quantities
 OWN = ("epoch", "stage")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import chemical_symbols
 
-from ..frames import Frame
-from ..metrics import PROPERTIES
+from ..data.sets import Frame
+from ..potential.metrics import PROPERTIES
 from .results import SetResults, Values
 from .style import INK, MAIN, QUIET, colours, embedded, sheet
 

@@ -13,14 +13,16 @@ from torch import Tensor
 
 from ...model import FixedPointPotential
 from ...options import SCFOptions
-from ..archive import load_trained
-from ..config import TrainConfig
-from ..data import Batch, make_samples
+from ..config.schema import validate
+from ..data.read import read_frames
+from ..data.sets import DataSets, Frame, load_data
 from ..errors import InputError
-from ..evaluate import Evaluation, EvaluationSet, labelled_properties, model_solver, select
-from ..frames import DataSets, Frame, load_data, read_frames
-from ..metrics import Compared, StructureErrors, compared
-from ..schema import validate
+from ..potential.batch import Batch
+from ..potential.config import TrainConfig
+from ..potential.evaluate import Evaluation, EvaluationSet, labelled_properties, model_solver, select
+from ..potential.metrics import Compared, StructureErrors, compared
+from ..potential.samples import make_samples
+from ..potential.trained import load_trained
 
 
 @dataclass

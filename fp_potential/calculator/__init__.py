@@ -1,0 +1,5 @@
+"""ASE calculator of exported models."""
+
+from .calculator import FixedPointCalculator, SCFNotConverged
+
+__all__ = ["FixedPointCalculator", "SCFNotConverged"]

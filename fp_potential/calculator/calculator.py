@@ -1,0 +1,397 @@
+"""ASE calculator of exported models."""
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from ..density.trace import trace_loop
+from ..export import load_model, run_model
+from ..graph import Graph, graph_from_arrays, to_device
+from ..options import PERIODIC_AXES, SCFOptions
+from ..options.kspace import KSpace
+from ..periodicity import completed_cell, field_origin, has_volume, letters, open_axes
+from ..units import CARTESIAN_FROM_STORED
+from .published_arguments import take_published
+
+STATUS = {
+    1: "the step limit was reached: raise num_scf_steps or loosen scf_tolerance",
+    2: "the residual diverged: check the structure and the total charge, or use solver='linear' with less mixing",
+    3: "the solution is unstable: the model's charges are too soft here; retrain it",
+    4: "the charge does not respond to the Fermi level: this model cannot hold a charge here; retrain it",
+}
+#: step of the field in responses from the energy, V/Å
+FIELD_STEP = 1e-3
+
+
+class SCFNotConverged(RuntimeError):
+    """The self-consistent loop failed; the message names the residual, the tolerance and what to change."""
+
+
+class FixedPointCalculator(Calculator):
+    """Energies, forces, stress, charges, dipoles and responses of a model from `fixedpoint export`.
+
+    Results besides ASE's own: ``fermi_level`` (eV), ``convergence_history`` (mean residual of every application),
+    ``num_scf_steps``, ``residual``, ``adjoint_residual``, ``density_coefficients`` ``(N, 4)`` [q, d_y, d_z, d_x],
+    ``atomic_dipoles`` ``(N, 3)`` Cartesian, ``electrostatic_energy``, ``electron_energy``, ``field_features``
+    ``(N, m, 4)``, ``electrostatic_potentials`` ``(N,)`` V, ``total_charge``, ``legendre_defect`` (mu + dE/dQ, or
+    dΩ/dmu - Q; zero for a variational model), ``dipole_defect`` (dE/dF - D), ``polarizability`` and ``born_charges``
+    (`responses`), and at constant Fermi level ``grand_potential``, which is the energy reported. With
+    ``full_scf_history``: ``full_scf_history``, a `density.trace.LoopTrace` of every density on the way.
+
+    Args:
+        model: archive of `fixedpoint export`.
+        total_charge: in e; else ``atoms.info['total_charge']``, else 0 with a warning.
+        fermi_level: in eV; fixes the Fermi level instead of the charge. Also ``atoms.info['fermi_level']``.
+        electric_field: physical field E in V/Å along open axes. Also ``atoms.info['electric_field']``, or its negative
+            ``atoms.info['external_field']``, the gradient of the potential.
+        scf_options: fields of `SCFOptions` that differ from those of the archive. ``initial_density: from_data`` starts
+            at ``atoms.arrays[density_key]``, ``restart`` at the last converged density of this calculator (both make
+            results depend on the start where a model has several solutions);
+            ``initial_fermi_level: from_data`` at ``atoms.info['initial_fermi_level']``.
+        device: cpu or cuda.
+        ignore_nonconverged: warn instead of raising `SCFNotConverged`.
+        density_key: array ``(N, 4)`` of reference multipoles.
+        full_scf_history: keep density, charge, Fermi level and energy of every application; runs the loop three times.
+        kspace: how potentials are summed, auto, reciprocal, mesh or open; None: as the archive says.
+        kspace_accuracy: relative rms force error of the mesh; None: as the archive says.
+        remove_net_force: subtract the mean force that the mesh leaves; forces are then no exact gradient.
+        field_origin: point where the potential of the electric field is zero, Å, which moves with the cell under
+            strain; None: the centre of the cell along open axes that have a vector, else 0. It matters for charged
+            structures (energy) and for the Fermi level.
+        kwargs: arguments of ASE's calculators, and those of the published one (`published_arguments`).
+    """
+
+    implemented_properties = [  # noqa: RUF012  declared so by ASE
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "charges",
+        "dipole",
+        "fermi_level",
+        "convergence_history",
+        "num_scf_steps",
+        "field_features",
+        "electrostatic_potentials",
+        "polarizability",
+        "born_charges",
+    ]
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        total_charge: float | None = None,
+        fermi_level: float | None = None,
+        electric_field: Sequence[float] | None = None,
+        scf_options: dict[str, Any] | None = None,
+        device: str = "cpu",
+        ignore_nonconverged: bool = False,
+        density_key: str = "REF_atomic_multipoles",
+        full_scf_history: bool = False,
+        kspace: str | None = None,
+        kspace_accuracy: float | None = None,
+        remove_net_force: bool = False,
+        field_origin: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        said = take_published(kwargs, list(inspect.signature(FixedPointCalculator).parameters)[:-1])
+        super().__init__(**kwargs)
+        model = said.own.get("model") if model is None else model
+        if model is None:
+            raise ValueError("expected `model`, an archive of `fixedpoint export`")
+        density_key = said.own.get("density_key", density_key)
+        full_scf_history = bool(said.own.get("full_scf_history", full_scf_history))
+        scf_options = {**said.scf_options, **(scf_options or {})}
+        if total_charge is not None and fermi_level is not None:
+            raise ValueError("give `total_charge` or `fermi_level`, not both: one of them follows from the other")
+        chosen = KSpace(kspace, kspace_accuracy, remove_net_force)
+        self.module, self.metadata = load_model(model, device)
+        chosen.apply(self.module)
+        self.device = torch.device(device)
+        self.dtype = getattr(torch, self.metadata["dtype"])
+        self.elements = [atomic_numbers[s] for s in self.metadata["elements"]]
+        if said.default_dtype not in (None, self.metadata["dtype"]):
+            raise ValueError(
+                f"`default_dtype` is {said.default_dtype}, but the archive has {self.metadata['dtype']}; export it "
+                f"with `fixedpoint export --dtype {said.default_dtype}`"
+            )
+        self.scf = SCFOptions(**{**self.metadata["scf"], **scf_options})
+        self.keys = {"total_charge": "total_charge", "external_field": "external_field"} | said.info_keys
+        self.level_key = self.keys.pop("fermi_level", "initial_fermi_level")
+        self.pbc_handling = said.pbc_handling
+        self.field_origin, self.jellium_bounds = field_origin, said.jellium_bounds
+        if said.jellium_bounds is not None:
+            if remove_net_force:
+                raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
+            if field_origin is not None:
+                raise ValueError(
+                    "`field_origin`: with a compensating jellium it is the middle of the slab; leave it out"
+                )
+            if not hasattr(self.module, "set_jellium"):
+                raise ValueError(
+                    "`compensating_jellium`: this archive has none; export it again from its run folder with "
+                    "`fixedpoint export`"
+                )
+            half = 0.5 * (said.jellium_bounds[1] - said.jellium_bounds[0])
+            self.module.set_jellium([-half, half])
+        if self.scf.history != self.metadata["scf"]["history"]:
+            raise ValueError(
+                f"`scf_options.history` is {self.metadata['scf']['history']} in this archive and cannot be changed "
+                "here; export the model with another one"
+            )
+        self.total_charge, self.fermi_level, self.electric_field = total_charge, fermi_level, electric_field
+        self.ignore_nonconverged = ignore_nonconverged
+        self.density_key = density_key
+        self.full_scf_history = full_scf_history
+        self._last: tuple[np.ndarray, torch.Tensor] | None = None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """ASE's changes, and changes of the inputs in ``atoms.info``."""
+        changes = list(super().check_state(atoms, tol))
+        if self.atoms is not None and repr(self._inputs(self.atoms)) != repr(self._inputs(atoms)):
+            changes.append("info")
+        return changes
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Run the model on ``atoms`` and fill ``results``."""
+        super().calculate(atoms, properties, system_changes)
+        wanted = set(properties or ())
+        charge, level, field = self._state()
+        start = (self._initial_density(), self._initial_level())
+        out = self._run(charge, level, field, start)
+        self._check(out)
+        self._last = (self.atoms.numbers.copy(), out["density"])
+        self.results = self._collect(out, level is None)
+        if self.full_scf_history:
+            options = self.scf.model_copy(update={"constant_charge": level is None})
+            graph = self._graph(charge, level, field)
+            self.results["full_scf_history"] = trace_loop(
+                self.module.model, graph, options, *start, with_spectrum=False
+            )
+        if self.atoms.pbc.any() and has_volume(self.atoms.cell.array):
+            stress = out["strain_gradient"][0].cpu().numpy().astype(float) / self.atoms.get_volume()
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        elif "stress" in wanted:
+            raise PropertyNotImplementedError(
+                "no stress without a periodic axis and a volume to divide by: pbc = "
+                f"{letters(self.atoms.pbc)}, cell = {self.atoms.cell.array.tolist()}"
+            )
+        if wanted & {"polarizability", "born_charges"}:
+            self.results |= self.responses()
+
+    def responses(
+        self, atoms: Atoms | None = None, definition: Literal["density", "energy"] = "density"
+    ) -> dict[str, np.ndarray]:
+        """``polarizability`` ``(3, 3)`` in e Å²/V and ``born_charges`` ``(N, 3, 3)`` [atom, position, dipole] in e.
+
+        ``density``: derivatives of the density's dipole, dD/dE and dD/dr. ``energy``: second derivatives of the energy,
+        -d²E/dE² and dF/dE, by central differences in the field. They agree for a variational model only.
+        Dipoles are about the origin of the field; along periodic axes, where they are not defined, components are NaN.
+
+        Raises:
+            PropertyNotImplementedError: no Cartesian axis is open: a dipole is defined along none.
+        """
+        if atoms is not None:
+            self.atoms = atoms.copy()
+        axes = open_axes(self.atoms.cell.array, self.atoms.pbc)
+        if not axes.any():
+            raise PropertyNotImplementedError(
+                "the dipole of a periodic structure is not defined along its periodic vectors, and none of x, y, z is "
+                f"perpendicular to all of them: pbc = {letters(self.atoms.pbc)}, cell = "
+                f"{self.atoms.cell.array.tolist()}"
+            )
+        if definition not in ("density", "energy"):
+            raise ValueError(f"`definition` is 'density' or 'energy', got {definition!r}")
+        find = self._responses_of_density if definition == "density" else self._responses_of_energy
+        polarizability, born_charges = find(axes)
+        defined = np.where(axes, 1.0, np.nan)
+        return {"polarizability": polarizability * np.outer(defined, defined), "born_charges": born_charges * defined}
+
+    def _responses_of_density(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        charge, level, field = self._state()
+        out = self._run(charge, level, field, (self._initial_density(), self._initial_level()), responses=True)
+        self._check(out)
+        by_field = out["dipole_by_field"][0].cpu().numpy().astype(float)
+        return -by_field, out["dipole_by_positions"].cpu().numpy().astype(float)
+
+    def _responses_of_energy(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        charge, level, field = self._state()
+        start = (self._initial_density(), self._initial_level())
+        polarizability, born_charges = np.zeros((3, 3)), np.zeros((len(self.atoms), 3, 3))
+        for axis in np.flatnonzero(axes):
+            step = FIELD_STEP * np.eye(3)[axis]
+            plus, minus = (self._run(charge, level, field + sign * step, start) for sign in (1, -1))
+            self._check(plus)
+            self._check(minus)
+            change = {key: (plus[key] - minus[key]).cpu().numpy() for key in ("energy_by_field", "forces")}
+            polarizability[axis] = -change["energy_by_field"][0] / (2 * FIELD_STEP)
+            born_charges[:, :, axis] = -change["forces"] / (2 * FIELD_STEP)
+        return polarizability, born_charges
+
+    def _inputs(self, atoms: Atoms) -> tuple[Any, ...]:
+        """What is read from ``atoms.info``: charge, Fermi level, physical field."""
+        info = atoms.info
+        gradient, gradient_key = info.get(self.keys["external_field"]), self.keys["external_field"]
+        if info.get("electric_field") is not None and gradient is not None:
+            raise ValueError(f"give atoms.info['electric_field'] (E) or ['{gradient_key}'] (F = -E), not both")
+        field = info.get("electric_field")
+        if gradient is not None:
+            field = -np.asarray(gradient, dtype=float)
+        vector = None if field is None else tuple(np.asarray(field, dtype=float).tolist())
+        level = info.get("fermi_level")
+        if level is None and not self.scf.constant_charge:
+            level = info.get(self.level_key)
+        return info.get(self.keys["total_charge"]), level, vector
+
+    def _state(self) -> tuple[float, float | None, np.ndarray]:
+        """Total charge, Fermi level (None: constant charge) and gradient F of the external potential."""
+        info_charge, info_level, info_field = self._inputs(self.atoms)
+        level = self.fermi_level if self.fermi_level is not None else info_level
+        charge = self.total_charge if self.total_charge is not None else info_charge
+        if self.total_charge is not None:
+            level = None
+        if level is None and not self.scf.constant_charge:
+            raise ValueError(
+                "constant_charge: false holds a Fermi level: give the argument `fermi_level`, or "
+                f"atoms.info['fermi_level'] or ['{self.level_key}'], in eV, and no argument `total_charge`"
+            )
+        if level is None and charge is None:
+            warnings.warn(
+                "no total charge given: using 0; set atoms.info['total_charge'] or the argument `total_charge`",
+                stacklevel=3,
+            )
+        field = self.electric_field if self.electric_field is not None else info_field
+        gradient = -np.asarray(field if field is not None else (0.0, 0.0, 0.0), dtype=float)
+        return float(charge or 0.0), None if level is None else float(level), gradient
+
+    def _graph(self, charge: float, level: float | None, gradient: np.ndarray) -> Graph:
+        pbc = self.atoms.pbc
+        demanded = PERIODIC_AXES.get(self.pbc_handling, pbc.sum())
+        if pbc.sum() != demanded:
+            raise ValueError(
+                f"pbc is {letters(pbc)}, but `pbc_handling` '{self.pbc_handling}' is for {demanded} periodic axes"
+            )
+        graph = graph_from_arrays(
+            self.atoms.get_positions(),
+            self.atoms.get_atomic_numbers(),
+            self.atoms.cell.array,
+            self.atoms.pbc,
+            self.elements,
+            float(self.metadata["cutoff"]),
+            self.dtype,
+            total_charge=charge,
+            fermi_level=level or 0.0,
+            external_field=gradient.tolist(),
+            field_origin=self._origin(),
+        )
+        return to_device(graph, self.device)
+
+    def _origin(self) -> np.ndarray:
+        """Where the potential of the field is zero (3,), Å; with a compensating jellium at the height of its middle."""
+        cell, pbc = self.atoms.cell.array, self.atoms.pbc
+        if self.jellium_bounds is None:
+            return field_origin(cell, pbc) if self.field_origin is None else np.asarray(self.field_origin, dtype=float)
+        if pbc.sum() != 2:
+            raise ValueError(
+                f"`compensating_jellium` is for structures with two periodic axes (slabs), got pbc = {letters(pbc)}"
+            )
+        return 0.5 * sum(self.jellium_bounds) * completed_cell(cell, pbc)[~pbc][0]
+
+    def _run(
+        self,
+        charge: float,
+        level: float | None,
+        gradient: np.ndarray,
+        start: tuple[torch.Tensor, torch.Tensor],
+        responses: bool = False,
+    ) -> dict[str, torch.Tensor]:
+        graph, s = self._graph(charge, level, gradient), self.scf
+        loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, level is None)
+        if responses:
+            return run_model(self.module.responses, *graph, *loop, *start)
+        return run_model(self.module, *graph, *loop, s.use_autograd_forces, *start)
+
+    def _initial_density(self) -> torch.Tensor:
+        start = torch.zeros((0, 4), dtype=self.dtype, device=self.device)
+        if self.scf.initial_density == "restart" and self._last is not None:
+            numbers, density = self._last
+            return density if np.array_equal(numbers, self.atoms.numbers) else start
+        if self.scf.initial_density == "from_data":
+            given = self.atoms.arrays.get(self.density_key)
+            if given is None or given.shape != (len(self.atoms), 4):
+                raise ValueError(
+                    f"initial_density 'from_data' needs atoms.arrays['{self.density_key}'] with 4 columns "
+                    f"[q, d_y, d_z, d_x], got {None if given is None else given.shape}"
+                )
+            return torch.tensor(given, dtype=self.dtype, device=self.device)
+        return start
+
+    def _initial_level(self) -> torch.Tensor:
+        if self.scf.initial_fermi_level == "zero":
+            return torch.zeros(0, dtype=self.dtype, device=self.device)
+        level = self.atoms.info.get(self.level_key)
+        if level is None:
+            raise ValueError(f"initial_fermi_level 'from_data' needs atoms.info['{self.level_key}'] in eV")
+        return torch.tensor([float(level)], dtype=self.dtype, device=self.device)
+
+    def _collect(self, out: dict[str, torch.Tensor], constant_charge: bool) -> dict[str, Any]:
+        values = {key: value.cpu().numpy() for key, value in out.items()}
+        density = values["density"].astype(float)
+        energy, level = float(values["energy"][0]), float(values["fermi_level"][0])
+        charge, dipole = float(values["total_charge"][0]), values["dipole"][0].astype(float)
+        moved = charge * self._origin()  # the model's dipole is about the origin of the field
+        by_target = float(values["energy_by_target"][0])
+        results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": values["atomic_energies"].astype(float),
+            "forces": values["forces"].astype(float),
+            "charges": density[:, 0],
+            "dipole": dipole + moved,
+            "fermi_level": level,
+            "convergence_history": values["history"][:, 0],
+            "num_scf_steps": int(values["scf_steps"][0]),
+            "residual": float(values["residual"][0]),
+            "adjoint_residual": float(values["adjoint_residual"][0]),
+            "density_coefficients": density,
+            "atomic_dipoles": density[:, 1:][:, list(CARTESIAN_FROM_STORED)],
+            "electrostatic_energy": float(values["energy_coulomb"][0]),
+            "electron_energy": float(values["energy_nonlocal"][0]),
+            "field_features": values["field_features"].astype(float),
+            "electrostatic_potentials": values["potentials"].astype(float),
+            "total_charge": charge,
+            "legendre_defect": by_target + level if constant_charge else by_target - charge,
+            "dipole_defect": values["energy_by_field"][0].astype(float) - dipole,
+        }
+        if not constant_charge:
+            results["grand_potential"] = energy
+        return results
+
+    def _check(self, out: dict[str, torch.Tensor]) -> None:
+        status = int(out["status"][0])
+        if status == 0:
+            return
+        residuals = f"adjoint residual {float(out['adjoint_residual'][0]):.2e}"
+        if "residual" in out:
+            residuals = (
+                f"residual {float(out['residual'][0]):.2e}, {residuals} after {int(out['scf_steps'][0])} applications"
+            )
+        message = f"SCF not converged: {residuals}, scf_tolerance {self.scf.scf_tolerance:.1e}; {STATUS[status]}"
+        if not self.ignore_nonconverged:
+            raise SCFNotConverged(message)
+        warnings.warn(message, stacklevel=3)

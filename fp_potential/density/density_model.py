@@ -1,0 +1,210 @@
+"""DensityModel: the energy and the fixed-point map of a density, and its converged solution."""
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.blocks import BlockedPass, no_pass
+from ..communication import graph_sum
+from ..electrostatics import Electrostatics
+from ..graph import Graph
+from ..nets import charges_only
+from ..options.scf import HISTORY
+from ..readout.state import ReadoutState, detach_readout
+from ..response.state import ResponseState, Update, detach_state
+from ..scf.loop import SolverResult
+from ..scf.status import NO_CHARGE_RESPONSE
+from .density_map import DensityMap
+from .fermi_level import with_level
+from .observables import Observables
+from .problem import SCFProblem, detach_problem
+from .solver import FixedPointSolver
+
+
+class LocalState(NamedTuple):
+    """What the geometry alone decides, per owned atom."""
+
+    energy: Tensor  #: (n,) eV, local energy without E0
+    density: Tensor  #: (n, 4) p_loc
+    response: ResponseState
+    readout: ReadoutState
+
+
+class Converged(NamedTuple):
+    """The end of the loop in one geometry."""
+
+    frozen: LocalState  #: without gradients, ...
+    fixed: SCFProblem  #: ... and linearised at the solution
+    result: SolverResult
+    field: Tensor  #: (n, m, 4) Coulomb field of the density, with gradients by the geometry
+    at_solution: Tensor  #: (n, m, 4) raw total field, without
+
+
+class DensityModel(nn.Module):
+    """Energy of a density of Gaussian charges and dipoles, and the map whose fixed point is the density:
+
+    E = sum_i [E0 + local energy] + E_nl(p, u) + E_C[p] + F·D, with p = G(p) (see `density.problem`).
+
+    A subclass gives `local` and `nonlocal_energy`, and sets ``num_interactions`` and ``comm_width``, the number of
+    layers and the most values per atom in an exchange of ghosts, where it has any, and ``without_dipoles`` where its
+    density has charges only.  An update with ``fixed_charge`` true has charges that no field moves: no Fermi level is
+    sought, mu_0 is reported.
+    """
+
+    normalised_scale: Tensor
+
+    def __init__(
+        self,
+        elements: list[int],
+        cutoff: float,
+        electrostatics: Electrostatics,
+        update: Update,
+        normalised_scale: Tensor,
+        atomic_energies: list[float],
+        fermi_level_offset: float,
+    ) -> None:
+        super().__init__()
+        self.elements = elements
+        self.cutoff = cutoff
+        self.n_widths = normalised_scale.shape[0]
+        self.electrostatics = electrostatics
+        self.solver = FixedPointSolver(DensityMap(electrostatics, update), HISTORY)
+        self.register_buffer("normalised_scale", normalised_scale, persistent=False)
+        self.no_charge_response = NO_CHARGE_RESPONSE
+        self.fermi_level_offset = float(fermi_level_offset)
+        self.atomic_energies = atomic_energies
+        self.num_interactions, self.comm_width = 0, 0
+        self.fixed_charge = bool(getattr(update, "fixed_charge", False))
+        self.without_dipoles = False
+
+    def local(self, graph: Graph, vectors: Tensor) -> LocalState:
+        """Everything that depends on the geometry only, from edge vectors ``(n_edges, 3)``; differentiable."""
+        raise NotImplementedError
+
+    def blocked(self, graph: Graph, vectors: Tensor) -> BlockedPass:
+        """What of `local` is made without gradients, to hold little memory: nothing, if a model does not say."""
+        return no_pass()
+
+    def local_of(self, graph: Graph, vectors: Tensor, features: list[Tensor]) -> LocalState:
+        """`local`, with the features of `blocked` given; differentiable by them and by the vectors beside them."""
+        return self.local(graph, vectors)
+
+    def pull_back(self, graph: Graph, vectors: Tensor, made: BlockedPass, gradients: list[Tensor]) -> Tensor:
+        """Derivative by the edge vectors ``(n_edges, 3)`` of what has ``gradients`` by the features of `blocked`."""
+        return torch.zeros_like(vectors)
+
+    def nonlocal_energy(
+        self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
+    ) -> Tensor:
+        """Non-local energy per owned atom ``(n,)`` in the raw total field ``(n, m, 4)``."""
+        raise NotImplementedError
+
+    def external_field(self, graph: Graph, positions: Tensor) -> Tensor:
+        """Raw field (F·r, F) of the external field at each atom ``(n, 4)``, components (0, y, z, x)."""
+        gradient = graph.external_field[graph.batch]
+        potential = (gradient * positions).sum(1, keepdim=True)
+        return torch.cat([potential, gradient[:, [1, 2, 0]]], dim=1)
+
+    def problem(
+        self,
+        graph: Graph,
+        local: LocalState,
+        positions: Tensor,
+        cell: Tensor,
+        constant_charge: bool,
+        shift: Optional[Tensor] = None,
+    ) -> SCFProblem:
+        """The fixed-point problem of a geometry, with gradients; ``positions`` of owned atoms.
+
+        A ``shift`` ``(B, 3)`` of all atoms, for the Coulomb operator alone, gives the sum of its forces.
+        """
+        sites = positions if shift is None else positions + shift[graph.batch]
+        cache = self.electrostatics.prepare(sites, cell, graph.pbc, graph.batch, graph.distributed)
+        external = self.external_field(graph, positions)
+        n_graphs = graph.cell.shape[0]
+        ones = torch.ones([positions.shape[0]], dtype=positions.dtype, device=positions.device)
+        atoms = graph_sum(ones, graph.batch, n_graphs, graph.distributed)
+        target = graph.total_charge if constant_charge else graph.fermi_level - self.fermi_level_offset
+        if constant_charge and self.fixed_charge:
+            target, constant_charge = torch.zeros_like(target), False
+        return self.solver.density_map.problem(
+            cache, local.response, external, target, graph.batch, atoms, constant_charge, graph.distributed
+        )
+
+    def total_field(self, problem: SCFProblem, field: Tensor, level: Tensor) -> Tensor:
+        """Raw field u ``(n, m, 4)``: Coulomb field + external field + Fermi level."""
+        return with_level(field + problem.external.unsqueeze(1), level, problem.batch)
+
+    def observables(
+        self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor, species: Tensor
+    ) -> Observables:
+        """Energy terms of a density ``(n, 4)`` in a total raw field ``(n, m, 4)``."""
+        coulomb = self.electrostatics.potentials(problem.cache, density, problem.distributed)
+        # one scalar at a time: TorchScript's torch.tensor of a list of floats rounds them to float32
+        e0 = torch.stack([torch.full([], e, dtype=torch.float64, device=density.device) for e in self.atomic_energies])
+        nonlocal_ = self.nonlocal_energy(local.readout, local.density, density, field, problem.distributed)
+        return Observables(
+            e0[species] + local.energy.to(torch.float64),
+            nonlocal_.to(torch.float64),
+            0.5 * (density * coulomb).sum(1).to(torch.float64),
+            (density * problem.external).sum(1).to(torch.float64),
+            coulomb[:, 0],
+        )
+
+    def density_gradient(self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor) -> Tensor:
+        """Total derivative of the energy (Omega at constant Fermi level) by p ``(n, 4)``, mu(p) included.
+
+        ``problem`` and ``local`` are without gradients and linearised at ``field``, the raw total field of the density.
+        """
+        p = density.detach().requires_grad_(True)
+        u = field.detach().requires_grad_(True)
+        energy = self.nonlocal_energy(local.readout, local.density, p, u, problem.distributed)
+        by_both = torch.autograd.grad([energy.sum()], [p, u], allow_unused=True)
+        by_density, by_field = by_both[0], by_both[1]
+        explicit = self.electrostatics.potentials(problem.cache, density, problem.distributed) + problem.external
+        if by_density is not None:
+            explicit = explicit + by_density.detach()
+        if not problem.constant_charge:
+            level = (problem.target + self.fermi_level_offset)[problem.batch].unsqueeze(1)
+            explicit = torch.cat([explicit[:, :1] + level, explicit[:, 1:]], dim=1)
+        if by_field is None:
+            return explicit
+        on_field = self.solver.density_map.constrained(problem, by_field.detach())
+        return explicit + self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
+
+    def converge(
+        self,
+        problem: SCFProblem,
+        local: LocalState,
+        settings: tuple[int, float, float, str],
+        initial_density: Tensor,
+        initial_level: Tensor,
+    ) -> Converged:
+        """Run the loop; ``settings`` are num_scf_steps, scf_tolerance, mixing_parameter and solver.
+
+        The start is ``initial_density`` ``(n, 4)``, with zero rows p_loc, and the absolute level ``initial_level``
+        ``(B,)``, with zero rows mu_0.
+        """
+        fixed = detach_problem(problem, self.electrostatics.detached(problem.cache))
+        frozen = LocalState(
+            local.energy.detach(), local.density.detach(), detach_state(local.response), detach_readout(local.readout)
+        )
+        start = frozen.density
+        if initial_density.shape[0] > 0:
+            start = initial_density.detach()
+            if self.without_dipoles:
+                start = charges_only(start)
+        guess = torch.zeros_like(fixed.response)
+        if initial_level.shape[0] > 0:
+            guess = initial_level - self.fermi_level_offset
+        result = self.solver.scf(fixed, start, settings[0], settings[1], settings[3], settings[2], guess)
+        field = self.electrostatics.field(problem.cache, result.x, problem.distributed)
+        at_solution = self.total_field(fixed, field.detach(), result.level)
+        fixed = self.solver.density_map.linearised(fixed, at_solution)
+        if problem.constant_charge:
+            refused = torch.full_like(result.status, self.no_charge_response)
+            possible = self.solver.density_map.responds(fixed) & self.solver.density_map.holds(fixed, result.x)
+            status = torch.where(possible, result.status, refused)
+            result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
+        return Converged(frozen, fixed, result, field, at_solution)

@@ -1,0 +1,58 @@
+"""The fixed-point problem of the density, its map, its transposed Jacobian and the charge constraint.
+
+Unknowns are the densities p ``(n, 4)``.  With the raw total field u = A p + u_ext + (mu - mu_0) on the potential
+components, and the update F of the model,
+
+    G(p) = F(u(p, mu)).
+
+At constant charge mu is a function of p, chosen so that the total charge of G(p) is exactly Q*.  Where F is affine,
+
+    mu = (Q* - Q(F(u with mu = mu_0))) / R,    R = dQ/dmu,
+
+in closed form; else by safeguarded Newton steps, which need no electrostatics.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..electrostatics import ElectrostaticCache
+from ..response.state import ResponseState, detach_state
+
+
+class SCFProblem(NamedTuple):
+    """A fixed-point problem for all structures of a batch; levels are relative to the offset mu_0.
+
+    ``charge_row`` is dQ/du: constant for affine updates, else the value at the field ``point``.
+    """
+
+    cache: ElectrostaticCache
+    state: ResponseState
+    external: Tensor  #: (n, 4) raw external field
+    point: Tensor  #: (n, m, 4) raw total field of the linearisation; without rows for updates with one matrix per atom
+    charge_row: Tensor  #: (n, m, 4) derivative of the total charge by the raw field
+    shift: Tensor  #: (n, 4) change of the density per volt of Fermi level, for affine updates
+    response: Tensor  #: (B,) R = dQ/dmu
+    target: Tensor  #: (B,) total charge Q*, or the Fermi level mu - mu_0 where that is fixed
+    batch: Tensor  #: (n,)
+    atoms: Tensor  #: (B,) number of atoms, all ranks
+    constant_charge: bool
+    distributed: bool
+
+
+def detach_problem(problem: SCFProblem, cache: ElectrostaticCache) -> SCFProblem:
+    """The same problem without gradients; ``cache`` is its detached cache."""
+    return SCFProblem(
+        cache,
+        detach_state(problem.state),
+        problem.external.detach(),
+        problem.point.detach(),
+        problem.charge_row.detach(),
+        problem.shift.detach(),
+        problem.response.detach(),
+        problem.target.detach(),
+        problem.batch,
+        problem.atoms,
+        problem.constant_charge,
+        problem.distributed,
+    )

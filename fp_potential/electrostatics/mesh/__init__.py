@@ -1,0 +1,1 @@
+"""The particle mesh: splines, convolution with filters, layout over ranks, accuracy."""

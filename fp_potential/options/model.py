@@ -1,0 +1,282 @@
+"""Typed options of the model and of the SCF loop; the descriptions are the manual.
+
+Names are those users know from configuration files and the command line.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from .base import MayBeText, _Options, from_text
+from .kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
+
+#: messages that a learned density of neighbours normalises
+_DENSITY_NORMALISED = "messages are divided by `avg_num_neighbors`, not by a learned density of neighbours; use {}"
+
+
+class UpdateOptions(_Options):
+    """`fixedpoint_update_config`: how the density responds to the field."""
+
+    refused: ClassVar[dict[str, dict[str, str]]] = {
+        "type": {
+            **dict.fromkeys(
+                ("OneBodyScaledNonLinearUpdate", "OneBodyScaledDPNonLinearUpdate"),
+                "its skip path is `polarize_symmetric_sites: true` of OneBodyVariableUpdate",
+            ),
+            "OneBodyMonotoneChargeUpdate": "use type: OneBodyVariableUpdate with `monotone_charge: true`",
+        },
+        "nonlinearity_cls": {
+            "ShallowNonLinearity": "use MLPNonLinearity (the same with hidden layers)",
+            "SkipMLPLinearity": "use MLPNonLinearity; `polarize_symmetric_sites` is the linear path beside it",
+        },
+        "central_atom_mixer_cls": {
+            "UncoupledProductMixer": "use AdditiveFieldMixer with `correlation: 2`, which couples centre and neighbours"
+        },
+        "central_atom_feats_mixer_cls": {
+            "UncoupledProductMixer": "use AdditiveFieldMixer with `correlation: 2`, which couples centre and neighbours"
+        },
+        "interaction_cls": {
+            name: _DENSITY_NORMALISED.format("RealAgnosticResidualInteractionBlock")
+            for name in ("RealAgnosticDensityInteractionBlock", "RealAgnosticDensityResidualInteractionBlock")
+        },
+    }
+
+    type: Literal["OneBodyVariableUpdate", "ManyBodyUpdate", "SymmetricUpdate"] = Field(
+        "OneBodyVariableUpdate",
+        description="response to the field at the atom, through a message pass over fields, or by one symmetric "
+        "positive matrix per atom, with which the loop is stable in every geometry",
+    )
+    potential_embedding_cls: Annotated[
+        Literal["BiasedLinearPotentialEmbedding", "LinearPotentialEmbedding", "TanhPotentialEmbedding"] | None,
+        MayBeText(),
+    ] = Field(
+        None,
+        description="linear in the field with a term of the features, linear in the field alone, or saturating; "
+        "none: biased linear for the one-body update, linear for the many-body one",
+    )
+    nonlinearity_cls: Literal["NoNonLinearity", "MLPNonLinearity"] = Field(
+        "NoNonLinearity", description="response linear in its invariants, or a network of them"
+    )
+    polarize_symmetric_sites: bool = Field(
+        True, description="scalar response of charge and dipole that does not vanish on symmetric sites"
+    )
+    monotone_charge: bool = Field(False, description="dq/dmu <= 0 on every atom by construction")
+    correlation: int = Field(1, ge=1, le=3, description="body order of the product basis (ManyBodyUpdate)")
+    use_sc: bool = Field(True, description="self-connection around the product basis (ManyBodyUpdate)")
+    interaction_cls: Literal["RealAgnosticResidualInteractionBlock"] = Field(
+        "RealAgnosticResidualInteractionBlock",
+        description="message over neighbours, divided by their average number (ManyBodyUpdate)",
+    )
+    central_atom_mixer_cls: Literal["AdditiveFieldMixer", "NoMixer"] = Field(
+        "AdditiveFieldMixer", description="add the atom's own field to the message, or not (ManyBodyUpdate)"
+    )
+    central_atom_feats_mixer_cls: Literal["AdditiveFieldMixer", "NoMixer"] = Field(
+        "NoMixer", description="add the atom's own features to the message, or not (ManyBodyUpdate)"
+    )
+
+    @property
+    def embedding(self) -> str:
+        """The embedding, with the default of the type."""
+        one_body = self.type == "OneBodyVariableUpdate"
+        default = "BiasedLinearPotentialEmbedding" if one_body else "LinearPotentialEmbedding"
+        return self.potential_embedding_cls or default
+
+    @model_validator(mode="after")
+    def _of_the_type(self) -> "UpdateOptions":
+        set_here = set(self.model_dump(exclude_defaults=True)) - {"type"}
+        many_body = {
+            "correlation",
+            "use_sc",
+            "interaction_cls",
+            "central_atom_mixer_cls",
+            "central_atom_feats_mixer_cls",
+        }
+        misplaced = sorted(set_here & many_body)
+        if self.type != "ManyBodyUpdate" and misplaced:
+            names = ", ".join(f"`{name}`" for name in misplaced)
+            raise ValueError(f"{names}: only for type: ManyBodyUpdate (this one is {self.type})")
+        if self.type == "SymmetricUpdate" and set_here:
+            raise ValueError(f"type: SymmetricUpdate has no such options (remove them): {', '.join(sorted(set_here))}")
+        return self
+
+
+class ReadoutOptions(_Options):
+    """`field_readout_config`: the non-local energy."""
+
+    refused: ClassVar[dict[str, dict[str, str]]] = {
+        "type": {
+            "LinearChargesEnergyReadout": "use OneBodyMLPFieldReadout, which sees the same and more",
+            "QuadraticChargesEnergyReadout": "use StrictQuadraticFieldEnergyReadout or OneBodyMLPFieldReadout",
+        }
+    }
+
+    type: Literal[
+        "NullFieldReadout",
+        "StrictQuadraticFieldEnergyReadout",
+        "OneBodyMLPFieldReadout",
+        "ManyBodyChargesReadout",
+        "ManyBodyChargesFieldReadout",
+    ] = Field(
+        "StrictQuadraticFieldEnergyReadout",
+        description="no energy; bilinear in induced density and field; a network of density and field at the atom; "
+        "of a message pass over densities; of one over densities and fields",
+    )
+
+
+#: number of periodic axes that ``electrostatic_pbc_method`` demands; the other methods take every pattern
+PERIODIC_AXES = {"pbc": 3, "slab": 2, "realspace": 0, "molecule_in_box": 0}
+
+Interaction = Literal["RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock"]
+_INTERACTIONS = {
+    "RealAgnosticDensityInteractionBlock": _DENSITY_NORMALISED.format("RealAgnosticInteractionBlock"),
+    "RealAgnosticDensityResidualInteractionBlock": _DENSITY_NORMALISED.format("RealAgnosticResidualInteractionBlock"),
+}
+
+
+class ModelOptions(_Options):
+    """Architecture of a `FixedPointPotential`."""
+
+    refused: ClassVar[dict[str, dict[str, str]]] = {
+        "interaction": _INTERACTIONS,
+        "interaction_first": _INTERACTIONS,
+    }
+
+    r_max: float = Field(4.5, gt=0, description="cutoff of the local part, Å")
+    num_radial_basis: int = Field(8, ge=1, description="Bessel functions")
+    num_cutoff_basis: int = Field(5, ge=2, description="power of the polynomial cutoff")
+    max_ell: int = Field(2, ge=1, le=4, description="largest l of the spherical harmonics on edges")
+    correlation: int = Field(2, ge=1, le=3, description="body order of the product basis")
+    num_channels: int = Field(16, ge=1, description="channels, the same for every l")
+    max_L: int = Field(1, ge=1, le=2, description="largest l of the hidden features")
+    num_interactions: int = Field(2, ge=1, description="message-passing layers")
+    readout_channels: int = Field(16, ge=1, description="hidden channels of the read-outs (MLP_irreps)")
+    radial_MLP: Annotated[list[int], MayBeText()] = Field(
+        [64, 64, 64], description="hidden layers of the radial network"
+    )
+    interaction: Interaction = Field(
+        "RealAgnosticResidualInteractionBlock",
+        description="layers after the first: with the atom's features of the layer before added around the product "
+        "basis (Residual), or with an element-dependent map of the message before it",
+    )
+    interaction_first: Interaction = Field(
+        "RealAgnosticResidualInteractionBlock", description="the same choice for the first layer"
+    )
+    avg_num_neighbors: Annotated[float | None, MayBeText()] = Field(
+        None, gt=0, description="messages are divided by this; none: average over the training set"
+    )
+
+    core_repulsion: float = Field(
+        300.0, ge=0, description="eV times (1 - r/r_min)^3 for pairs nearer than any of the training set; 0: none"
+    )
+
+    atomic_multipoles_max_l: Literal[0, 1] = Field(1, description="density of charges (0), or charges and dipoles (1)")
+    atomic_multipoles_smearing_width: float = Field(1.5, gt=0, description="Gaussian width sigma of the density, Å")
+    kspace_cutoff_factor: float = Field(1.5, gt=0, description="multiplies the cutoff of the k-sum")
+    electrostatic_pbc_method: Literal["auto", "mixed_periodic", "pbc", "slab", "realspace", "molecule_in_box"] = Field(
+        "auto",
+        description="which structures the data may hold; each gets the exact kernels of its own periodic axes, "
+        "whatever is said here. auto, mixed_periodic: any pattern; pbc: three periodic axes only; slab: two, any axis "
+        "open (no vacuum, no correction); realspace, molecule_in_box: none (no box, no image correction)",
+    )
+    kspace: KSpaceMethod = Field(
+        "auto",
+        description="how potentials are summed: exactly where that is fast, on a mesh elsewhere; over waves (k-sum); "
+        "on a mesh; over pairs (open structures only)",
+    )
+    kspace_accuracy: float = Field(DEFAULT, ge=TIGHTEST, le=LOOSEST, description="relative rms force error of the mesh")
+    field_feature_max_l: Literal[0, 1] = Field(
+        1, description="field features: averaged potentials (0), or their gradients too (1)"
+    )
+    field_feature_widths: Annotated[list[float], MayBeText()] = Field(
+        [1.5, 3.0], min_length=1, description="receiver widths, Å"
+    )
+    field_feature_norms: Annotated[Literal["average"] | list[float] | None, MayBeText()] = Field(
+        "average",
+        description="what field features are divided by: one number per (l, width), l-major; none: 1; average: RMS "
+        "over the training set",
+    )
+    fermi_level_offset: Annotated[float | None, MayBeText()] = Field(
+        None, description="mu_0, eV; none: mean over the training set, else 0"
+    )
+    include_electrostatic_self_interaction: bool = Field(
+        True, description="the Coulomb energy holds the energy of each atom's Gaussians in their own potential"
+    )
+    include_field_si: bool = Field(False, description="field features hold the potential of the atom's own Gaussians")
+    include_local_electron_energy: bool = Field(True, description="the energy has the term of `field_readout_config`")
+    fixedpoint_update_config: Annotated[UpdateOptions, MayBeText()] = Field(
+        default_factory=UpdateOptions, description="how the density responds to the field"
+    )
+    field_readout_config: Annotated[ReadoutOptions, MayBeText()] = Field(
+        default_factory=ReadoutOptions, description="non-local energy of density and field"
+    )
+    use_linear_local_charges: bool = Field(
+        False, description="one linear map to the local density instead of the gated network"
+    )
+    atom_density_scaling: Annotated[Literal["average"] | dict[str, float] | None, MayBeText()] = Field(
+        None,
+        description="scale per element of that map, e (by symbol or atomic number); none: 1; average: RMS of the "
+        "reference multipoles",
+    )
+    fixedpoint_initial_charge_head_scale: float = Field(
+        0.01, gt=0, description="initial scale of the density heads and of the response; 1: none"
+    )
+
+    @field_validator("atom_density_scaling", mode="before")
+    @classmethod
+    def _elements_as_text(cls, value: Any) -> Any:
+        value = from_text(value)
+        return {str(element): scale for element, scale in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _check_lists(self) -> "ModelOptions":
+        if self.max_L > self.max_ell:
+            raise ValueError(f"`max_L` ({self.max_L}) must not exceed `max_ell` ({self.max_ell})")
+        if any(w <= 0 for w in self.field_feature_widths):
+            raise ValueError(f"`field_feature_widths` must be positive, got {self.field_feature_widths}")
+        if any(size < 1 for size in self.radial_MLP):
+            raise ValueError(f"`radial_MLP` must hold sizes of at least 1, got {self.radial_MLP}")
+        if self.atom_density_scaling is not None and not self.use_linear_local_charges:
+            raise ValueError("`atom_density_scaling` belongs to `use_linear_local_charges: true`")
+        if self.fixedpoint_update_config.type == "SymmetricUpdate":
+            self._check_symmetric()
+        norms = self.field_feature_norms
+        if isinstance(norms, list) and (len(norms) != self.number_of_norms or any(x <= 0 for x in norms)):
+            raise ValueError(
+                f"`field_feature_norms` must hold {self.number_of_norms} positive numbers "
+                f"(len(field_feature_widths) * (field_feature_max_l + 1)), got {norms}"
+            )
+        return self
+
+    @property
+    def number_of_norms(self) -> int:
+        """Length of the list of field-feature norms: one per (l, width)."""
+        return len(self.field_feature_widths) * (self.field_feature_max_l + 1)
+
+    def _check_symmetric(self) -> None:
+        sigma = self.atomic_multipoles_smearing_width
+        if sigma not in self.field_feature_widths:
+            raise ValueError(
+                "type: SymmetricUpdate answers to the field received with the density's own width: put "
+                f"`atomic_multipoles_smearing_width` ({sigma}) among `field_feature_widths`, got "
+                f"{self.field_feature_widths}"
+            )
+        if self.atomic_multipoles_max_l > self.field_feature_max_l:
+            raise ValueError(
+                "type: SymmetricUpdate answers with dipoles to the gradient of the potential: set "
+                "`field_feature_max_l: 1`, or `atomic_multipoles_max_l: 0`"
+            )
+
+
+class ModelStatistics(_Options):
+    """Numbers a model takes from its training set."""
+
+    atomic_energies: dict[int, float] = Field(description="E0 per atomic number, eV")
+    avg_num_neighbors: float = Field(gt=0)
+    field_feature_norms: list[float] = Field(description="l-major, one per (l, width)")
+    fermi_level_offset: float = 0.0
+    minimum_distances: list[list[float]] = Field(
+        default_factory=list, description="shortest distance per pair of elements, Å; 0 or no rows: none known"
+    )
+    density_scaling: dict[int, float] = Field(
+        default_factory=dict, description="scale of the linear local density per atomic number, e"
+    )

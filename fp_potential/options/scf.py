@@ -1,0 +1,34 @@
+"""Options of the self-consistent loop."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from .base import _Options
+
+#: steps that Anderson mixing remembers: more than all but the hardest maps take, so that it is as fast as GMRES
+HISTORY = 80
+
+
+class SCFOptions(_Options):
+    """Settings of the self-consistent loop."""
+
+    num_scf_steps: int = Field(100, ge=1, description="largest number of applications of the map; 1 is legal")
+    scf_tolerance: float = Field(
+        1e-6, gt=0, description="mean absolute residual |G(p) - p| per component (e, e Å); largest atom: 5 times this"
+    )
+    mixing_parameter: float = Field(0.25, gt=0, le=1, description="fraction of the update taken by `linear`")
+    constant_charge: bool = Field(True, description="fix the total charge (true) or the Fermi level (false)")
+    use_autograd_forces: bool = Field(
+        True, description="forces include the response of the density; false: derivative at fixed density"
+    )
+    initial_density: Literal["local_guess", "from_data", "restart"] = Field(
+        "local_guess", description="the model's own guess, the reference multipoles, or the last converged density"
+    )
+    initial_fermi_level: Literal["zero", "from_data"] = Field(
+        "zero", description="mu_0, or the reference level: where the search of a non-affine update begins"
+    )
+    solver: Literal["anderson", "linear"] = Field(
+        "anderson", description="Anderson acceleration, or plain mixing of the update"
+    )
+    history: int = Field(HISTORY, ge=2, le=500, description="steps remembered by `anderson`; fixed at export")

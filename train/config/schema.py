@@ -1,0 +1,131 @@
+"""Typed options: unknown names found with their dotted path, and problems in words.
+
+The schema classes themselves are in :mod:`fp_potential.train.potential.config` and :mod:`fp_potential.options`.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...options.base import WithReasons, from_text
+from ..errors import InputError, nearest
+
+
+class Section(WithReasons):
+    """Base of all sections of the training file: unknown options are errors, descriptions are docstrings."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @classmethod
+    def translated(cls, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+        """``data`` under the names of this class, and what is wrong with it; for classes that know other names."""
+        return data, []
+
+    @classmethod
+    def further_names(cls) -> list[str]:
+        """Names that :meth:`translated` knows."""
+        return []
+
+
+SectionType = TypeVar("SectionType", bound=BaseModel)
+
+
+def nested_models(annotation: Any) -> list[tuple[str, type[BaseModel]]]:
+    """Pydantic models inside an annotation, as ``("one" | "list" | "dict", model)``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [("one", annotation)]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return nested_models(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return [found for argument in arguments for found in nested_models(argument)]
+    if origin is list and arguments:
+        return [("list", model) for _, model in nested_models(arguments[0])]
+    if origin is dict and arguments:
+        return [("dict", model) for _, model in nested_models(arguments[1])]
+    return []
+
+
+def option_names(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, type[BaseModel]]]:
+    """All options below ``model`` as ``(dotted name, field information, class it belongs to)``."""
+    for name, field in model.model_fields.items():
+        dotted = prefix + name
+        yield dotted, field, model
+        for shape, inner in nested_models(field.annotation):
+            yield from option_names(inner, dotted + ("." if shape == "one" else ".*."))
+
+
+def unknown_options(data: Any, model: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """Dotted paths in ``data`` that ``model`` does not have, each with the class that was searched."""
+    if not isinstance(data, Mapping):
+        return []
+    unknown: list[tuple[str, type[BaseModel]]] = []
+    for key, value in data.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            unknown.append((f"{path}{key}", model))
+            continue
+        for shape, inner in nested_models(field.annotation):
+            if shape == "one":
+                unknown += unknown_options(_as_given(value), inner, f"{path}{key}.")
+            elif isinstance(value, Mapping):
+                for item, content in value.items():
+                    unknown += unknown_options(content, inner, f"{path}{key}.{item}.")
+            elif isinstance(value, list):
+                for number, content in enumerate(value):
+                    unknown += unknown_options(content, inner, f"{path}{key}.{number}.")
+    return unknown
+
+
+def validate(data: Any, model: type[SectionType], source: str) -> SectionType:
+    """``model`` made from ``data``; :class:`InputError` with one line per problem.
+
+    An unknown option is named by its dotted path with the nearest valid name; an option that exists in
+    another section is pointed to there.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"{source}: expected a mapping of options, got {type(data).__name__}")
+    lines: list[str] = []
+    if issubclass(model, Section):
+        data, lines = model.translated(data)
+    lines += [f"unknown option '{path}'; {_hint(path, owner, model)}" for path, owner in unknown_options(data, model)]
+    if not lines:
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for problem in error.errors():
+                path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+                text = problem["msg"].removeprefix("Value error, ")
+                given = problem.get("input")
+                shown = (
+                    ""
+                    if isinstance(given, (Mapping, list, BaseModel)) or problem["type"] == "missing"
+                    else f" (got {given!r})"
+                )
+                lines.append(f"option '{path}': {text[:1].lower()}{text[1:]}{shown}")
+    raise InputError("\n".join(f"{source}: {line}" for line in lines))
+
+
+def _hint(path: str, owner: type[BaseModel], model: type[BaseModel]) -> str:
+    """Where the option ``path``, which ``owner`` does not have, belongs, or what it may have been meant to be."""
+    name = path.rsplit(".", 1)[-1]
+    for field_name, field in owner.model_fields.items():
+        if any(shape == "one" and name in inner.model_fields for shape, inner in nested_models(field.annotation)):
+            return f"it must be nested under {field_name}"
+    elsewhere = sorted(dotted for dotted, _, _ in option_names(model) if dotted.rsplit(".", 1)[-1] == name)
+    if elsewhere:
+        return f"did you mean '{elsewhere[0]}'?"
+    return nearest(name, owner.model_fields, owner.further_names() if issubclass(owner, Section) else ())
+
+
+def _as_given(value: Any) -> Any:
+    """A section that is written as text, as a mapping."""
+    try:
+        return from_text(value)
+    except ValueError:
+        return value

@@ -1,0 +1,1 @@
+"""Training of the potential: its problem, batches, losses, errors and statistics."""

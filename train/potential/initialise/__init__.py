@@ -1,0 +1,1 @@
+"""Parameters from elsewhere: other potentials, mace-torch models, fits to labels."""

@@ -1,0 +1,1 @@
+"""The modes in which a batch is solved and differentiated: direct, unrolled, implicit, as linear equations."""

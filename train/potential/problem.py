@@ -1,0 +1,329 @@
+"""Training of a :class:`fp_potential.model.FixedPointPotential`: the :class:`Problem` of this package's potential."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...options import ModelStatistics, SCFOptions
+from ..data.sets import DataSets
+from ..progress import track
+from ..trainer import distributed
+from ..trainer.batching import deal
+from ..trainer.initial_values import scale_variances
+from ..trainer.options import InitialiseOptions
+from ..trainer.problem import LossResult
+from .batch import Batch, with_charges_only
+from .columns import SOLVING_MODES, TRAIN_COLUMNS, VALID_COLUMNS
+from .config import Stage, TrainConfig
+from .data_checks import check_labels, check_periodicity
+from .error_tables import error_table
+from .initialise.reference_fit import fit_reference
+from .initialise.transfer import read_source, take_potential, take_statistics
+from .losses import Needs, needs, weighted_loss
+from .metrics import PROPERTIES, StructureErrors
+from .modes.predict import predict
+from .samples import Sample, batch_samples, make_samples, planned, rebuilt_lists, sizes
+from .solution import LABEL_OF_PROPERTY, solve
+from .statistics import SetStatistics, collect, field_feature_norms
+from .trained import build_model
+
+#: the SCF of validation through the converged loop, and of the final table
+VALIDATION_SCF = SCFOptions(num_scf_steps=100, scf_tolerance=1e-6)
+REPORT_SCF = SCFOptions(num_scf_steps=100, scf_tolerance=1e-8)
+
+
+class PotentialProblem:
+    """Fits a fixed-point potential to reference data.
+
+    Args:
+        config: the training file.
+        data: frames of the three sets.
+        state: of a checkpoint (:meth:`state`), for a resumed run; otherwise elements and constants come from the
+            training frames.
+    """
+
+    name = "potential"
+
+    def __init__(self, config: TrainConfig, data: DataSets, state: dict[str, Any] | None = None) -> None:
+        self.config = config
+        self.dtype = getattr(torch, config.training.default_dtype)
+        self.device = torch.device(config.training.device)
+        check_labels(config, data)
+        sums = collect(data.train, config.model.r_max) if state is None else SetStatistics()
+        self.elements: list[int] = list(state["elements"]) if state else sums.numbers()
+        frames = {"train": data.train, "valid": data.valid, "test": data.test}
+        if not config.data.override_pbc_checks:
+            check_periodicity(chain(*frames.values()), config.model)
+        self.samples: dict[str, Sequence[Sample]] = {
+            name: make_samples(content, self.elements, config.model.r_max, self.dtype)
+            for name, content in frames.items()
+        }
+        self.sizes = {name: sizes(samples) for name, samples in self.samples.items()}
+        #: what the introduction of the run says about the samples
+        self.notes = [*sums.warnings(), *rebuilt_lists(self.samples.values())]
+        if state:
+            self.statistics = ModelStatistics(**state["statistics"])
+        else:
+            self.statistics = self._statistics(sums)
+            start = config.training.initialise
+            if start.method == "checkpoint" and start.statistics == "source":
+                self.statistics = take_statistics(
+                    self.statistics, read_source(start), config.model, config.statistics, self.elements, data.train
+                )
+        torch.manual_seed(config.training.seed)
+        self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of the model with their weight decays."""
+        options = self.config.training
+        decay = {"local_charges": options.local_charges_weight_decay, "field_block": options.field_block_weight_decay}
+        return [
+            {"name": name, "params": list(parameters), "weight_decay": decay.get(name, options.weight_decay)}
+            for name, parameters in self.module.parameter_groups().items()
+        ]
+
+    def initialise(self, options: InitialiseOptions, seed: int) -> list[str]:
+        """Parameters drawn anew, taken from another potential, or last layers fitted to the training set."""
+        model, statistics = self.module, self.statistics
+        if options.method == "checkpoint":
+            return take_potential(model, self.config.model, statistics, read_source(options))
+        if options.method == "reference":
+            return self._fit_reference()
+        torch.manual_seed(seed)
+        drawn = build_model(self.config.model, self.elements, statistics, self.dtype)
+        text = f"parameters drawn at random, seed {seed}"
+        if options.method != "random":
+            changed = scale_variances(drawn, options.method)
+            text += f"; {changed} weights of layers with the variance of {options.method.capitalize()}"
+        model.load_state_dict(drawn.state_dict())
+        return [text]
+
+    def _fit_reference(self) -> list[str]:
+        load = partial(batch_samples, self.samples["train"], device=self.device)
+        shift = self.config.statistics.E0s == "least_squares"
+        lines = fit_reference(self.module, self.plan("train"), load, shift)
+        self.statistics.atomic_energies = dict(zip(self.elements, self.module.atomic_energies, strict=True))
+        return lines
+
+    def state(self) -> dict[str, Any]:
+        """Elements, constants and numbers of frames."""
+        frames = {name: len(samples) for name, samples in self.samples.items()}
+        return {"elements": self.elements, "statistics": self.statistics.model_dump(), "frames": frames}
+
+    def plan(self, split: str, seed: int | None = None) -> list[list[int]]:
+        """Places in the set of the structures of each batch."""
+        options = self.config.training
+        size = options.batch_size if split == "train" else options.valid_batch_size
+        return planned(self.sizes[split], size, seed, options.max_atoms_per_batch, options.group_by_size)
+
+    def batch(self, split: str, content: Sequence[int], part: int = 0, parts: int = 1) -> Batch | None:
+        """The structures ``content``, or those of one of ``parts`` parts with about as many pairs of atoms each."""
+        samples = self.samples[split]
+        if parts == 1:
+            return batch_samples(samples, content, self.device)
+        extent = self.sizes[split]
+        dealt = deal(content, extent.edges[content].tolist(), parts)
+        if part >= len(dealt):
+            return None
+        whole = (len(content), int(extent.atoms[content].sum()))
+        return batch_samples(samples, dealt[part], self.device)._replace(whole=whole)
+
+    def batches(self, split: str, seed: int | None = None) -> Iterator[Batch]:
+        """All batches of the set, shuffled by ``seed`` if given."""
+        for content in self.plan(split, seed):
+            yield batch_samples(self.samples[split], content, self.device)
+
+    def loss(self, batch: Batch, stage: Stage, differentiable: bool = True) -> LossResult:
+        """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
+        wanted = stage.loss.terms()
+        output = self._predict(batch, stage, self._needs(wanted), training=differentiable)
+        total, terms = weighted_loss(output, self._as_labelled(batch, stage.constant_charge), wanted)
+        counts: dict[str, Tensor] | None = None
+        if stage.fixed_point_training_options.mode != "direct":
+            counts = {
+                "scf_steps": output["scf_steps"].sum(),
+                "scf_converged": (output["status"] == 0).sum(),
+                "scf_fallback": output["fallback"].sum(),
+                "solve_failures": output["solve_failures"],
+            }
+        return LossResult(total, terms, len(batch.indices), counts)
+
+    def columns(self) -> Sequence[str]:
+        """Headings of the log."""
+        names = {name for stage in self.config.train_schedule for name in stage.loss.active()}
+        train = [heading for name, heading in TRAIN_COLUMNS.items() if name in names]
+        scf = [f"{{}} SCF {what}" for what in ("applications", "converged [%]")]
+        modes = {stage.fixed_point_training_options.mode for stage in self.config.train_schedule}
+        columns = train + ([text.format("train") for text in scf] if modes - {"direct"} else [])
+        columns += ["train SCF fallbacks", "train failed solves"] if modes & set(SOLVING_MODES) else []
+        if not self.samples["valid"]:
+            return columns
+        keys = self.config.data.keys
+        mapped: dict[str, Any] = {
+            "charge": keys.atomic_multipoles or keys.charges,
+            "atomic_dipole": keys.atomic_multipoles,
+        }
+        mapped |= keys.model_dump()
+        mapped["esps"] = "esps" in names or keys.electrostatic_potentials
+        valid = [f"valid {PROPERTIES[name]}" for name in VALID_COLUMNS if mapped[name]]
+        return [*columns, "valid loss", *valid, "SCF forces [meV/Å]", *(text.format("valid") for text in scf)]
+
+    def summarise(self, terms: dict[str, float]) -> dict[str, float]:
+        """Root mean squares of the terms that have a column, and the SCF's statistics."""
+        row = {TRAIN_COLUMNS[name]: 1000 * value**0.5 for name, value in terms.items() if name in TRAIN_COLUMNS}
+        if "scf_steps" in terms:
+            row |= {
+                "train SCF applications": terms["scf_steps"],
+                "train SCF converged [%]": 100 * terms["scf_converged"],
+            }
+            if "train SCF fallbacks" in self.columns():
+                # means over the structures of an epoch
+                number = len(self.samples["train"])
+                row["train SCF fallbacks"] = round(terms["scf_fallback"] * number)
+                row["train failed solves"] = round(terms["solve_failures"] * number)
+        return row
+
+    def evaluate(self, split: str, stage: Stage, epoch_of_stage: int) -> dict[str, float]:
+        """Errors on a set: in direct stages of the direct mode, and now and then of the converged SCF; else of that.
+
+        The converged SCF starts at the local guess (``VALIDATION_SCF``).
+        """
+        wanted = stage.loss.terms()
+        for_loss = self._needs(wanted)
+        direct = stage.fixed_point_training_options.mode == "direct"
+        loop = VALIDATION_SCF.model_copy(update={"constant_charge": stage.constant_charge})
+        errors, loss, structures = StructureErrors(stage.constant_charge), 0.0, 0
+        for batch in self._own_batches(split, "validation"):
+            if direct:
+                output = self._predict(batch, stage, for_loss, training=False)
+            elif for_loss.properties:
+                everything = Needs(True, True, for_loss.properties | self._labelled())
+                output = self._predict(batch, stage, everything, training=False, converged=loop)
+            else:
+                output = solve(self.module, batch.graph, loop, self._labelled())
+            total, _ = weighted_loss(output, self._as_labelled(batch, stage.constant_charge), wanted)
+            loss += float(total.detach()) * len(batch.indices)
+            structures += len(batch.indices)
+            errors.add(output, batch, ["all"] * len(batch.indices))
+        loss, structures = map(sum, zip(*distributed.gather((loss, structures)), strict=True))
+        errors = _joined(errors)
+        row = {"valid loss": loss / structures}
+        columns = self.columns()
+        for name in VALID_COLUMNS:
+            pair = errors.rmse_mae(name)
+            if pair and f"valid {PROPERTIES[name]}" in columns:
+                row[f"valid {PROPERTIES[name]}"] = pair[0]
+        every = self.config.training.scf_eval_every
+        if direct:
+            if not every or not (epoch_of_stage % every == 0 or epoch_of_stage == stage.length):
+                return row
+            errors = self.solved(split, loop)
+        forces, scf = errors.rmse_mae("forces"), errors.scf()
+        if forces:
+            row["SCF forces [meV/Å]"] = forces[0]
+        if scf:
+            row |= {"valid SCF applications": scf[0], "valid SCF converged [%]": scf[2]}
+        return row
+
+    def solved(self, split: str, scf: SCFOptions) -> StructureErrors:
+        """Errors of the model's own solution, started at the local guess."""
+        errors = StructureErrors(scf.constant_charge)
+        for batch in self._own_batches(split, f"self-consistent, {split} set"):
+            output = solve(self.module, batch.graph, scf, self._labelled())
+            errors.add(output, batch, [self.samples[split][index].kind for index in batch.indices])
+        return _joined(errors)
+
+    def report(self, split: str) -> str:
+        """Errors per kind through the SCF converged from the local guess."""
+        if not self.samples[split]:
+            return ""
+        # single precision does not reach the tolerance of double
+        scf = REPORT_SCF if self.dtype == torch.float64 else VALIDATION_SCF
+        heading, table = error_table(self.solved(split, scf)).split("\n", 1)
+        return f"{heading}; SCF from the local guess to {scf.scf_tolerance:g}\n{table}"
+
+    def export(self, path: str | Path, summary: dict[str, Any] | None = None) -> None:
+        """Write the model archive that the calculator and LAMMPS read."""
+        from ...export import export_model
+
+        export_model(self.module, path, training=summary or {})
+
+    def _own_batches(self, split: str, title: str) -> Iterator[Batch]:
+        """The batches that this process evaluates."""
+        for content in track(distributed.own(self.plan(split)), title):
+            yield batch_samples(self.samples[split], content, self.device)
+
+    def _as_labelled(self, batch: Batch, constant_charge: bool) -> Batch:
+        """The batch with labels of the density that the model has, and of E, or Ω = E + μQ, which it reports."""
+        if not constant_charge:
+            labels = batch.labels
+            energy = labels.energy + (labels.fermi_level.double() * batch.graph.total_charge).nan_to_num()
+            batch = batch._replace(labels=labels._replace(energy=energy))
+        return with_charges_only(batch) if self.config.model.atomic_multipoles_max_l == 0 else batch
+
+    def _predict(
+        self, batch: Batch, stage: Stage, wanted: Needs, training: bool, converged: SCFOptions | None = None
+    ) -> dict[str, Tensor]:
+        """The batch in the stage's mode, or solved with the settings ``converged``."""
+        options = stage.fixed_point_training_options
+        return predict(
+            self.module,
+            batch.graph,
+            "implicit" if converged else options.mode,
+            converged or options.scf,
+            self._as_labelled(batch, stage.constant_charge).labels.multipoles,
+            batch.labels.fermi_level,
+            wanted.forces,
+            wanted.stress,
+            training,
+            wanted.properties,
+        )
+
+    def _needs(self, terms: Iterable[str]) -> Needs:
+        return needs(terms, self.config.data.keys.electrostatic_potentials is not None)
+
+    def _labelled(self) -> frozenset[str]:
+        """Properties beside energy, forces, stress and density that the data have labels of."""
+        keys = self.config.data.keys.model_dump()
+        return frozenset(name for name, label in LABEL_OF_PROPERTY.items() if keys[label] is not None)
+
+    def _statistics(self, sums: SetStatistics) -> ModelStatistics:
+        options = self.config.model
+        energies = sums.atomic_energies(self.elements, self.config.statistics)
+        neighbours = options.avg_num_neighbors or sums.average_neighbours()
+        offset = options.fermi_level_offset
+        offset = sums.mean_fermi_level() if offset is None else offset
+        norms = [1.0] * options.number_of_norms
+        if isinstance(options.field_feature_norms, list):
+            norms = options.field_feature_norms
+        constants = ModelStatistics(
+            atomic_energies=energies,
+            avg_num_neighbors=neighbours,
+            field_feature_norms=norms,
+            fermi_level_offset=offset,
+            minimum_distances=sums.minimum_distances(self.elements),
+            density_scaling=sums.density_scaling(
+                options.atom_density_scaling, self.elements, options.atomic_multipoles_max_l
+            ),
+        )
+        if options.field_feature_norms == "average":
+            model = build_model(options, self.elements, constants, self.dtype).to(self.device)
+            content = track(self.batches("train"), "field-feature norms", len(self.plan("train")))
+            norms = field_feature_norms(model.field_features, content, offset)
+            constants.field_feature_norms = norms[: options.number_of_norms]
+        return constants
+
+
+def _joined(errors: StructureErrors) -> StructureErrors:
+    """The errors that all processes found, in the order of the set."""
+    joined = StructureErrors(errors.constant_charge)
+    for part in distributed.gather(errors):
+        joined.extend(part)
+    return joined

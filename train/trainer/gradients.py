@@ -1,0 +1,133 @@
+"""Loss and gradient of a batch, summed over the processes that share it.
+
+The loss of a part of a batch is its share of the loss of the whole (see :class:`Problem`), so that losses, terms and
+gradients of the parts add up to those of the batch whatever the parts are. They are summed by one collective operation
+per batch, after the derivatives: losses that hold derivatives themselves need nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from . import distributed
+from .problem import LossResult, Problem
+
+
+class BatchLoss(NamedTuple):
+    """What the trainer knows of a whole batch."""
+
+    total: float
+    terms: dict[str, float]
+    structures: int
+
+
+class EpochSums:
+    """Losses of the batches of an epoch, weighted with their numbers of structures."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.structures = 0
+        self.seconds = 0.0
+
+    def add(self, values: dict[str, float], structures: int) -> None:
+        """Take in the values of a batch."""
+        self.structures += structures
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * structures
+
+    def means(self) -> dict[str, float]:
+        """The means over the structures."""
+        return {name: value / self.structures for name, value in self.sums.items()}
+
+
+class BatchGradient:
+    """Losses of training batches in ``stage`` and their derivatives with respect to ``parameters``.
+
+    Every process calls the same methods with the same batches in the same order.
+
+    Raises:
+        InputError: the loss of the stage depends on none of the parameters.
+    """
+
+    def __init__(self, problem: Problem, parameters: Sequence[Tensor], stage: Any) -> None:
+        self.problem, self.parameters, self.stage = problem, list(parameters), stage
+        self._names: tuple[list[str], list[str]] | None = None
+
+    def load(self, content: Any) -> Any:
+        """This process's part of the batch; None if there is none."""
+        return self.problem.batch("train", content, distributed.rank(), distributed.ranks())
+
+    def value(self, part: Any) -> BatchLoss:
+        """The loss alone; the gradients stay what they are."""
+        result = None if part is None else self.problem.loss(part, self.stage, differentiable=False)
+        return self._summed(result, [])
+
+    def gradient(self, part: Any) -> BatchLoss:
+        """The loss; its derivatives are put into ``.grad``, None where it does not depend on a parameter."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        result = None
+        if part is not None:
+            result = self.problem.loss(part, self.stage)
+            if not result.total.requires_grad:
+                raise InputError(
+                    f"stage '{self.stage.name}': its loss does not depend on any parameter that is not frozen; "
+                    "change freeze, or the terms of the loss"
+                )
+            result.total.backward()
+        return self._summed(result, self.parameters)
+
+    def _summed(self, result: LossResult | None, parameters: list[Tensor]) -> BatchLoss:
+        terms, counts = self._known_names(result)
+        names = terms + counts
+        numbers = torch.zeros(2 + len(names), dtype=torch.float64)
+        if result is not None:
+            known = result.terms | (result.counts or {})
+            values = [result.total, *(known[name] for name in names)]
+            numbers[1:] = torch.stack([value.detach().to(torch.float64).reshape(()) for value in values]).cpu()
+            numbers[0] = result.structures
+        if distributed.ranks() > 1:
+            numbers = self._summed_over_ranks(numbers, parameters)
+        structures, total, *values = numbers.tolist()
+        means = dict(zip(names, values, strict=True))
+        means |= {name: means[name] / structures for name in counts}
+        return BatchLoss(total, means, round(structures))
+
+    def _summed_over_ranks(self, numbers: Tensor, parameters: list[Tensor]) -> Tensor:
+        """Sums ``numbers`` and the gradients in one message, in double precision."""
+        device = self.parameters[0].device
+        known = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.float64)
+        pieces = [numbers, known]
+        for parameter in parameters:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            pieces.append(gradient.detach().reshape(-1))
+        message = torch.cat([piece.to(device=device, dtype=torch.float64) for piece in pieces])
+        sizes = [piece.numel() for piece in pieces]
+        numbers, known, *gradients = distributed.sum_ranks(message).split(sizes)
+        for parameter, present, gradient in zip(parameters, known.tolist(), gradients, strict=True):
+            parameter.grad = gradient.to(parameter.dtype).reshape(parameter.shape) if present else None
+        return numbers.cpu()
+
+    def _known_names(self, result: LossResult | None) -> tuple[list[str], list[str]]:
+        """Names of terms and counts, which a process without a part does not know; process 0 always has one."""
+        names = None if result is None else (list(result.terms), list(result.counts or {}))
+        if self._names is None:
+            self._names = distributed.from_main(names)
+        assert self._names is not None
+        if names is not None and names != self._names:
+            raise RuntimeError(
+                f"the loss of '{self.problem.name}' has the terms {names}, expected those of the first batch: "
+                f"{self._names}"
+            )
+        return self._names
+
+
+def _check(what: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the {what} is {value}")

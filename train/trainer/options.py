@@ -1,0 +1,202 @@
+"""Options of a stage that every learned model shares: workflow, optimiser, learning rates, when it ends."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..config.schema import Section
+
+Optimizer = Literal["adam", "adamw", "schedulefree", "sgd", "rmsprop", "lbfgs"]
+
+
+class InitialiseOptions(Section):
+    """Where parameters come from before they are trained."""
+
+    method: Literal["random", "he", "xavier", "checkpoint", "reference"] = "random"
+    """random: as the model draws them (variance 1/fan-in); he, xavier: the same with the variances 2/fan-in and
+    2/(fan-in + fan-out); checkpoint: those of another model, by name and shape, the rest as they are; reference: the
+    last linear layers fitted to the labels of the training set by least squares, the rest as they are."""
+    init_from: str | None = None
+    """Where the other model is: a run folder, a checkpoint, an exported model, or the file that ``fixedpoint
+    import-mace`` writes (backbone, energy read-outs and E0s of a mace-torch model); relative to where the command is
+    called. Given alone it implies ``method: checkpoint``."""
+    weights: Literal["average", "last"] = "average"
+    """Of a run or checkpoint: the running average of its weights, or those of its last step."""
+    statistics: Literal["source", "training"] = "source"
+    """Constants of the model (E0s, norms, numbers of neighbours, offset of the Fermi level): those of the other model,
+    for which its parameters were trained, or those of the training set. Energies of elements that the other model does
+    not have, and E0s that are given or taken from isolated atoms, are always those of this training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"method": "checkpoint"} | value if isinstance(value, dict) and value.get("init_from") else value
+
+    @model_validator(mode="after")
+    def _source_where_needed(self) -> InitialiseOptions:
+        if (self.method == "checkpoint") != (self.init_from is not None):
+            raise ValueError("method: checkpoint and init_from: PATH go together")
+        return self
+
+
+class MonteCarloOptions(Section):
+    """Random moves of the parameters, accepted by the rule of Metropolis on the loss of a batch."""
+
+    move: float | dict[str, float] = 0.01
+    """Standard deviation of a move relative to the root mean square of the group's parameters at the start of the
+    stage: one for all groups, or by group (``{readout: 0.02}``; groups that are not named do not move)."""
+    moves_per_batch: int = Field(default=1, gt=0)
+    """Moves tried on each batch; all but the first cost one evaluation of the loss instead of two."""
+    temperature: float = Field(default=0.0, ge=0)
+    """A move that raises the loss by d is accepted with probability exp(-d/temperature); 0: never."""
+    temperature_final: float | None = Field(default=None, gt=0)
+    """Temperature at the end of the stage, reached exponentially; none: constant."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> MonteCarloOptions:
+        if any(move <= 0 for move in (self.move.values() if isinstance(self.move, dict) else [self.move])):
+            raise ValueError(f"move must be above zero, got {self.move}")
+        if self.temperature_final is not None and self.temperature == 0:
+            raise ValueError("temperature_final needs a temperature above zero to start from")
+        return self
+
+
+class RunningOptions(Section):
+    """How a stage runs."""
+
+    workflow: Literal["gradient", "monte_carlo", "evaluate", "initialise_only"] = "gradient"
+    """gradient: steps of an optimiser; monte_carlo: random moves; evaluate: losses and errors of the model as it would
+    be exported, nothing changes; initialise_only: the parameters are set by ``initialise``, nothing is trained."""
+    optimizer: Optimizer | None = None
+    """Optimiser of this stage; none: ``training.optimizer``."""
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate at the start of the stage."""
+    backbone_lr: float | None = Field(default=None, gt=0)
+    """That of the backbone and the local energy; none: ``lr``. All rates follow the same schedule."""
+    local_charges_lr: float | None = Field(default=None, gt=0)
+    """That of the local density read-out; none: ``lr``."""
+    field_block_lr: float | None = Field(default=None, gt=0)
+    """That of the response to the field; none: ``lr``."""
+    readout_lr: float | None = Field(default=None, gt=0)
+    """That of the non-local energy; none: ``lr``."""
+    lr_final: float | None = Field(default=None, gt=0)
+    """Learning rate at its end (with plateau: the smallest); none: constant."""
+    lr_decay: Literal["exponential", "cosine", "plateau"] = "exponential"
+    """How it goes from one to the other: step by step, or by ``plateau_factor`` whenever the validation loss has not
+    fallen for ``plateau_patience`` epochs."""
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    """Factor on the learning rate on a plateau."""
+    plateau_patience: int = Field(default=10, gt=0)
+    """Epochs without a new smallest validation loss that make a plateau."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """Epochs (or part of one) over which the learning rate rises linearly from zero."""
+    reset_optimizer: bool = True
+    """Forget the optimiser's moments when the stage begins (its loss has another scale); lbfgs, and another
+    optimiser than that of the stage before, begin anew in any case."""
+    freeze: list[str] = Field(default=[])
+    """Groups of parameters that do not change in this stage: backbone, local_charges, field_block, readout."""
+    patience: int | None = Field(default=None, gt=0)
+    """Early stop: after so many epochs without a new smallest validation loss the next stage begins."""
+    monte_carlo: MonteCarloOptions | None = None
+    """Moves and temperature of ``workflow: monte_carlo``."""
+    initialise: InitialiseOptions | None = None
+    """What ``workflow: initialise_only`` does (the start of a run is ``training.initialise``)."""
+
+    @model_validator(mode="after")
+    def _options_of_the_workflow(self) -> RunningOptions:
+        if self.monte_carlo is not None and self.workflow != "monte_carlo":
+            raise ValueError(f"monte_carlo belongs to workflow: monte_carlo, not to workflow: {self.workflow}")
+        if (self.initialise is not None) != (self.workflow == "initialise_only"):
+            raise ValueError("workflow: initialise_only and initialise: {...} go together")
+        if self.workflow == "monte_carlo" and self.monte_carlo is None:
+            self.monte_carlo = MonteCarloOptions()
+        if self.lr_decay == "plateau" and self.lr_final is not None and self.lr_final > self.lr:
+            raise ValueError(f"lr_final {self.lr_final} is above lr {self.lr}: a plateau only lowers it")
+        return self
+
+
+class TrainingOptions(Section):
+    """Optimiser, batches and machine."""
+
+    batch_size: int = Field(default=8, gt=0)
+    """Frames per step."""
+    valid_batch_size: int = Field(default=16, gt=0)
+    """Frames per batch in evaluation."""
+    max_atoms_per_batch: int | None = Field(default=None, gt=0)
+    """Fill batches up to this number of atoms, instead of with ``batch_size`` (``valid_batch_size``) frames; a larger
+    frame is a batch of its own."""
+    group_by_size: bool = False
+    """Put frames with similar numbers of neighbours into the same batch: faster where sizes differ much."""
+    optimizer: Optimizer = "adam"
+    """adam, sgd, rmsprop, lbfgs: weight decay is part of the gradient; adamw, schedulefree: it is not. schedulefree:
+    AdamW with its own average of the weights, which needs no decay of the learning rate (Defazio et al. 2024; package
+    schedulefree). lbfgs: iterations with a line search on each batch (a ``batch_size`` of all frames makes it the
+    deterministic method); ``lr: 1.0`` is usual."""
+    amsgrad: bool = False
+    """The AMSGrad variant of adam and adamw."""
+    beta_one: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the first moment (adam, adamw, schedulefree)."""
+    beta_two: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the second moment (adam, adamw, schedulefree, rmsprop)."""
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Momentum (sgd, rmsprop)."""
+    nesterov: bool = False
+    """Nesterov's form of it (sgd)."""
+    lbfgs_iterations: int = Field(default=20, gt=0)
+    """Largest number of iterations of lbfgs on a batch; each takes one evaluation or more."""
+    lbfgs_history: int = Field(default=20, gt=0)
+    """Steps from which lbfgs builds its curvature."""
+    weight_decay: float = Field(default=5e-7, ge=0)
+    """Weight decay of the backbone and the energy read-outs."""
+    local_charges_weight_decay: float = Field(default=5e-7, ge=0)
+    """Weight decay of the local density read-out."""
+    field_block_weight_decay: float = Field(default=5e-7, ge=0)
+    """Weight decay of the response and field read-out blocks."""
+    ema_decay: float | None = Field(default=0.99, gt=0, lt=1)
+    """Decay per step of the running average of the weights, used for validation and export; none: no average.
+    (schedulefree: its own average is used instead.)"""
+    clip_grad: float | None = Field(default=10.0, gt=0)
+    """Largest norm of the gradient; none: no limit. (lbfgs: none, its line search limits the step.)"""
+    seed: int = 1
+    """Seed of the initial weights and of the order of the frames."""
+    initialise: InitialiseOptions = InitialiseOptions()
+    """Where the parameters come from at the start of the run; ``{init_from: PATH}`` continues from another model."""
+    device: str = "cpu"
+    """cpu or cuda (or cuda:1 ...); with torchrun, cuda is one GPU for each process."""
+    workers: int = Field(default=1, gt=0)
+    """Processes of this machine that share each batch; the result is that of one, up to rounding. (For several GPUs or
+    machines: torchrun.)"""
+    default_dtype: Literal["float64", "float32"] = "float64"
+    """Precision of the model and of the training."""
+    num_threads: int | None = Field(default=None, gt=0)
+    """Threads inside torch's operations (1 is best for small structures); none: 1 with several workers, else torch's
+    own choice."""
+    eval_every: int = Field(default=1, gt=0)
+    """Epochs between validations (the last epoch of a stage always has one)."""
+    scf_eval_every: int = Field(default=10, ge=0)
+    """Epochs between validations through the converged SCF (100 applications, 1e-6) in direct stages; 0: never."""
+    checkpoint_every: int = Field(default=1, gt=0)
+    """Epochs between checkpoints."""
+    tensorboard: bool = False
+    """Write the rows of the log as TensorBoard events, too (``run_dir/tensorboard``; needs the extra
+    ``fp-potential[tensorboard]``)."""
+    checkpoint_minutes: float | None = Field(default=10.0, gt=0)
+    """Minutes between checkpoints inside of an epoch; none: only at its end."""
+    checkpoint_steps: int | None = Field(default=None, gt=0)
+    """Steps between checkpoints inside of an epoch; none: not by steps."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_parallelism(self) -> TrainingOptions:
+        if self.workers > 1 and self.num_threads not in (None, 1):
+            raise ValueError(f"workers: {self.workers} needs num_threads: 1, got {self.num_threads}")
+        if self.workers > 1 and self.device != "cpu":
+            raise ValueError(f"workers: {self.workers} needs device: cpu, got {self.device}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_that_go_together(self) -> TrainingOptions:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs a momentum above zero")
+        return self

@@ -1,0 +1,92 @@
+"""What the trainer knows of a learned model: a :class:`Problem`.
+
+The trainer runs stages, steps, averages, checkpoints and logs; what is learned, from which data and with which loss
+is the problem's business. A stage is passed through to the problem; of its options the trainer reads only those of
+:class:`fp_potential.train.trainer.options.RunningOptions` and its name and length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from .options import InitialiseOptions
+
+
+class LossResult(NamedTuple):
+    """Loss of a batch, or of a part of one, and what the log should know about it."""
+
+    total: Tensor  #: scalar to be differentiated
+    terms: dict[str, Tensor]  #: unweighted terms, detached; averaged over the epoch by number of structures
+    structures: int  #: number of structures
+    #: sums over the structures, read after the loss is differentiated; the log has them per structure
+    counts: dict[str, Tensor] | None = None
+
+
+class Problem(Protocol):
+    """A learned model with its data, losses and evaluation.
+
+    Several processes may share the work: each builds its part of a batch, and the losses and terms of the parts must
+    add up to those of the batch (a mean over the batch has the denominator of the whole batch in every part).
+    ``evaluate`` and ``report`` are called on all of them at once and may share their work by
+    :mod:`fp_potential.train.trainer.distributed`.
+    """
+
+    name: str
+    module: nn.Module
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimiser: ``name``, ``params``, ``weight_decay``; every trainable parameter is in one.
+
+        A stage may freeze a group by its name, and give it a learning rate of its own by an option ``<name>_lr``.
+        """
+        ...
+
+    def initialise(self, options: InitialiseOptions, seed: int) -> list[str]:
+        """Set the parameters (a resumed run does not call this); says what was done, for the log."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold besides the parameters to build the same module again."""
+        ...
+
+    def plan(self, split: str, seed: int | None = None) -> Sequence[Any]:
+        """What goes into each batch of ``train``, ``valid`` or ``test``, in an order fixed by ``seed`` if it is given.
+
+        Empty if the set is.
+        """
+        ...
+
+    def batch(self, split: str, content: Any, part: int = 0, parts: int = 1) -> Any | None:
+        """The batch of an item of the plan, or one of ``parts`` parts of about the same cost of it.
+
+        Part 0 always exists; None for another one that has nothing to do.
+        """
+        ...
+
+    def loss(self, batch: Any, stage: Any, differentiable: bool = True) -> LossResult:
+        """Loss of a batch, or its part's share of it, in the mode and with the weights of the stage."""
+        ...
+
+    def columns(self) -> Sequence[str]:
+        """Headings, units included, of all columns that ``summarise`` and ``evaluate`` fill."""
+        ...
+
+    def summarise(self, terms: dict[str, float]) -> dict[str, float]:
+        """Columns of the log from the terms of the loss averaged over an epoch."""
+        ...
+
+    def evaluate(self, split: str, stage: Any, epoch_of_stage: int) -> dict[str, float]:
+        """Columns of the log from a set, evaluated as the stage trains; ``valid loss`` among them."""
+        ...
+
+    def report(self, split: str) -> str:
+        """Table of the final errors on a set, by the model's own solution; empty if the set is."""
+        ...
+
+    def export(self, path: str | Path) -> None:
+        """Write the module as it stands for use outside of training."""
+        ...
