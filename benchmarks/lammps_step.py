@@ -22,8 +22,11 @@ import torch
 from ase import Atoms
 from ase.io.lammpsdata import write_lammps_data
 
+from fp_potential.density.any_loops import AnyLoops
+from fp_potential.density.problem import own_start
 from fp_potential.export import load_model
 from fp_potential.graph import graph_from_atoms
+from fp_potential.scf.settings import LoopSettings
 
 from common import SIZES, fastest, water  # isort: skip
 
@@ -82,11 +85,10 @@ def parts(module: torch.jit.ScriptModule, atoms: Atoms, numbers: list[int], cuto
     """Seconds of backbone (forward), SCF, adjoint and derivatives in the scripted model, one thread."""
     graph = graph_from_atoms(atoms, numbers, cutoff, dtype)
     model = module.model
-    start = (torch.zeros(0, 4, dtype=dtype), torch.zeros(0, dtype=dtype))
-    settings = (1e-6, 0.25, "anderson", True)
+    loops, start = AnyLoops(model), own_start(graph.positions)
 
     def evaluate(steps: int, response: bool, forces: bool):  # type: ignore[no-untyped-def]
-        return model.evaluate(tuple(graph), steps, *settings, response, forces, *start)
+        return loops.evaluate(graph, LoopSettings(steps, 1e-6, 0.25, "anderson"), start, True, response, forces)
 
     one, scf, adjoint, full = fastest(
         lambda: evaluate(1, False, False),

@@ -34,6 +34,7 @@ from fp_potential.options.scf import HISTORY
 from fp_potential.response.state import ResponseState, Update, no_rows
 from fp_potential.scf.convergence import SCFRun
 from fp_potential.scf.diagnosis import diagnose
+from fp_potential.scf.settings import LoopSettings, Start
 from fp_potential.scf.spectrum import Spectrum
 
 TOLERANCES = (1e-6, 1e-8, 1e-10)
@@ -170,7 +171,7 @@ def counts(history: np.ndarray) -> list[int | None]:
 def anderson(solver: FixedPointSolver, problem: SCFProblem, start: Tensor) -> tuple[list[int | None], SCFRun]:
     """Counts of the solver as it is."""
     level = torch.zeros(1, dtype=torch.float64)
-    result = solver.scf(problem, start, MOST_ANDERSON, TOLERANCES[-1], "anderson", 0.3, level)
+    result = solver.scf(problem, Start(start, level), LoopSettings(MOST_ANDERSON, TOLERANCES[-1], 0.3, "anderson"))
     history = result.history[:, 0].numpy()
     run = SCFRun(history, int(result.status[0]), TOLERANCES[-1], MOST_ANDERSON, "anderson", 0.3)
     return counts(history), run
@@ -260,7 +261,7 @@ def main() -> None:
         found, run = anderson(solver, problem, start)
         others = []
         for history in arguments.history[1:]:
-            solver.mixer.history = history
+            solver.loop.mixer.history = history
             others.append(anderson(solver, problem, start)[0])
         best = best_linear(solver, problem, start, spectrum)
         krylov = gmres_counts(solver, problem, start)

@@ -19,10 +19,12 @@ import sys
 import torch
 import yaml
 
+from fp_potential.density.problem import own_start
 from fp_potential.density.self_consistent import strained
 from fp_potential.graph import Graph, graph_from_atoms
 from fp_potential.model import FixedPointPotential
 from fp_potential.options import ModelOptions, ModelStatistics
+from fp_potential.scf.settings import LoopSettings
 
 from common import SIZES, seconds, water  # isort: skip
 
@@ -53,8 +55,8 @@ def build(options: dict, update: str, atoms: int) -> tuple[FixedPointPotential, 
 
 def evaluate(model: FixedPointPotential, graph: Graph, steps: int, forces: bool) -> dict[str, torch.Tensor]:
     """The loop with exactly ``steps`` applications."""
-    empty = torch.zeros(0, 4, dtype=torch.float64)
-    return model.evaluate(graph, steps, NEVER, 0.3, "anderson", True, forces, forces, empty, empty[:, 0])
+    settings = LoopSettings(steps, NEVER, 0.3, "anderson")
+    return model.evaluate(graph, settings, own_start(graph.positions), True, forces, forces)
 
 
 def backbone(model: FixedPointPotential, graph: Graph) -> None:

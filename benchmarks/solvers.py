@@ -18,8 +18,11 @@ from ase.data import atomic_numbers
 from ase.io import read
 from scipy.sparse.linalg import LinearOperator, gmres
 
+from fp_potential.density.any_loops import AnyLoops
+from fp_potential.density.problem import own_start
 from fp_potential.export import load_model
 from fp_potential.graph import graph_from_atoms
+from fp_potential.scf.settings import LoopSettings
 
 
 def counts(module: torch.jit.ScriptModule, atoms, numbers: list[int], cutoff: float, tolerance: float) -> list[float]:  # type: ignore[no-untyped-def]
@@ -28,11 +31,10 @@ def counts(module: torch.jit.ScriptModule, atoms, numbers: list[int], cutoff: fl
     graph = graph_from_atoms(atoms, numbers, cutoff, torch.float64, total_charge=charge)
     model = module.model
 
-    nothing = torch.zeros(0, 4, dtype=torch.float64)
+    loops, start = AnyLoops(model), own_start(graph.positions)
 
     def run(solver: str, steps: int, mixing: float):  # type: ignore[no-untyped-def]
-        settings = (steps, tolerance, mixing, solver)
-        return model.solve(tuple(graph), settings, True, False, nothing, nothing[:, 0])
+        return loops.solve(graph, LoopSettings(steps, tolerance, mixing, solver), start, True)
 
     solution = run("anderson", 200, 0.3)
     anderson = int(solution.result.steps)

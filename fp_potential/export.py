@@ -20,6 +20,7 @@ from .communication import load_operators
 from .density.self_consistent import SelfConsistentModel
 from .graph import Graph
 from .options import SCFOptions
+from .scf.settings import LoopSettings, Start
 
 FORMAT = "fp_potential"
 FORMAT_VERSION = 2
@@ -99,18 +100,9 @@ class ExportedModel(nn.Module):
             external_field,
             distributed,
         )
-        return self.model.evaluate(
-            graph,
-            num_scf_steps,
-            scf_tolerance,
-            mixing_parameter,
-            solver,
-            constant_charge,
-            use_autograd_forces,
-            True,
-            initial_density,
-            initial_level,
-        )
+        settings = LoopSettings(num_scf_steps, scf_tolerance, mixing_parameter, solver)
+        start = Start(initial_density, initial_level)
+        return self.model.evaluate(graph, settings, start, constant_charge, use_autograd_forces, True)
 
     @torch.jit.export
     def set_kspace(self, method: str, accuracy: float, remove_net_force: bool) -> None:
@@ -158,16 +150,8 @@ class ExportedModel(nn.Module):
             external_field,
             distributed,
         )
-        return self.model.responses(
-            graph,
-            num_scf_steps,
-            scf_tolerance,
-            mixing_parameter,
-            solver,
-            constant_charge,
-            initial_density,
-            initial_level,
-        )
+        settings = LoopSettings(num_scf_steps, scf_tolerance, mixing_parameter, solver)
+        return self.model.responses(graph, settings, Start(initial_density, initial_level), constant_charge)
 
 
 def metadata_of(model: SelfConsistentModel, scf: SCFOptions, training: Mapping[str, Any] | None = None) -> dict:
@@ -200,7 +184,7 @@ def export_model(
     """Script ``model`` in its present dtype and write it with its metadata to ``path``, atomically."""
     path = Path(path)
     scf = scf or SCFOptions()
-    model.solver.mixer.history = scf.history
+    model.solver.loop.mixer.history = scf.history
     frozen = ExportedModel(model).eval()
     required = [p.requires_grad for p in frozen.parameters()]
     frozen.requires_grad_(False)
@@ -209,7 +193,7 @@ def export_model(
     finally:
         for p, flag in zip(frozen.parameters(), required, strict=True):
             p.requires_grad_(flag)
-    extra = {METADATA_FILE: json.dumps(metadata_of(model, scf, training), indent=1)}
+    extra = {METADATA_FILE: json.dumps(metadata_of(model, scf, training), indent=1, allow_nan=False)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     raw = temporary.with_suffix(".raw")
     try:

@@ -6,10 +6,11 @@ from ase import Atoms
 from ase.build import molecule
 from torch import Tensor
 
-from fp_potential.density.problem import SCFProblem
+from fp_potential.density.problem import SCFProblem, own_start
 from fp_potential.graph import Graph, graph_from_atoms
 from fp_potential.model import FixedPointPotential
 from fp_potential.options import ModelOptions, ModelStatistics
+from fp_potential.scf.settings import LoopSettings, Start
 from fp_potential.scf.status import CONVERGED
 
 ELEMENTS = [1, 8, 11, 17]
@@ -107,7 +108,7 @@ def to_graph(atoms: Atoms, model: FixedPointPotential, **inputs) -> Graph:
 
 
 def evaluate(model: FixedPointPotential, graph: Graph, **changes) -> dict[str, torch.Tensor]:
-    """`FixedPointPotential.evaluate` with tight defaults."""
+    """`FixedPointPotential.evaluate` with tight defaults; ``changes`` by the names of the archive's arguments."""
     dtype = next(model.parameters()).dtype
     settings = {
         "num_scf_steps": 80,
@@ -120,15 +121,20 @@ def evaluate(model: FixedPointPotential, graph: Graph, **changes) -> dict[str, t
         "initial_density": torch.zeros(0, 4, dtype=dtype),
         "initial_level": torch.zeros(0, dtype=dtype),
     }
-    return model.evaluate(graph, **(settings | changes))
+    given = settings | changes
+    loop = LoopSettings(*(given[name] for name in LoopSettings._fields))
+    start = Start(given["initial_density"], given["initial_level"])
+    return model.evaluate(
+        graph, loop, start, given["constant_charge"], given["response_forces"], given["compute_forces"]
+    )
 
 
 def solved(
     model: FixedPointPotential, graph: Graph, constant_charge: bool = True, converges: bool = True
 ) -> tuple[SCFProblem, Tensor, Tensor]:
     """The problem linearised at its solution, the solution, and its level."""
-    nothing = torch.zeros(0, 4, dtype=torch.float64)
-    end = model.solve(graph, (80, 1e-11, 0.3, "anderson"), constant_charge, False, nothing, nothing[:, 0])
+    settings = LoopSettings(80, 1e-11, 0.3, "anderson")
+    end = model.solve(graph, settings, own_start(graph.positions), constant_charge, False)
     assert not converges or end.result.status.tolist() == [CONVERGED]
     return end.fixed, end.result.x, end.result.level
 

@@ -6,6 +6,7 @@ import torch
 from figures import at_least, at_most
 from fp_potential.graph import Graph
 from fp_potential.model import FixedPointPotential
+from fp_potential.scf.settings import LoopSettings
 from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 STEP = 1e-4
@@ -86,7 +87,7 @@ def test_corrected_energy_is_second_order_and_forces_first_order(model: FixedPoi
     for steps in range(1, 40):
         # plain mixing, so that residuals between 1e-2 and 1e-4 are met one after another; the adjoint runs to the end
         model.solver.adjoint = lambda problem, source, *_: converged_adjoint(
-            problem, source, 80, 1e-12, "anderson", 0.3
+            problem, source, LoopSettings(80, 1e-12, 0.3, "anderson")
         )
         try:
             out = evaluate(

@@ -11,7 +11,9 @@ import yaml
 from ase import Atoms
 from ase.io import write
 
+from fp_potential.density.problem import own_start
 from fp_potential.graph import graph_from_atoms
+from fp_potential.scf.settings import LoopSettings
 from structures import ELEMENTS, make_model, salt_water_box, water_cluster
 
 KEYS = {
@@ -30,8 +32,8 @@ def labelled(atoms: Atoms, teacher, kind: str, split: str, field: tuple[float, f
     graph = graph_from_atoms(
         atoms, ELEMENTS, teacher.cutoff, torch.float64, external_field=[-component for component in field]
     )
-    start = (torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
-    out = teacher.evaluate(graph, 100, 1e-9, 0.3, "anderson", True, True, True, *start)
+    settings = LoopSettings(100, 1e-9, 0.3, "anderson")
+    out = teacher.evaluate(graph, settings, own_start(graph.positions), True, True, True)
     atoms.info |= {
         "REF_energy": float(out["energy"][0]),
         "REF_fermi_level": float(out["fermi_level"][0]),

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from ..density.jacobian import jacobian_spectrum
+from ..density.problem import own_start
 from ..density.self_consistent import SelfConsistentModel
 from ..options import SCFOptions
+from ..scf.settings import settings_of
 from ..train.potential.metrics import StructureErrors
 from ..train.potential.modes.predict import predict
 from ..train.potential.samples import Sample, batch_samples
@@ -75,9 +77,7 @@ def compare(model: SelfConsistentModel, samples: Sequence[Sample]) -> Comparison
 
 def eigenvalue_range(model: SelfConsistentModel, sample: Sample) -> tuple[float, float]:
     """Smallest and largest real part of the eigenvalues of the map's Jacobian at constant charge; NaN without one."""
-    nothing = torch.zeros(0, 4, dtype=torch.float64)
-    settings = (SCF.num_scf_steps, SCF.scf_tolerance, SCF.mixing_parameter, SCF.solver)
-    problem = model.solve(sample.graph, settings, True, False, nothing, nothing[:, 0]).fixed
+    problem = model.solve(sample.graph, settings_of(SCF), own_start(sample.graph.positions), True, False).fixed
     try:
         spectrum = jacobian_spectrum(model.solver.density_map, problem)
     except ValueError:

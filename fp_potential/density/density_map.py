@@ -3,37 +3,23 @@
 from typing import List, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..communication import graph_sum
 from ..electrostatics import ElectrostaticCache, Electrostatics
-from ..response.state import LevelLine, ResponseState, Update
-from .fermi_level import (
-    CANCELLATION,
-    CHARGE_ERROR,
-    CHARGE_ROUNDING,
-    LEVEL_STEPS,
-    LONGEST_STEP,
-    MINIMUM_RESPONSE,
-    with_level,
-)
+from ..response.state import ResponseState, Update
+from .fermi_level import ChargeConstraint, with_level
 from .problem import SCFProblem
 
 
-class DensityMap(nn.Module):
+class DensityMap(ChargeConstraint):
     """The map G and the transposed action of its Jacobian, for any update."""
 
     def __init__(self, electrostatics: Electrostatics, update: Update) -> None:
-        super().__init__()
+        super().__init__(update)
         self.electrostatics = electrostatics
-        self.response = update
-        self.minimum_response = MINIMUM_RESPONSE
-        self.cancellation = CANCELLATION
-        self.charge_error, self.charge_rounding = CHARGE_ERROR, CHARGE_ROUNDING
-        self.level_steps, self.longest_step = LEVEL_STEPS, LONGEST_STEP
         #: whether the update is affine in the field, and whether it is one matrix per atom
         self.affine, self.local = bool(update.affine), bool(update.local)
-        self.straight = bool(update.straight)
         #: receivers whose field the update reads: the others are left out of the loops
         used = getattr(update, "used_receivers", (0, electrostatics.n_widths))
         self.first_used, self.last_used = int(used[0]), int(used[1])
@@ -145,72 +131,6 @@ class DensityMap(nn.Module):
         """Density in the raw field ``u`` ``(n, m, 4)`` with the level ``(B,)`` added."""
         return self.response.density(problem.state, with_level(u, level, problem.batch), problem.distributed)
 
-    def _closed_form(self, problem: SCFProblem, u: Tensor) -> tuple[Tensor, Tensor]:
-        density = self.response.density(problem.state, u, problem.distributed)
-        charge = graph_sum(density[:, 0], problem.batch, problem.atoms.shape[0], problem.distributed)
-        level = (problem.target - charge) / problem.response
-        return density + problem.shift * level[problem.batch].unsqueeze(1), level
-
-    def find_level(self, problem: SCFProblem, u: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
-        """The level at which the density has the charge Q*, from ``guess``, and that density, without gradients.
-
-        Newton steps, bisecting once the level is bracketed.
-        """
-        n_graphs = problem.atoms.shape[0]
-        level = guess.detach()
-        below, above = torch.full_like(level, float("nan")), torch.full_like(level, float("nan"))
-        tiny = 1e-15 if u.dtype == torch.float64 else 5e-7
-        line: Optional[LevelLine] = self.response.level_line(problem.state, u) if self.straight else None
-        near = 1e-8 if u.dtype == torch.float64 else 1e-4
-        density, slopes, tangent = self._with_slope(problem, u, line, level)
-        for _ in range(self.level_steps):
-            columns = torch.stack([density[:, 0], density[:, 0].abs(), slopes], dim=1)
-            sums = graph_sum(columns, problem.batch, n_graphs, problem.distributed)
-            error = problem.target - sums[:, 0]
-            done = (error.abs() <= tiny * (1.0 + sums[:, 1])) | torch.logical_not(torch.isfinite(error))
-            if bool(done.all()):
-                break
-            above = torch.where(error > 0, level, above)
-            below = torch.where(error <= 0, level, below)
-            step = torch.clamp(error / sums[:, 2], min=-self.longest_step, max=self.longest_step)
-            if line is not None and bool((done | (step.abs() <= near)).all()):
-                # what the tangent misses is the square of this
-                step = torch.where(done, torch.zeros_like(step), step)
-                return level + step, density + tangent * step[problem.batch].unsqueeze(1)
-            following = level + torch.where(torch.isfinite(step), step, torch.full_like(step, self.longest_step))
-            # comparisons with NaN are false: no bracket yet
-            low, high = torch.minimum(below, above), torch.maximum(below, above)
-            outside = (following <= low) | (following >= high)
-            following = torch.where(outside, 0.5 * (low + high), following)
-            level = torch.where(done, level, following)
-            density, slopes, tangent = self._with_slope(problem, u, line, level)
-        return level, density
-
-    def _with_slope(
-        self, problem: SCFProblem, u: Tensor, line: Optional[LevelLine], level: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The density in the field ``u`` at the level ``(B,)``, dQ/dmu by atom ``(n,)`` and dp/dmu, without gradients.
-
-        Without a line, the last is not known, and of the second only the sum over a structure has a meaning.
-        """
-        if line is not None:
-            density, tangent = self.response.on_line(line, level[problem.batch])
-            return density.detach(), tangent[:, 0].detach(), tangent.detach()
-        shifted = with_level(u, level, problem.batch).detach().requires_grad_(True)
-        density = self.response.density(problem.state, shifted, problem.distributed)
-        on_field = torch.autograd.grad([density[:, 0].sum()], [shifted])[0]
-        assert on_field is not None
-        return density.detach(), on_field[:, :, 0].sum(1), torch.zeros_like(density)
-
-    def project(self, problem: SCFProblem, density: Tensor) -> Tensor:
-        """Onto the charge surface: the missing charge in proportion to dQ/dmu_i; unchanged at constant Fermi level."""
-        if not problem.constant_charge:
-            return density
-        charge = graph_sum(density[:, 0], problem.batch, problem.atoms.shape[0], problem.distributed)
-        step = (problem.target - charge) / problem.response
-        moved = density[:, :1] + (problem.charge_row[:, :, 0].sum(1) * step[problem.batch]).unsqueeze(1)
-        return torch.cat([moved, density[:, 1:]], dim=1)
-
     def pull_back(self, problem: SCFProblem, weights: Tensor) -> Tensor:
         """(dF/du)^T w at the point of linearisation: ``(n, 4)`` -> ``(n, m, 4)``."""
         if self.local:
@@ -227,15 +147,6 @@ class DensityMap(nn.Module):
         assert gradient is not None
         return gradient.detach()
 
-    def constrained(self, problem: SCFProblem, on_field: Tensor) -> Tensor:
-        """Derivative by the field at constant mu -> the same with mu a function of the field, at constant charge."""
-        if not problem.constant_charge:
-            return on_field
-        n_graphs = problem.atoms.shape[0]
-        on_level = graph_sum(on_field[:, :, 0].sum(1), problem.batch, n_graphs, problem.distributed)
-        share = (on_level / problem.response)[problem.batch]
-        return on_field - problem.charge_row * share[:, None, None]
-
     def transposed(self, problem: SCFProblem, adjoint: Tensor) -> Tensor:
         """(dG/dp)^T λ = A^T [w - (dQ/du) (sum of w on the level) / R], w = (dF/du)^T λ.
 
@@ -245,19 +156,3 @@ class DensityMap(nn.Module):
         return self.electrostatics.transposed_in(
             problem.cache, on_field, self.first_used, self.last_used, problem.distributed
         )
-
-    def responds(self, problem: SCFProblem) -> Tensor:
-        """Whether the charge of each structure can follow the Fermi level ``(B,)`` bool."""
-        n_graphs = problem.response.shape[0]
-        rows = problem.charge_row[:, :, 0].sum(1).abs()
-        total = graph_sum(rows, problem.batch, n_graphs, problem.distributed)
-        enough = total > self.minimum_response * problem.atoms.to(total.dtype)
-        return enough & (problem.response.abs() > self.cancellation * total)
-
-    def holds(self, problem: SCFProblem, density: Tensor) -> Tensor:
-        """Whether each structure has the total charge asked for ``(B,)`` bool: not every charge has a Fermi level."""
-        charge = density[:, :1].detach().to(torch.float64)
-        sums = graph_sum(
-            torch.cat([charge, charge.abs()], dim=1), problem.batch, problem.atoms.shape[0], problem.distributed
-        )
-        return (sums[:, 0] - problem.target).abs() <= self.charge_error + self.charge_rounding * sums[:, 1]

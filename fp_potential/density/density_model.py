@@ -14,6 +14,7 @@ from ..options.scf import HISTORY
 from ..readout.state import ReadoutState, detach_readout
 from ..response.state import ResponseState, Update, detach_state
 from ..scf.loop import SolverResult
+from ..scf.settings import LoopSettings, Start
 from ..scf.status import NO_CHARGE_RESPONSE
 from .density_map import DensityMap
 from .fermi_level import with_level
@@ -173,32 +174,24 @@ class DensityModel(nn.Module):
         on_field = self.solver.density_map.constrained(problem, by_field.detach())
         return explicit + self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
 
-    def converge(
-        self,
-        problem: SCFProblem,
-        local: LocalState,
-        settings: tuple[int, float, float, str],
-        initial_density: Tensor,
-        initial_level: Tensor,
-    ) -> Converged:
-        """Run the loop; ``settings`` are num_scf_steps, scf_tolerance, mixing_parameter and solver.
+    def converge(self, problem: SCFProblem, local: LocalState, settings: LoopSettings, start: Start) -> Converged:
+        """Run the loop from the density ``start.x`` ``(n, 4)`` and the absolute Fermi level ``start.level`` ``(B,)``.
 
-        The start is ``initial_density`` ``(n, 4)``, with zero rows p_loc, and the absolute level ``initial_level``
-        ``(B,)``, with zero rows mu_0.
+        Without rows these are p_loc and mu_0.
         """
         fixed = detach_problem(problem, self.electrostatics.detached(problem.cache))
         frozen = LocalState(
             local.energy.detach(), local.density.detach(), detach_state(local.response), detach_readout(local.readout)
         )
-        start = frozen.density
-        if initial_density.shape[0] > 0:
-            start = initial_density.detach()
+        density = frozen.density
+        if start.x.shape[0] > 0:
+            density = start.x.detach()
             if self.without_dipoles:
-                start = charges_only(start)
+                density = charges_only(density)
         guess = torch.zeros_like(fixed.response)
-        if initial_level.shape[0] > 0:
-            guess = initial_level - self.fermi_level_offset
-        result = self.solver.scf(fixed, start, settings[0], settings[1], settings[3], settings[2], guess)
+        if start.level.shape[0] > 0:
+            guess = start.level - self.fermi_level_offset
+        result = self.solver.scf(fixed, Start(density, guess), settings)
         field = self.electrostatics.field(problem.cache, result.x, problem.distributed)
         at_solution = self.total_field(fixed, field.detach(), result.level)
         fixed = self.solver.density_map.linearised(fixed, at_solution)

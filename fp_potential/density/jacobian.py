@@ -1,8 +1,8 @@
-"""Products with the Jacobian of the density's map, and its spectrum."""
+"""Products with the Jacobian J = dG/dp of the density's map, and its spectrum."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..communication import graph_sum
 from ..response.state import matrix_response
-from ..scf.spectrum import ACCURACY, LARGEST_BASIS, REDUCTION, Spectrum, _spectrum
+from ..scf.arnoldi import arnoldi
+from ..scf.spectrum import ACCURACY, LARGEST_BASIS, REDUCTION, Spectrum, spectrum_of
 from .density_map import DensityMap
 from .fermi_level import with_level
-from .problem import SCFProblem
+from .problem import SCFProblem, groups_of
 
 
 def jacobian_product(density_map: DensityMap, problem: SCFProblem, point: Tensor, change: Tensor) -> Tensor:
@@ -43,7 +44,9 @@ def jacobian_spectrum(
     reduction: float = REDUCTION,
     seed: int = 0,
 ) -> Spectrum:
-    """Spectrum of J of one structure by Arnoldi's method on J^T.
+    """Spectrum of J of one structure by Arnoldi's method on J^T, which is there for every update.
+
+    At constant charge J is that of the map on the charge surface.
 
     Args:
         density_map: a `DensityMap`, or the scripted one of an archive (``module.model.solver.density_map``).
@@ -65,35 +68,24 @@ def jacobian_spectrum(
     precision = float(torch.finfo(template.dtype).eps)
     accuracy, reduction = max(accuracy, 1e3 * precision), max(reduction, 1e2 * precision)
     size = template.numel() - (1 if problem.constant_charge else 0)
-    steps = min(largest_basis, size)
     generator = np.random.default_rng(seed)
     start = torch.tensor(generator.standard_normal(tuple(template.shape)), dtype=template.dtype, device=template.device)
-    start = _on_surface(start, problem)
-    basis = [start / start.norm()]
-    hessenberg = np.zeros((steps + 1, steps))
-    for k in range(steps):
-        new = _on_surface(density_map.transposed(problem, basis[k]).detach(), problem)
-        scale = float(new.norm())
-        if not math.isfinite(scale):
+
+    def product(x: Tensor) -> Tensor:
+        new = _on_surface(density_map.transposed(problem, x).detach(), problem)
+        if not bool(torch.isfinite(new).all()):
             raise ValueError("the map's derivative is not finite at this density")
-        # Gram–Schmidt twice: once loses orthogonality, and with it the small eigenvalues
-        stacked = torch.stack(basis).reshape(k + 1, -1)
-        for _ in range(2):
-            overlap = stacked @ new.reshape(-1)
-            new = new - (overlap @ stacked).reshape(new.shape)
-            hessenberg[: k + 1, k] += overlap.cpu().numpy()
-        norm = float(new.norm())
-        hessenberg[k + 1, k] = norm
-        invariant = norm <= 10.0 * precision * max(scale, 1e-300) * math.sqrt(size)
-        if invariant or k + 1 == steps or k % 5 == 4:
-            result = _spectrum(hessenberg[: k + 2, : k + 1], accuracy)
-            if invariant or k + 1 == steps or (result.converged and result.krylov[-1] <= reduction):
-                break
-        basis.append(new / norm)
-    return result
+        return new
+
+    def found(matrices: Sequence[np.ndarray]) -> bool:
+        spectrum = spectrum_of(matrices[0], accuracy)
+        return spectrum.converged and bool(spectrum.krylov[-1] <= reduction)
+
+    krylov = arnoldi(product, _on_surface(start, problem), groups_of(problem), min(largest_basis, size), found)
+    return spectrum_of(krylov.hessenberg[0], accuracy)
 
 
-def _on_surface(x: torch.Tensor, problem: SCFProblem) -> torch.Tensor:
+def _on_surface(x: Tensor, problem: SCFProblem) -> Tensor:
     """Without the component along the total charge, which is J^T's left-over zero eigenvalue at constant charge."""
     if not problem.constant_charge:
         return x

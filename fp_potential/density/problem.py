@@ -1,4 +1,4 @@
-"""The fixed-point problem of the density, its map, its transposed Jacobian and the charge constraint.
+"""The fixed-point problem of the density.
 
 Unknowns are the densities p ``(n, 4)``.  With the raw total field u = A p + u_ext + (mu - mu_0) on the potential
 components, and the update F of the model,
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..electrostatics import ElectrostaticCache
 from ..response.state import ResponseState, detach_state
+from ..scf.settings import Groups, Start
 
 
 class SCFProblem(NamedTuple):
@@ -56,3 +57,13 @@ def detach_problem(problem: SCFProblem, cache: ElectrostaticCache) -> SCFProblem
         problem.constant_charge,
         problem.distributed,
     )
+
+
+def groups_of(problem: SCFProblem) -> Groups:
+    """The atoms of each structure, for the loop."""
+    return Groups(problem.batch, problem.atoms, problem.atoms.shape[0], problem.distributed)
+
+
+def own_start(like: Tensor) -> Start:
+    """The start without rows: the local guess and mu_0, in the dtype of a tensor ``like`` it."""
+    return Start(like.new_zeros((0, 4)), like.new_zeros(0))

@@ -14,8 +14,9 @@ from ..backbone.blocks import BlockedPass, pulled_back
 from ..communication import graph_sum
 from ..graph import Graph
 from ..scf.loop import SolverResult
+from ..scf.settings import LoopSettings, Start
 from .density_model import DensityModel, LocalState
-from .observables import Observables
+from .observables import Observables, charge_and_dipole, dipole_source, total_energy
 from .problem import SCFProblem
 
 
@@ -64,31 +65,33 @@ class SelfConsistentModel(DensityModel):
     def evaluate(
         self,
         graph: Graph,
-        num_scf_steps: int,
-        scf_tolerance: float,
-        mixing_parameter: float,
-        solver: str,
+        settings: LoopSettings,
+        start: Start,
         constant_charge: bool,
         response_forces: bool,
         compute_forces: bool,
-        initial_density: Tensor,
-        initial_level: Tensor,
     ) -> dict[str, Tensor]:
         """Self-consistent energy, forces, strain derivative and density of a batch.
 
-        ``initial_density`` ``(n, 4)`` starts the loop; with zero rows the local guess p_loc does.  ``initial_level``
-        ``(B,)`` is the absolute Fermi level from which that of a non-affine update is sought at constant charge; with
-        zero rows mu_0.  Keys of the result are listed in `export.OUTPUTS`.  With ``response_forces`` false the adjoint
-        is left out: derivatives at fixed density, wrong by the response of the density.
+        Args:
+            settings: of the loop and of the adjoint's.
+            start: density ``(n, 4)`` that starts the loop; without rows the local guess p_loc. Absolute Fermi level
+                ``(B,)`` from which that of a non-affine update is sought at constant charge; without rows mu_0.
+            constant_charge: the total charge is given, else the Fermi level.
+            response_forces: false leaves the adjoint out: derivatives at fixed density, wrong by the response of the
+                density.
+            compute_forces: false leaves all derivatives out.
+
+        Returns:
+            The tensors that `export.OUTPUTS` lists.
         """
-        settings = (num_scf_steps, scf_tolerance, mixing_parameter, solver)
-        s = self.solve(graph, settings, constant_charge, compute_forces, initial_density, initial_level)
+        s = self.solve(graph, settings, start, constant_charge, compute_forces)
         result, density, status = s.result, s.result.x, s.result.status
         adjoint = torch.zeros_like(density)
         adjoint_residual = torch.zeros_like(result.residual)
         if response_forces:
             gradient = self.density_gradient(s.fixed, s.frozen, density, s.at_solution)
-            solution = self.solver.adjoint(s.fixed, gradient, num_scf_steps, scf_tolerance, solver, mixing_parameter)
+            solution = self.solver.adjoint(s.fixed, gradient, settings)
             adjoint = solution.x
             adjoint_residual = solution.residual
             # forces are only as good as the adjoint: its failure is a failure of the whole
@@ -99,10 +102,8 @@ class SelfConsistentModel(DensityModel):
         total = self.total_field(s.problem, s.field, level)
         terms = self.observables(s.problem, s.local, density, total, graph.species[: batch.shape[0]])
         correction = (adjoint * (update - density)).sum(1).to(torch.float64)
-        atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field + correction
         absolute = level + self.fermi_level_offset
-        if not constant_charge:
-            atomic = atomic + (absolute[batch] * density[:, 0]).to(torch.float64)
+        atomic = total_energy(terms, density, absolute, batch, constant_charge) + correction
         out = self._report(graph, density, terms, atomic, s.owned)
         out["fermi_level"] = absolute.detach()
         out["scf_steps"] = result.steps
@@ -133,15 +134,9 @@ class SelfConsistentModel(DensityModel):
         return out
 
     def solve(
-        self,
-        graph: Graph,
-        settings: tuple[int, float, float, str],
-        constant_charge: bool,
-        with_gradients: bool,
-        initial_density: Tensor,
-        initial_level: Tensor,
+        self, graph: Graph, settings: LoopSettings, start: Start, constant_charge: bool, with_gradients: bool
     ) -> Solution:
-        """The self-consistent state; ``settings`` and start as in `converge`."""
+        """The self-consistent state; ``settings`` and ``start`` as in `converge`."""
         n_graphs = graph.cell.shape[0]
         positions = graph.positions.detach().requires_grad_(with_gradients)
         strain = torch.zeros([n_graphs, 3, 3], dtype=positions.dtype, device=positions.device)
@@ -167,7 +162,7 @@ class SelfConsistentModel(DensityModel):
         local = self.local_of(graph, edges, made.features)
         shift = torch.zeros_like(strain[:, 0]).requires_grad_(with_gradients)
         problem = self.problem(graph, local, owned, cell, constant_charge, shift)
-        end = self.converge(problem, local, settings, initial_density, initial_level)
+        end = self.converge(problem, local, settings, start)
         return Solution(
             graph,
             strain,
@@ -200,25 +195,14 @@ class SelfConsistentModel(DensityModel):
         through = pulled_back([vectors], inputs[:2], [by_vectors])
         return [parts[0] + through[0], parts[1] + through[1]] + parts[2:n]
 
-    def responses(
-        self,
-        graph: Graph,
-        num_scf_steps: int,
-        scf_tolerance: float,
-        mixing_parameter: float,
-        solver: str,
-        constant_charge: bool,
-        initial_density: Tensor,
-        initial_level: Tensor,
-    ) -> dict[str, Tensor]:
+    def responses(self, graph: Graph, settings: LoopSettings, start: Start, constant_charge: bool) -> dict[str, Tensor]:
         """Derivatives of the density's dipole D = sum_i (q_i r_i + d_i), one adjoint solve per component.
 
         λ_a = dD_a/dp + (dG/dp)^T λ_a,  dD_a/dx = ∂D_a/∂x + λ_a · ∂G/∂x.  Keys: ``dipole_by_field`` ``(B, 3, 3)``
         dD_a/dF_b in e Å²/V (minus the polarizability), ``dipole_by_positions`` ``(n_total, 3, 3)`` dD_b/dr_ia in e
         (Born charges), ``status`` and ``adjoint_residual`` ``(B,)``.  For open structures.
         """
-        settings = (num_scf_steps, scf_tolerance, mixing_parameter, solver)
-        s = self.solve(graph, settings, constant_charge, True, initial_density, initial_level)
+        s = self.solve(graph, settings, start, constant_charge, True)
         density, batch = s.result.x, graph.batch
         density_map = self.solver.density_map
         update = density_map.differentiable(s.problem, s.field, s.result.level, s.fixed.response)[0]
@@ -226,11 +210,7 @@ class SelfConsistentModel(DensityModel):
         by_field: list[Tensor] = []
         by_position: list[Tensor] = []
         for a in range(3):
-            stored = 1 + (a + 2) % 3
-            source = torch.zeros_like(density)
-            source[:, 0] = s.owned.detach()[:, a]
-            source[:, stored] = 1.0
-            solution = self.solver.adjoint(s.fixed, source, num_scf_steps, scf_tolerance, solver, mixing_parameter)
+            solution = self.solver.adjoint(s.fixed, dipole_source(s.owned.detach(), a), settings)
             status = torch.where(status == 0, solution.status, status)
             worst = torch.maximum(worst, solution.residual)
             value = (density[:, 0] * s.owned[:, a]).sum() + (solution.x * update).sum()
@@ -254,8 +234,7 @@ class SelfConsistentModel(DensityModel):
         n_graphs, distributed = graph.cell.shape[0], graph.distributed
         p = density.detach()
         columns = torch.stack([atomic, terms.local, terms.nonlocal_, terms.coulomb, terms.field], dim=1).detach()
-        cartesian = p[:, [3, 1, 2]]
-        moments = torch.cat([p[:, :1], p[:, :1] * positions.detach() + cartesian], dim=1).to(torch.float64)
+        moments = charge_and_dipole(p, positions.detach()).to(torch.float64)
         sums = graph_sum(torch.cat([columns, moments], dim=1), graph.batch, n_graphs, distributed)
         return {
             "energy": sums[:, 0],

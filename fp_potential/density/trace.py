@@ -10,10 +10,13 @@ from torch import Tensor
 from ..graph import Graph
 from ..options import SCFOptions
 from ..scf.convergence import SCFRun
+from ..scf.settings import Start, settings_of
 from ..scf.spectrum import Spectrum
 from ..scf.status import CONVERGED, NO_CHARGE_RESPONSE
+from .any_loops import AnyLoops
 from .density_model import LocalState
 from .jacobian import jacobian_spectrum
+from .observables import total_energy
 from .problem import SCFProblem
 
 
@@ -48,18 +51,18 @@ def trace_loop(
         initial_level: ``(1,)`` absolute Fermi level to search from; mu_0 if None or without rows.
         with_spectrum: find the spectrum of the map at the last density.
     """
-    o, constant_charge = options, options.constant_charge
-    start = graph.positions.new_zeros((0, 4)) if initial_density is None else initial_density
+    constant_charge = options.constant_charge
+    density = graph.positions.new_zeros((0, 4)) if initial_density is None else initial_density
     level = graph.positions.new_zeros(0) if initial_level is None else initial_level
-    settings = (o.num_scf_steps, o.scf_tolerance, o.mixing_parameter, o.solver)
+    settings, start = settings_of(options), Start(density, level)
+    loops = AnyLoops(model)
     with torch.jit.optimized_execution(False):
-        out = model.evaluate(graph, *settings, constant_charge, True, False, start, level)
+        out = loops.evaluate(graph, settings, start, constant_charge, True, False)
         # the state it ended in, and the same iterates again, kept this time
-        end = model.solve(graph, settings, constant_charge, False, start, level)
-        first = start if len(start) else end.frozen.density
-        steps, tolerance, mixing, solver = settings
+        end = loops.solve(graph, settings, start, constant_charge)
+        first = density if len(density) else end.frozen.density
         guess = level - float(model.fermi_level_offset) if len(level) else torch.zeros_like(end.fixed.response)
-        result, densities, levels = model.solver.trace(end.fixed, first, steps, tolerance, solver, mixing, guess, True)
+        result, densities, levels = loops.trace(end.fixed, Start(first, guess), settings)
         energies = [
             _energy(model, graph, end.fixed, end.frozen, density, level)
             for density, level in zip(densities, levels, strict=True)
@@ -72,10 +75,10 @@ def trace_loop(
     run = SCFRun(
         history=result.history[:, 0].cpu().numpy(),
         status=status,
-        tolerance=tolerance,
-        num_scf_steps=steps,
-        solver=solver,
-        mixing=mixing,
+        tolerance=settings.scf_tolerance,
+        num_scf_steps=settings.num_scf_steps,
+        solver=settings.solver,
+        mixing=settings.mixing_parameter,
         iterates=iterates,
         affine=bool(model.solver.density_map.affine),
         initial_density=options.initial_density,
@@ -93,7 +96,5 @@ def _energy(model: Any, graph: Graph, problem: SCFProblem, local: LocalState, de
         field = model.electrostatics.field(problem.cache, density, False)
         total = model.total_field(problem, field, level)
         terms = model.observables(problem, local, density, total, graph.species)
-        energy = float((terms.local + terms.nonlocal_ + terms.coulomb + terms.field).sum())
-        if not problem.constant_charge:
-            energy += (float(level) + float(model.fermi_level_offset)) * float(density[:, 0].sum())
-    return energy
+        absolute = level + float(model.fermi_level_offset)
+        return float(total_energy(terms, density, absolute, graph.batch, problem.constant_charge).sum())

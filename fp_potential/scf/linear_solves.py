@@ -1,62 +1,75 @@
-"""(1 - J)^-1 and (1 - J^T)^-1 at a solution, J = dG/dp, without a matrix: by the mixer of the loop."""
+"""(1 - J)^-1 and (1 - J^T)^-1 of a linear map J, without a matrix: by the loop for x = b + J x."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..density.jacobian import jacobian_product
-from ..density.problem import SCFProblem
-from ..density.solver import FixedPointSolver
-from ..options import SCFOptions
+from .loop import FixedPointLoop, SolverResult
+from .settings import Groups, LoopSettings
 from .status import CONVERGED
 
 #: linear solves take up to this many times the applications of the loop, and go no deeper than this many roundings
 PATIENCE, ROUNDINGS = 2, 20.0
+#: smallest mean |b| that residuals are relative to: a source that is zero has the solution zero
+SMALLEST_SOURCE = 1e-300
+
+Product = Callable[[Tensor], Tensor]
+
+
+def solve_linear(
+    loop: FixedPointLoop, product: Product, source: Tensor, groups: Groups, settings: LoopSettings
+) -> SolverResult:
+    """x = b + A x for a ``product`` A x; residuals relative to the mean |b| of each structure."""
+    scale = loop.scale_of(source, groups, SMALLEST_SOURCE)
+    level = torch.zeros(groups.number, dtype=source.dtype, device=source.device)
+    state = loop.start(source, level, scale, groups, settings)
+    while state.going:
+        state = loop.step(state, source + product(state.x) - state.x, level)
+    return loop.result(state)
 
 
 class LinearSolves:
-    """(1 - J)^-1 and (1 - J^T)^-1 at the solutions of the structures with ``solved`` ``(B,)``; zero for the others.
+    """(1 - J)^-1 and (1 - J^T)^-1 for the structures with ``solved`` ``(B,)``; zero for the others.
 
-    ``problem`` is without gradients and linearised at the raw total field ``point``.  ``failures`` counts the solves
-    of single structures that miss their tolerance; it goes on counting while a loss is differentiated.
+    ``failures`` counts the solves of single structures that miss their tolerance; it goes on counting while a loss is
+    differentiated.
+
+    Args:
+        product: v -> J v ``(n, c)``, without gradients.
+        transposed_product: v -> J^T v.
+        settings: those of the loop that found the solution; `PATIENCE` and `ROUNDINGS` say what is made of them.
     """
 
     def __init__(
-        self, solver: FixedPointSolver, problem: SCFProblem, point: Tensor, solved: Tensor, scf: SCFOptions
+        self,
+        loop: FixedPointLoop,
+        product: Product,
+        transposed_product: Product,
+        groups: Groups,
+        solved: Tensor,
+        settings: LoopSettings,
     ) -> None:
-        self.solver, self.problem, self.point = solver, problem, point
-        self.solved = solved[problem.batch].unsqueeze(1)
-        self.steps = PATIENCE * scf.num_scf_steps
-        self.tolerance = max(scf.scf_tolerance, ROUNDINGS * torch.finfo(point.dtype).eps)
-        self.failures = torch.zeros((), dtype=torch.float64, device=point.device)
-
-    def transposed(self, source: Tensor) -> Tensor:
-        """(1 - J^T)^-1 b ``(n, 4)``."""
-        source = torch.where(self.solved, source, torch.zeros_like(source))
-        found = self.solver.adjoint(self.problem, source, self.steps, self.tolerance, "anderson", 1.0)
-        self._count(found.status == CONVERGED)
-        return found.x
+        self.loop, self.groups = loop, groups
+        self.product, self.transposed_product = product, transposed_product
+        self.solved = solved[groups.batch].unsqueeze(1)
+        self.steps, self.tolerance = PATIENCE * settings.num_scf_steps, settings.scf_tolerance
+        self.failures = torch.zeros((), dtype=torch.float64, device=solved.device)
 
     def forward(self, source: Tensor) -> Tensor:
-        """(1 - J)^-1 b ``(n, 4)``."""
-        source = torch.where(self.solved, source, torch.zeros_like(source))
-        problem, mixer, tolerance = self.problem, self.solver.mixer, self.tolerance
-        batch = problem.batch
-        x, state = source, mixer.start(source, problem.response.shape[0])
-        scale = torch.ones_like(problem.response, dtype=torch.float64)
-        active = torch.ones_like(problem.response, dtype=torch.bool)
-        for step in range(self.steps):
-            f = source + jacobian_product(self.solver.density_map, problem, self.point, x) - x
-            norms = mixer.norms(state, x, f, batch, problem.atoms, False)
-            if step == 0:
-                scale = torch.clamp(mixer.norms(state, x, source, batch, problem.atoms, False).mean, min=1e-300)
-            active = active & torch.logical_not(norms.mean / scale <= tolerance)
-            if not bool(active.any()):
-                break
-            x, state = mixer.step(state, norms, x, f, batch, active, "anderson", 1.0, torch.ones_like(scale))
-        self._count(torch.logical_not(active))
-        return x
+        """(1 - J)^-1 b ``(n, c)``."""
+        return self._solve(self.product, source)
 
-    def _count(self, converged: Tensor) -> None:
-        self.failures += (~converged).sum()
+    def transposed(self, source: Tensor) -> Tensor:
+        """(1 - J^T)^-1 b ``(n, c)``."""
+        return self._solve(self.transposed_product, source)
+
+    def _solve(self, product: Product, source: Tensor) -> Tensor:
+        source = torch.where(self.solved, source, torch.zeros_like(source))
+        tolerance = max(self.tolerance, ROUNDINGS * torch.finfo(source.dtype).eps)
+        settings = LoopSettings(self.steps, tolerance, 1.0, "anderson")
+        found = solve_linear(self.loop, product, source, self.groups, settings)
+        self.failures += (found.status != CONVERGED).sum()
+        return found.x

@@ -6,9 +6,8 @@ of J.  So
     linear mixing needs max |1 - α (1 - λ)| < 1; the negative end of the spectrum limits α, the positive end the speed,
     a real part ≥ 1 is a solution that no amount of mixing finds: a change of the density feeds back more than itself.
 
-At constant charge J is that of the map on the charge surface.  Both ends come from Arnoldi's method on J^T, which has
-the same eigenvalues and is there for every update (`DensityMap.transposed`); power iteration would find the larger
-modulus only, usually the harmless negative end.
+Where the map has a constraint, J is that of the map on the constraint's surface.  Both ends come from Arnoldi's method
+(`scf.arnoldi`) on J or on J^T, which has the same eigenvalues.
 """
 
 import math
@@ -111,7 +110,7 @@ def linear_applications(factor: float, reduction: float) -> float:
     return 1.0 + math.ceil(math.log(reduction) / math.log(max(factor, 1e-300)))
 
 
-def _spectrum(hessenberg: np.ndarray, accuracy: float) -> Spectrum:
+def spectrum_of(hessenberg: np.ndarray, accuracy: float) -> Spectrum:
     """Ritz values with errors, and GMRES residuals, from the ``(k+1, k)`` Hessenberg matrix of k Arnoldi steps."""
     k = hessenberg.shape[1]
     square, below = hessenberg[:k], hessenberg[k, k - 1]

@@ -1,4 +1,10 @@
-"""How a loop can end."""
+"""How a loop can end: the values of `loop.SolverResult.status`, of the output ``status`` and of the plugin.
 
-#: values of `SolverResult.status`
+CONVERGED           the residual is within the tolerance
+MAX_STEPS           the largest number of applications was reached
+DIVERGED            the residual grew again after every restart
+UNSTABLE            the solution found is one that small changes lead away from
+NO_CHARGE_RESPONSE  the constraint cannot be met: the charge does not follow the Fermi level
+"""
+
 CONVERGED, MAX_STEPS, DIVERGED, UNSTABLE, NO_CHARGE_RESPONSE = 0, 1, 2, 3, 4

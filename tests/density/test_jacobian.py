@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from fp_potential.density.jacobian import jacobian_spectrum
-from fp_potential.density.problem import SCFProblem
+from fp_potential.density.problem import SCFProblem, own_start
 from fp_potential.export import export_model, load_model
 from fp_potential.graph import collate
+from fp_potential.scf.settings import LoopSettings, Start
 from fp_potential.scf.spectrum import Spectrum, linear_applications
 from fp_potential.scf.status import CONVERGED
 from structures import dense_jacobian, make_model, salt_water_box, soften, solved, to_graph, water_cluster
@@ -57,7 +58,8 @@ def long_box() -> tuple:
 
 
 def run(model, problem: SCFProblem, start: Tensor, solver: str, mixing: float, steps: int, tolerance: float = 1e-9):
-    return model.solver.scf(problem, start, steps, tolerance, solver, mixing, torch.zeros(1, dtype=torch.float64))
+    settings = LoopSettings(steps, tolerance, mixing, solver)
+    return model.solver.scf(problem, Start(start, torch.zeros(1, dtype=torch.float64)), settings)
 
 
 def test_errors_cover_a_larger_basis(long_box) -> None:
@@ -119,8 +121,8 @@ def test_single_precision_finds_the_same_ends() -> None:
     for dtype in (torch.float64, torch.float32):
         model = make_model(2, dtype, fixedpoint_initial_charge_head_scale=0.5)
         graph = to_graph(salt_water_box(), model)
-        nothing = torch.zeros(0, 4, dtype=dtype)
-        end = model.solve(graph, (60, 1e-5, 0.3, "anderson"), True, False, nothing, nothing[:, 0])
+        settings = LoopSettings(60, 1e-5, 0.3, "anderson")
+        end = model.solve(graph, settings, own_start(graph.positions), True, False)
         spectrum = jacobian_spectrum(model.solver.density_map, end.fixed)
         assert spectrum.converged
         ends.append((spectrum.largest, spectrum.smallest))
@@ -130,12 +132,12 @@ def test_single_precision_finds_the_same_ends() -> None:
 def test_what_it_refuses() -> None:
     model = make_model(2)
     one = to_graph(water_cluster(1), model)
-    nothing = torch.zeros(0, 4, dtype=torch.float64)
-    both = model.solve(collate([one, one]), (20, 1e-6, 0.3, "anderson"), True, False, nothing, nothing[:, 0])
+    settings, start = LoopSettings(20, 1e-6, 0.3, "anderson"), own_start(one.positions)
+    both = model.solve(collate([one, one]), settings, start, True, False)
     with pytest.raises(ValueError, match="a batch of 2"):
         jacobian_spectrum(model.solver.density_map, both.fixed)
     soften(model, 0.0)
-    mute = model.solve(one, (20, 1e-6, 0.3, "anderson"), True, False, nothing, nothing[:, 0])
+    mute = model.solve(one, settings, start, True, False)
     with pytest.raises(ValueError, match="does not respond"):
         jacobian_spectrum(model.solver.density_map, mute.fixed)
 

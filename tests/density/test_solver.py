@@ -12,6 +12,7 @@ from fp_potential.density.self_consistent import strained
 from fp_potential.graph import collate
 from fp_potential.model import FixedPointPotential
 from fp_potential.options.scf import HISTORY
+from fp_potential.scf.settings import LoopSettings, Start
 from fp_potential.scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
 from structures import UPDATES, evaluate, make_model, salt_water_box, to_graph, water_cluster
 
@@ -33,7 +34,8 @@ def test_anderson_needs_no_more_than_gmres(kind: str, constant_charge: bool) -> 
     problem, start = problem_of(model, atoms, constant_charge)
     with torch.no_grad():
         start = model.solver.density_map.project(problem, start)
-        result = model.solver.scf(problem, start, 100, 1e-8, "anderson", 0.3, torch.zeros(1, dtype=torch.float64))
+        settings = LoopSettings(100, 1e-8, 0.3, "anderson")
+        result = model.solver.scf(problem, Start(start, torch.zeros(1, dtype=torch.float64)), settings)
         n = start.numel()
 
         def residual(p: torch.Tensor) -> torch.Tensor:
@@ -80,7 +82,7 @@ def test_one_fixed_point(update: str, kind: str, constant_charge: bool) -> None:
     ways = [("linear", 0.2, HISTORY), ("linear", 0.5, HISTORY), *(("anderson", 0.3, m) for m in (3, 10, HISTORY))]
     states = []
     for solver, mixing, history in ways:
-        model.solver.mixer.history = history
+        model.solver.loop.mixer.history = history
         for start in (torch.zeros(0, 4, dtype=torch.float64), data):
             out = evaluate(
                 model,

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from fp_potential.density.problem import own_start
 from fp_potential.density.trace import LoopTrace, trace_loop
 from fp_potential.options import SCFOptions
 from fp_potential.scf.convergence import SCFRun, convergence
 from fp_potential.scf.diagnosis import Diagnosis, Kind, diagnose
+from fp_potential.scf.settings import LoopSettings
 from fp_potential.scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
 from structures import evaluate, make_model, salt_water_box, soften, to_graph, water_cluster
 
@@ -41,9 +43,8 @@ def test_the_trace_is_the_real_loop(model, solver: str) -> None:
     assert trace.energies[-1] == pytest.approx(trace.energy, abs=1e-6)
     assert diagnose(trace.run, trace.spectrum).kind is Kind.CONVERGED
     # every residual is that of the density it stands beside
-    problem = model.solve(
-        graph, (100, 1e-9, 0.4, solver), True, False, torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0)
-    ).fixed
+    settings = LoopSettings(100, 1e-9, 0.4, solver)
+    problem = model.solve(graph, settings, own_start(graph.positions), True, False).fixed
     density = torch.tensor(trace.run.iterates[2])
     residual = (model.solver.density_map(problem, density, problem.target)[0] - density).abs().mean().item()
     assert residual == pytest.approx(trace.run.history[2], rel=1e-9)

@@ -18,11 +18,13 @@ from ase.data import atomic_numbers
 from ase.io import write
 from torch import Tensor
 
+from ...density.problem import own_start
 from ...density.self_consistent import SelfConsistentModel
 from ...export import load_model, run_model
 from ...options import SCFOptions
 from ...options.kspace import KSpace
 from ...periodicity import field_origin, open_axes
+from ...scf.settings import Start, settings_of
 from ..config.schema import validate
 from ..data.frame_checks import has_stress
 from ..data.frame_sequence import number_missing
@@ -236,7 +238,7 @@ def archive_solver(module: torch.jit.ScriptModule, properties: Collection[str] =
     """A model archive as a solver, with ``properties``, names of ``LABEL_OF_PROPERTY``."""
 
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
-        loop, start = (*batch.graph[:-1], False, *_loop(scf)), _start(batch, scf)
+        loop, start = (*batch.graph[:-1], False, *settings_of(scf), scf.constant_charge), _start(batch, scf)
         output = with_stress(run_model(module, *loop, scf.use_autograd_forces, *start), batch.graph)
         electrostatics = module.model.electrostatics
         return with_properties(output, batch.graph, properties, electrostatics, lambda: module.responses(*loop, *start))
@@ -248,28 +250,27 @@ def model_solver(model: SelfConsistentModel, forces: bool = True, properties: Co
     """A model as a solver, with ``properties``, names of ``LABEL_OF_PROPERTY``; without ``forces`` energies only."""
 
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
-        loop, start = _loop(scf), _start(batch, scf)
-        output = model.evaluate(batch.graph, *loop, scf.use_autograd_forces, forces, *start)
+        graph, settings, start = batch.graph, settings_of(scf), _start(batch, scf)
+        output = model.evaluate(graph, settings, start, scf.constant_charge, scf.use_autograd_forces, forces)
         if not forces:
             return output
-        output = with_stress(output, batch.graph)
-        return with_properties(
-            output, batch.graph, properties, model.electrostatics, lambda: model.responses(batch.graph, *loop, *start)
-        )
+
+        def responses() -> dict[str, Tensor]:
+            return model.responses(graph, settings, start, scf.constant_charge)
+
+        return with_properties(with_stress(output, graph), graph, properties, model.electrostatics, responses)
 
     return solver
 
 
-def _loop(scf: SCFOptions) -> tuple[int, float, float, str, bool]:
-    return scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge
-
-
-def _start(batch: Batch, scf: SCFOptions) -> tuple[Tensor, Tensor]:
-    """Initial density and absolute Fermi level; no rows: the local guess, mu_0."""
-    nothing = batch.graph.positions.new_zeros((0, 4))
-    density = batch.labels.multipoles if scf.initial_density == "from_data" else nothing
-    level = batch.labels.fermi_level if scf.initial_fermi_level == "from_data" else nothing[:, 0]
-    return density, level
+def _start(batch: Batch, scf: SCFOptions) -> Start:
+    """Initial density and absolute Fermi level as the options say."""
+    start = own_start(batch.graph.positions)
+    if scf.initial_density == "from_data":
+        start = start._replace(x=batch.labels.multipoles)
+    if scf.initial_fermi_level == "from_data":
+        start = start._replace(level=batch.labels.fermi_level)
+    return start
 
 
 def write_predictions(path: str | Path, predictions: Sequence[Atoms]) -> None:

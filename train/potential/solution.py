@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from ...density.observables import stress_of
+from ...density.problem import own_start
 from ...electrostatics import Electrostatics
 from ...electrostatics.nuclei import potentials_at_nuclei
 from ...graph import Graph
 from ...model import FixedPointPotential
 from ...options import SCFOptions
+from ...scf.settings import settings_of
 
 #: further properties of a solution -> the label they are compared with
 LABEL_OF_PROPERTY = {
@@ -27,15 +29,14 @@ def solve(
 ) -> dict[str, Tensor]:
     """The model's own solution from the local guess: energy, forces, stress and density, without gradients left.
 
-    Keys are those of the model archive, ``stress`` [B, 3, 3] in eV/Å³ (`modes.stress_of`), and ``properties``, names
+    Keys are those of the model archive, ``stress`` ``(B, 3, 3)`` in eV/Å³ (`stress_of`), and ``properties``, names
     of ``LABEL_OF_PROPERTY``.
     """
-    nothing = graph.positions.new_zeros((0, 4))
-    loop = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver, scf.constant_charge)
-    output = model.evaluate(graph, *loop, scf.use_autograd_forces, True, nothing, nothing[:, 0])
+    settings, start = settings_of(scf), own_start(graph.positions)
+    output = model.evaluate(graph, settings, start, scf.constant_charge, scf.use_autograd_forces, True)
 
     def responses() -> dict[str, Tensor]:
-        return model.responses(graph, *loop, nothing, nothing[:, 0])
+        return model.responses(graph, settings, start, scf.constant_charge)
 
     return with_properties(with_stress(output, graph), graph, properties, model.electrostatics, responses)
 
@@ -66,5 +67,5 @@ def with_properties(
 
 
 def with_stress(output: dict[str, Tensor], graph: Graph) -> dict[str, Tensor]:
-    """``output`` with the stress dE/d(strain)/V, symmetric, from ``strain_gradient`` (`modes.stress_of`)."""
+    """``output`` with the stress dE/d(strain)/V, symmetric, from ``strain_gradient`` (`stress_of`)."""
     return output | {"stress": stress_of(output["strain_gradient"], graph)}

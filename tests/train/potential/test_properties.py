@@ -5,8 +5,10 @@ import pytest
 import torch
 from fp_potential.train.potential.modes.predict import predict
 
+from fp_potential.density.problem import own_start
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
+from fp_potential.scf.settings import LoopSettings
 from structures import UPDATES, evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 TIGHT = SCFOptions(num_scf_steps=100, scf_tolerance=1e-12, mixing_parameter=0.4)
@@ -81,7 +83,8 @@ def test_charge_response_is_the_derivative_at_fixed_field(update: str) -> None:
     model = make_model(fixedpoint_update_config=UPDATES[update])
     graph = clusters(model)
     found = run(model, graph, "implicit", ("charge_response",))
-    solution = model.solve(graph, (100, 1e-12, 0.3, "anderson"), True, False, *[torch.zeros(0, 4).double()] * 2)
+    settings = LoopSettings(100, 1e-12, 0.3, "anderson")
+    solution = model.solve(graph, settings, own_start(graph.positions), True, False)
     density_map, fixed = model.solver.density_map, solution.fixed
     u = solution.field.detach() + fixed.external.unsqueeze(1)
     step = 1e-4

@@ -12,6 +12,7 @@ from ....density.density_model import DensityModel, LocalState
 from ....density.problem import SCFProblem
 from ....options import SCFOptions
 from ....scf.linear_solves import ROUNDINGS
+from ....scf.settings import Start
 from ....scf.status import MAX_STEPS
 from .dense_solve import dense_solutions
 from .implicit_solution import ImplicitSolution
@@ -87,7 +88,8 @@ def unroll_scf(t: Task) -> Found:
 def implicit(t: Task) -> Found:
     """The solution of the model's own loop, with the derivatives of the implicit function."""
     start = _start(t)
-    solution = ImplicitSolution(t.model, t.problem, t.local, start, t.guess, t.scf)
+    from_level = Start(start, t.guess + t.model.fermi_level_offset)
+    solution = ImplicitSolution(t.model, t.problem, t.local, from_level, t.scf)
     density, level, failed = solution.result.x, solution.result.level, solution.failed
     if t.training:
         density = solution.density(apply_map(t.model, t.problem, density, level).update)

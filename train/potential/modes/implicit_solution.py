@@ -1,29 +1,24 @@
-"""The converged density and its adjoints as functions of the parameters, differentiated at the solution.
+"""The converged density of a batch and its adjoints, with their derivatives by the parameters (`scf.implicit`).
 
-With p = G(p) solved by the model's own loop, without a graph, and J = dG/dp there,
-
-    p~ = p + (1 - J)^-1 (G(p) - p),     λ~ = λ + (1 - J^T)^-1 ∂L/∂p,     L = E(p) + λ·(G(p) - p),     J constant,
-
-have the values of the solution and its exact first derivatives by the parameters (implicit function theorem).  The
-energy is L and forces are its derivatives by positions at fixed p and λ, as in the loop that runs afterwards; what the
-loss then sees of p and λ reaches the parameters through p~ and λ~.  The same holds for any other function of the
-density in the place of E, each with a λ of its own (`multiplier`).  So two linear solves, by the mixer of the loop,
-replace the graph of the iterations, and memory does not depend on their number.  Nothing is dense.
+The energy is L = E(p) + λ·(G(p) - p) and forces are its derivatives by positions at fixed p and λ, as in the loop that
+runs afterwards; what the loss then sees of p and λ reaches the parameters through p~ and λ~.  The same holds for any
+other function of the density in the place of E, each with a λ of its own (`multiplier`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from ....density.density_model import DensityModel, LocalState
-from ....density.problem import SCFProblem
+from ....density.jacobian import jacobian_product
+from ....density.problem import SCFProblem, groups_of
 from ....options import SCFOptions
-from ....scf.implicit import Gate, _Inverse
+from ....scf.implicit import ImplicitDerivatives
 from ....scf.linear_solves import LinearSolves
+from ....scf.settings import Start, settings_of
 from ....scf.status import CONVERGED
 
 
@@ -31,25 +26,27 @@ class ImplicitSolution:
     """The converged density of a batch, and p~ and λ~ that carry its derivatives."""
 
     def __init__(
-        self,
-        model: DensityModel,
-        problem: SCFProblem,
-        local: LocalState,
-        start: Tensor,
-        guess: Tensor,
-        scf: SCFOptions,
+        self, model: DensityModel, problem: SCFProblem, local: LocalState, start: Start, scf: SCFOptions
     ) -> None:
-        self.model, self.gate = model, Gate()
-        settings = (scf.num_scf_steps, scf.scf_tolerance, scf.mixing_parameter, scf.solver)
-        end = model.converge(problem, local, settings, start, guess + model.fermi_level_offset)
+        """``start`` with the absolute level, as of `DensityModel.converge`."""
+        self.model, settings = model, settings_of(scf)
+        end = model.converge(problem, local, settings, start)
         self.frozen, self.fixed, self.at_solution, self.result = end.frozen, end.fixed, end.at_solution, end.result
         self.failed = end.result.status != CONVERGED  #: (B,) structures without a self-consistent solution
-        self.solves = LinearSolves(model.solver, end.fixed, end.at_solution, torch.logical_not(self.failed), scf)
+        density_map = model.solver.density_map
+        self.solves = LinearSolves(
+            model.solver.loop,
+            lambda v: jacobian_product(density_map, end.fixed, end.at_solution, v),
+            lambda v: density_map.transposed(end.fixed, v),
+            groups_of(end.fixed),
+            torch.logical_not(self.failed),
+            settings,
+        )
+        self.derivatives = ImplicitDerivatives(self.solves)
 
     def density(self, update: Tensor) -> Tensor:
-        """p~ from G(p) at the solution, with gradients."""
-        p = self.result.x
-        return self.gate.pass_through(p + _Inverse.apply(update - p, self.solves.forward, self.solves.transposed))
+        """p~ ``(n, 4)`` from G(p) at the solution, with gradients."""
+        return self.derivatives.solution(self.result.x, update)
 
     def energy_gradient(self) -> Tensor:
         """∂E/∂p ``(n, 4)`` at the solution, the source of the energy's adjoint."""
@@ -60,19 +57,8 @@ class ImplicitSolution:
 
         ``update`` is G(``density``). λ~ is zero where the loop failed; without ``training`` it is λ.
         """
-        adjoint = self.solves.transposed(source)
-        if not training:
-            return adjoint
-        lagrangian = value + (adjoint * (update - density)).sum()
-        (by_density,) = torch.autograd.grad(lagrangian, density, create_graph=True)
-        correction = _Inverse.apply(by_density, self.solves.transposed, self.solves.forward)
-        return self.gate.pass_through(adjoint + correction)
+        return self.derivatives.adjoint(value, source, update, density, training)
 
-    @contextmanager
-    def closed(self) -> Iterator[None]:
+    def closed(self) -> AbstractContextManager[None]:
         """While this lasts, gradients see p and λ as constants."""
-        self.gate.open = False
-        try:
-            yield
-        finally:
-            self.gate.open = True
+        return self.derivatives.closed()

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from ....communication import graph_sum
 from ....density.density_model import DensityModel
-from ....density.observables import dipole_source, stress_of
+from ....density.observables import charge_and_dipole, dipole_source, stress_of, total_energy
 from ....density.self_consistent import strained
 from ....graph import Graph
 from ....options import SCFOptions
@@ -101,9 +101,7 @@ def predict(
     total = model.total_field(problem, found.applied.field, found.applied.level)
     terms = model.observables(problem, local, found.density, total, graph.species[: batch.shape[0]])
     absolute = found.applied.level + model.fermi_level_offset
-    atomic = terms.local + terms.nonlocal_ + terms.coulomb + terms.field
-    if not constant_charge:
-        atomic = atomic + (absolute[batch] * found.density[:, 0]).to(torch.float64)
+    atomic = total_energy(terms, found.density, absolute, batch, constant_charge)
 
     inputs = {"forces": positions} if forces else {}
     inputs |= {"stress": strain} if stress else {}
@@ -111,11 +109,12 @@ def predict(
     if found.implicit is not None and inputs:
         atomic = atomic + _response(found, atomic.sum(), found.implicit.energy_gradient(), training)
     energy = graph_sum(atomic, batch, n_graphs, False)
+    moments = graph_sum(charge_and_dipole(found.labelled, owned), batch, n_graphs, False)
     out = {
         "energy": energy,
         "density": found.labelled,
-        "total_charge": graph_sum(found.labelled[:, 0], batch, n_graphs, False),
-        "dipole": _dipole(found.labelled, owned, batch, n_graphs),
+        "total_charge": moments[:, 0],
+        "dipole": moments[:, 1:],
         "fermi_level": absolute,
     }
     if inputs:
@@ -175,9 +174,3 @@ def _dipole_responses(
     if "born_charges" in variables:
         out["born_charges"] = torch.stack([row["born_charges"] for row in rows], dim=2)
     return out
-
-
-def _dipole(density: Tensor, positions: Tensor, batch: Tensor, n_graphs: int) -> Tensor:
-    """Cartesian dipoles about the origin, e·Å: sum of q r + d."""
-    moments = density[:, :1] * positions + density[:, [3, 1, 2]]
-    return graph_sum(moments, batch, n_graphs, False)

@@ -11,14 +11,16 @@ method on J and on J^T, for all structures of a batch at once; y·J x comes from
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ....communication import graph_sum
 from ....density.density_map import DensityMap
 from ....density.jacobian import jacobian_product
-from ....density.problem import SCFProblem
-from ....scf.arnoldi import _arnoldi, _Ritz
+from ....density.problem import SCFProblem, groups_of
+from ....scf.arnoldi import LARGEST_BASIS, Ritz, arnoldi, ends_found
 
 #: smallest y·x of unit vectors that is divided by: where it vanishes, the eigenvalue has no derivative
 SMALLEST_OVERLAP = 1e-6
@@ -35,8 +37,8 @@ def spectrum_ends(
         density: ``(n, 4)``, a variable of that graph.
         training: keep the graph.
     """
-    right = _arnoldi(lambda v: jacobian_product(density_map, fixed, point, v), fixed)
-    left = _arnoldi(lambda v: density_map.transposed(fixed, v).detach(), fixed)
+    right = _ritz(lambda v: jacobian_product(density_map, fixed, point, v), fixed)
+    left = _ritz(lambda v: density_map.transposed(fixed, v).detach(), fixed)
     n_graphs = fixed.atoms.shape[0]
     ends = []
     for largest in (True, False):
@@ -55,7 +57,18 @@ def spectrum_ends(
     return torch.stack(ends, dim=1)
 
 
-def _pair(left: _Ritz, right: _Ritz, batch: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
+def _ritz(product: Callable[[Tensor], Tensor], fixed: SCFProblem) -> Ritz:
+    """Ritz vectors of every structure, which do not depend on what it was batched with."""
+    groups, columns = groups_of(fixed), fixed.external.shape[1]
+    draws = [
+        torch.randn(number, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        for number in torch.bincount(fixed.batch).tolist()
+    ]
+    largest = min(LARGEST_BASIS, columns * int(fixed.atoms.max()))
+    return Ritz(arnoldi(product, torch.cat(draws).to(fixed.external), groups, largest, ends_found))
+
+
+def _pair(left: Ritz, right: Ritz, batch: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
     """Left and right vectors ``(n, 4)`` of one end of each structure, complex.
 
     The right one belongs to the same eigenvalue: it is the one that the left one is not orthogonal to.
