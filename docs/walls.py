@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = "docs/architecture.md"
 CODE = ("fp_potential", "train", "lammps_plugin")
 
+#: what the loop is told, and how a batch is divided into structures: handed down by whoever asks for a solution
+LOOP_SETTINGS = "fp_potential/scf/settings.py"
 #: what torch.jit is used for outside of export.py: a mark, the type of a loaded archive, a switch of its executor
 HARMLESS_JIT = ("unused", "ScriptModule", "optimized_execution")
 
@@ -121,9 +123,9 @@ def _rooms() -> Iterator[Room]:
     yield Room(
         "fp_potential/backbone",
         "geometry to equivariant features: the MACE family in plain torch",
-        "backbone/ knows no density, no field and no option of the model",
+        "backbone/ knows no density and no field",
         "it can be replaced by another one, and weights of mace-torch models fit into it",
-        may=base,
+        may=(*base, "fp_potential/options"),
         outside=("torch",),
         floor=2,
         left=5.1,
@@ -149,7 +151,7 @@ def _rooms() -> Iterator[Room]:
         "the update: field features to density",
         "response/ knows neither the Coulomb operator nor the loop",
         "an update is a function of features and field at fixed geometry; what makes the field is not its business",
-        may=(*base, "fp_potential/backbone"),
+        may=(*base, "fp_potential/options", "fp_potential/backbone"),
         outside=("torch",),
         floor=3,
         left=5.1,
@@ -162,7 +164,7 @@ def _rooms() -> Iterator[Room]:
         "the non-local energy of features, field and density",
         "readout/ knows neither the Coulomb operator nor the loop",
         "as for response/",
-        may=(*base, "fp_potential/backbone", "fp_potential/response"),
+        may=(*base, "fp_potential/options", "fp_potential/backbone", "fp_potential/response"),
         outside=("torch",),
         floor=4,
         left=5.1,
@@ -215,7 +217,7 @@ def _rooms() -> Iterator[Room]:
         "model archives: the only file that compiles, writes and reads TorchScript",
         "export.py exports any SelfConsistentModel and knows none of them; torch.jit is its business alone",
         "another way to export can be added, or take its place, in one file",
-        may=("package", *base, "fp_potential/options", "fp_potential/density"),
+        may=("package", *base, "fp_potential/options", LOOP_SETTINGS, "fp_potential/density"),
         outside=("torch", "ase"),
         floor=6,
         left=3.2,
@@ -329,6 +331,7 @@ def _rooms() -> Iterator[Room]:
             *base,
             *low,
             "fp_potential/options",
+            LOOP_SETTINGS,
             "fp_potential/backbone",
             "fp_potential/electrostatics",
             "fp_potential/density",
@@ -393,6 +396,7 @@ def _rooms() -> Iterator[Room]:
             "package",
             *base,
             "fp_potential/options",
+            LOOP_SETTINGS,
             "fp_potential/density",
             "fp_potential/reference",
             "train/config",
