@@ -204,7 +204,7 @@ def _rooms() -> Iterator[Room]:
         "known models (charge equilibration, induced dipoles) with exact solutions: targets, starts, tests",
         "reference/ knows neither the learned model nor its training",
         "what it proves would be worth less if it shared their code",
-        may=(*base, *parts, "fp_potential/density"),
+        may=(*base, "fp_potential/options/base.py", *parts, "fp_potential/density"),
         outside=("torch", "ase", "pydantic"),
         floor=6,
         left=2,
