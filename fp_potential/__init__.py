@@ -1,11 +1,13 @@
 """Machine-learned interatomic potential whose charge density is found by a self-consistent loop.
 
-The package imports nothing heavy: ``lmp`` loads it on every rank to find the plugin.
+The package imports nothing heavy: ``lmp`` loads it on every rank to find the plugin. Where Python finds the source tree
+first, as in the root of the repository, the built package of the environment takes its place (`_source_tree`).
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
@@ -29,3 +31,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_LAZY])
+
+
+_folder = os.path.dirname(os.path.abspath(__file__))
+# an editable installation has its compiled parts in another folder of the path
+if os.path.isfile(os.path.join(os.path.dirname(_folder), "pyproject.toml")) and not any(
+    os.path.isdir(os.path.join(folder, "lib")) for folder in __path__
+):
+    from . import _source_tree
+
+    _source_tree.replace(__name__, __version__, _folder)

@@ -92,7 +92,7 @@ def _define_in_python() -> None:
 def load_operators() -> None:
     """Make ``torch.ops.fixedpoint`` available; harmless to call again.
 
-    A package without its compiled library, such as the source tree, computes the same with torch alone and warns.
+    A package without its compiled library, such as a copy of its sources, computes the same with torch alone and warns.
 
     Raises:
         ImportError: the compiled library is there but cannot be loaded, for example with another version of torch.
@@ -103,8 +103,7 @@ def load_operators() -> None:
     if path is None:
         folder = os.path.dirname(os.path.abspath(__file__))
         warnings.warn(
-            f"{folder} has no compiled operators: everything works, but slowly. Install fp-potential "
-            "(pip install .) and start Python where it does not find the source tree first",
+            f"{folder} has no compiled operators: everything works, but slowly; install fp-potential (pip install .)",
             RuntimeWarning,
             stacklevel=2,
         )
