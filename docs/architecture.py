@@ -3,8 +3,8 @@
     python docs/architecture.py            # says whether they are those of the present imports
     python docs/architecture.py --write    # writes them
 
-Rooms and their places in the picture stand in ``docs/walls.py``. An arrow is an import; one that follows from others is
-left out, as are those to the ground (`GROUND`), and those through walls, of which ``python docs/walls.py`` tells.
+Rooms and their places in the picture stand in ``docs/walls.yaml``. An arrow is an import; one that follows from others
+is left out, as are those to the ground (`GROUND`), and those through walls, of which ``python docs/walls.py`` tells.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Fixed-point solvers for any map, the charge constraint and the adjoint."""
+"""The fixed-point loop of any map: mixing, linear solves, implicit derivatives, spectrum and diagnosis."""
