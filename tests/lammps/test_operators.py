@@ -134,14 +134,14 @@ for wrong in ([[0, 2, 0, 4, 0, 5]], [[0, 2, 2, 1, 0, 5]], [[0, 1, 0, 3, 2, 6]]):
 
 def test_metadata_keys(model):
     """The plugin asks for keys that the archive has, and reads its format version."""
-    text = (SOURCES / "metadata.cpp").read_text()
+    text = (SOURCES / "model" / "metadata.cpp").read_text()
     metadata = metadata_of(model, SCFOptions())
     asked = set(re.findall(r'(?:number|text|required|find)\((root|scf), "(\w+)"\)', text))
     asked |= set(re.findall(r'(root|scf)\.find\("(\w+)"\)', text))
     assert {"format", "format_version", "elements", "cutoff", "dtype", "comm_width"} <= {k for _, k in asked}
     for owner, key in asked:
         assert key in (metadata if owner == "root" else metadata["scf"])
-    version = re.search(r"FORMAT_VERSION = (\d+);", (SOURCES / "metadata.h").read_text())
+    version = re.search(r"FORMAT_VERSION = (\d+);", (SOURCES / "model" / "metadata.h").read_text())
     assert int(version.group(1)) == FORMAT_VERSION
 
 

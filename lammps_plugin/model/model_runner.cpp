@@ -1,4 +1,4 @@
-#include "model_runner.h"
+#include "model/model_runner.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -4,9 +4,9 @@
 
 #include "pair.h"
 
-#include "lammps_communicator.h"
-#include "model_runner.h"
-#include "pair_settings.h"
+#include "model/model_runner.h"
+#include "pair_style/lammps_communicator.h"
+#include "pair_style/pair_settings.h"
 
 #include "comm.h"
 #include "error.h"

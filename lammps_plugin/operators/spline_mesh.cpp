@@ -1,4 +1,4 @@
-/// Operators of the B-spline mesh (docs/electrostatics.md), registered with those of ops.cpp:
+/// Operators of the B-spline mesh (docs/electrostatics.md), registered with those of communication.cpp:
 ///   mesh_stencil(u, order, part) -> (sequence, table): the work list of the atoms at u, without derivative;
 ///   mesh_gather(u, sequence, table, grid, order, degree, part) -> derivatives of the interpolated grid at u,
 ///     value[i, c, abc] = sum_m d^abc W(u_i - m) grid[c, m];
@@ -7,8 +7,8 @@
 /// `part` holds lower, size and period of the part of the mesh, nine numbers. The derivative of a gather by u
 /// is a gather of one degree more, and that of a spread too: both are differentiable as often as the degree
 /// allows.
-#include "mesh_kernels.h"
-#include "operators.h"
+#include "kernels/spline_kernels.h"
+#include "operators/registration.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -93,9 +93,9 @@ std::tuple<Tensor, Tensor> stencil_kernel(const Tensor &u, int64_t order, IntArr
   Tensor table = at::empty({n, 3, 2, order}, options.dtype(single ? at::kFloat : at::kDouble));
   at::parallel_for(0, n, 512, [&](int64_t begin, int64_t end) {
     if (single)
-      mesh_kernels<float>().tabulate(mesh, atoms, begin, end, table.mutable_data_ptr<float>());
+      spline_kernels<float>().tabulate(mesh, atoms, begin, end, table.mutable_data_ptr<float>());
     else
-      mesh_kernels<double>().tabulate(mesh, atoms, begin, end, table.mutable_data_ptr<double>());
+      spline_kernels<double>().tabulate(mesh, atoms, begin, end, table.mutable_data_ptr<double>());
   });
   return {sequence, table};
 }
@@ -196,11 +196,11 @@ Tensor gather_kernel(const Tensor &u, const Tensor &sequence, const Tensor &tabl
                        table.const_data_ptr()};
   at::parallel_for(0, n, 256, [&](int64_t begin, int64_t end) {
     if (in.scalar_type() == at::kFloat)
-      mesh_kernels<float>().gather(mesh, atoms, in.const_data_ptr<float>(), channels, begin, end,
-                                   out.mutable_data_ptr<float>());
+      spline_kernels<float>().gather(mesh, atoms, in.const_data_ptr<float>(), channels, begin, end,
+                                     out.mutable_data_ptr<float>());
     else
-      mesh_kernels<double>().gather(mesh, atoms, in.const_data_ptr<double>(), channels, begin, end,
-                                    out.mutable_data_ptr<double>());
+      spline_kernels<double>().gather(mesh, atoms, in.const_data_ptr<double>(), channels, begin, end,
+                                      out.mutable_data_ptr<double>());
   });
   return out;
 }
@@ -231,11 +231,11 @@ Tensor spread_kernel(const Tensor &u, const Tensor &sequence, const Tensor &tabl
   // Every thread adds to planes of its own.
   at::parallel_for(0, mesh.size[0], n < 2048 ? mesh.size[0] : 1, [&](int64_t first, int64_t last) {
     if (in.scalar_type() == at::kFloat)
-      mesh_kernels<float>().spread(mesh, atoms, in.const_data_ptr<float>(), channels, first, last,
-                                   out.mutable_data_ptr<float>());
+      spline_kernels<float>().spread(mesh, atoms, in.const_data_ptr<float>(), channels, first, last,
+                                     out.mutable_data_ptr<float>());
     else
-      mesh_kernels<double>().spread(mesh, atoms, in.const_data_ptr<double>(), channels, first, last,
-                                    out.mutable_data_ptr<double>());
+      spline_kernels<double>().spread(mesh, atoms, in.const_data_ptr<double>(), channels, first, last,
+                                      out.mutable_data_ptr<double>());
   });
   return out;
 }

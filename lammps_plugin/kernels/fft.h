@@ -2,8 +2,8 @@
 /// everything is in an unnamed namespace.
 #pragma once
 
-#include "filter_kernels.h"
-#include "vectors.h"
+#include "kernels/mesh_convolution_kernels.h"
+#include "kernels/vectors.h"
 
 namespace fixedpoint {
 

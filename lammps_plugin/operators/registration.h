@@ -7,10 +7,10 @@
 
 namespace fixedpoint {
 
-/// Adds operators to those of ops.cpp when the library is loaded: f(definition, kernels, derivatives), with
-/// kernels for `key`. Like the registration there it throws nothing out of dlopen: ops.cpp reports why
-/// operators could not be registered. The libraries are never deleted: at the end of the process torch's
-/// dispatcher may be gone before.
+/// Adds operators to those of communication.cpp when the library is loaded: f(definition, kernels,
+/// derivatives), with kernels for `key`. Like the registration there it throws nothing out of dlopen:
+/// communication.cpp reports why operators could not be registered. The libraries are never deleted: at the
+/// end of the process torch's dispatcher may be gone before.
 struct MoreOperators {
   template <typename F> MoreOperators(c10::DispatchKey key, const char *file, F &&f) noexcept
   {

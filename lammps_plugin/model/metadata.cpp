@@ -1,6 +1,6 @@
-#include "metadata.h"
+#include "model/metadata.h"
 
-#include "json_reader.h"
+#include "model/json_reader.h"
 
 #include <stdexcept>
 

@@ -1,10 +1,10 @@
-// Compiled once per instruction set, with FIXEDPOINT_FILTER_KERNELS the name of the set. Nothing here may be
+// Compiled once per instruction set, with FIXEDPOINT_INSTRUCTION_SET the name of the set. Nothing here may be
 // an inline function of another header: the linker could take this file's version for all of the library.
-#include "filter_kernels.h"
-#include "series_transform.h"
-#include "vectors.h"
+#include "kernels/mesh_convolution_kernels.h"
+#include "kernels/fft.h"
+#include "kernels/vectors.h"
 
-namespace fixedpoint::FIXEDPOINT_FILTER_KERNELS {
+namespace fixedpoint::FIXEDPOINT_INSTRUCTION_SET {
 
 namespace {
 
@@ -355,4 +355,4 @@ extern const FilterKernels<double> filter_in_double;
 const FilterKernels<float> filter_in_float = table<float>();
 const FilterKernels<double> filter_in_double = table<double>();
 
-}    // namespace fixedpoint::FIXEDPOINT_FILTER_KERNELS
+}    // namespace fixedpoint::FIXEDPOINT_INSTRUCTION_SET

@@ -1,7 +1,7 @@
 /// The external electric field of pair_style fixedpoint: numbers or variables, and where its potential is
 /// zero; with a compensating jellium the middle of the slab.
 
-#include "pair_fixedpoint.h"
+#include "pair_style/pair_fixedpoint.h"
 
 #include "comm.h"
 #include "domain.h"

@@ -1,5 +1,5 @@
-#include "ops.h"
-#include "redistribute.h"
+#include "operators/communication.h"
+#include "operators/redistribute.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>

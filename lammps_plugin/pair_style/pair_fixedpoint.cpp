@@ -1,5 +1,5 @@
-#include "pair_fixedpoint.h"
-#include "agree.h"
+#include "pair_style/pair_fixedpoint.h"
+#include "pair_style/agree.h"
 
 #include "atom.h"
 #include "comm.h"

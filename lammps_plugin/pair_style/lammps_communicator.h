@@ -1,7 +1,7 @@
 /// The operators' communicator on top of LAMMPS' ghost exchange of a pair style and MPI.
 #pragma once
 
-#include "ops.h"
+#include "operators/communication.h"
 
 #include <mpi.h>
 

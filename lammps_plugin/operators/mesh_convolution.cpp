@@ -9,8 +9,8 @@
 /// waves that they keep: for the first two axes all N, or 2 m + 1 of them, 0 ... m, -m ... -1; for the last 0
 /// ... K3 - 1, at most N3 / 2 + 1. The three are linear in each tensor and derivatives of one another, so
 /// they are differentiable to any order.
-#include "filter_kernels.h"
-#include "operators.h"
+#include "kernels/mesh_convolution_kernels.h"
+#include "operators/registration.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

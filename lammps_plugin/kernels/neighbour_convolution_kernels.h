@@ -1,11 +1,12 @@
-/// Inner loops of the equivariant convolution (convolution.cpp) over the edges of a range of receivers.
+/// Inner loops of the equivariant convolution (operators/neighbour_convolution.cpp) over the edges of a range
+/// of receivers.
 ///
 /// With edges e of receiver i, their senders j, and blocks (l1, l2), l2 the outer loop, each with paths t:
 ///
 ///   S[i, (block, m2, t, m1), c] = sum_e Y[e, l2 m2] R[e, (block, t), c] h[j, l1 m1, c].
 ///
 /// They are compiled once for each set of vector instructions and chosen when the library is loaded
-/// (mesh_dispatch.cpp).
+/// (dispatch.cpp).
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 /// The library that LAMMPS loads at the start of every run in its environment. It registers the pair style
 /// and opens what is behind it, the implementation and torch, only when a script uses the style.
 
-#include "agree.h"
+#include "pair_style/agree.h"
 
 #include "lammps.h"
 

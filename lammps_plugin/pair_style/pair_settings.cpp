@@ -1,4 +1,4 @@
-#include "pair_settings.h"
+#include "pair_style/pair_settings.h"
 
 #include <cmath>
 #include <cstdlib>

@@ -1,10 +1,10 @@
-// Compiled once per instruction set, with FIXEDPOINT_CONVOLUTION_KERNELS the name of the set. Nothing here
+// Compiled once per instruction set, with FIXEDPOINT_INSTRUCTION_SET the name of the set. Nothing here
 // may be an inline function of another header: the linker could take this file's version for all of the
 // library.
-#include "convolution_kernel.h"
-#include "vectors.h"
+#include "kernels/neighbour_convolution_kernels.h"
+#include "kernels/vectors.h"
 
-namespace fixedpoint::FIXEDPOINT_CONVOLUTION_KERNELS {
+namespace fixedpoint::FIXEDPOINT_INSTRUCTION_SET {
 
 namespace {
 
@@ -205,4 +205,4 @@ void backward(const ConvolutionShape &s, int64_t lo, int64_t hi, const T *gradie
 extern const ConvolutionKernels<float> convolution_in_float{&forward<float>, &backward<float>};
 extern const ConvolutionKernels<double> convolution_in_double{&forward<double>, &backward<double>};
 
-}    // namespace fixedpoint::FIXEDPOINT_CONVOLUTION_KERNELS
+}    // namespace fixedpoint::FIXEDPOINT_INSTRUCTION_SET

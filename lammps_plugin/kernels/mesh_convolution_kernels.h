@@ -1,6 +1,6 @@
 /// Convolution of a periodic mesh with filters that are given at its waves, in one process: real transforms
 /// along the three axes, products with the filters in between. Compiled once per instruction set
-/// (mesh_dispatch.cpp).
+/// (dispatch.cpp).
 ///
 /// A pass over planes of axis 0 transforms along the axes 2 and 1, one over rows of axis 1 along axis 0,
 /// where the filters are applied and the way back begins while the row is in the cache. Spectra are held in

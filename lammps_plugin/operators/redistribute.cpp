@@ -1,4 +1,4 @@
-#include "redistribute.h"
+#include "operators/redistribute.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "lammps_communicator.h"
+#include "pair_style/lammps_communicator.h"
 
 #include "atom.h"
 #include "comm.h"

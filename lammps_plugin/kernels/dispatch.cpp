@@ -1,14 +1,14 @@
-// Chooses among the compiled versions of mesh_kernels.cpp, filter_kernels.cpp and convolution_kernel.cpp.
-#include "convolution_kernel.h"
-#include "filter_kernels.h"
-#include "mesh_kernels.h"
+// Chooses among the compiled versions of the kernels of this folder.
+#include "kernels/mesh_convolution_kernels.h"
+#include "kernels/neighbour_convolution_kernels.h"
+#include "kernels/spline_kernels.h"
 
 namespace fixedpoint {
 
 #define FIXEDPOINT_DECLARE(set)                                                                              \
   namespace set {                                                                                            \
-  extern const MeshKernels<double> in_double;                                                                \
-  extern const MeshKernels<float> in_float;                                                                  \
+  extern const SplineKernels<double> spline_in_double;                                                       \
+  extern const SplineKernels<float> spline_in_float;                                                         \
   extern const FilterKernels<double> filter_in_double;                                                       \
   extern const FilterKernels<float> filter_in_float;                                                         \
   extern const ConvolutionKernels<double> convolution_in_double;                                             \
@@ -55,8 +55,11 @@ const InstructionSet available = best_set();
 #define FIXEDPOINT_BEST(kernels) generic::kernels
 #endif
 
-template <> const MeshKernels<double> &mesh_kernels<double>() { return FIXEDPOINT_BEST(in_double); }
-template <> const MeshKernels<float> &mesh_kernels<float>() { return FIXEDPOINT_BEST(in_float); }
+template <> const SplineKernels<double> &spline_kernels<double>()
+{
+  return FIXEDPOINT_BEST(spline_in_double);
+}
+template <> const SplineKernels<float> &spline_kernels<float>() { return FIXEDPOINT_BEST(spline_in_float); }
 
 template <> const FilterKernels<double> &filter_kernels<double>()
 {

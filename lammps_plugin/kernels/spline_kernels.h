@@ -31,7 +31,7 @@ struct Stencils {
 /// y, z in the order 1, x, y, z, xx, xy, xz, yy, yz, zz, ...; grids are [channels][size0][size1][size2]. Work
 /// is done on the rows `begin` ... `end` of the stencils; spreading touches the planes first_plane ...
 /// last_plane of axis 0 only.
-template <typename Real> struct MeshKernels {
+template <typename Real> struct SplineKernels {
   void (*tabulate)(const SplineMesh &, const Stencils &, int64_t begin, int64_t end, Real *table);
   void (*spread)(const SplineMesh &, const Stencils &, const Real *values, int64_t channels,
                  int64_t first_plane, int64_t last_plane, Real *grid);
@@ -40,6 +40,6 @@ template <typename Real> struct MeshKernels {
 };
 
 /// The fastest kernels that this processor can run.
-template <typename Real> const MeshKernels<Real> &mesh_kernels();
+template <typename Real> const SplineKernels<Real> &spline_kernels();
 
 }    // namespace fixedpoint

@@ -2,10 +2,10 @@
 //
 //   convolve(radial, weight, harmonics, features, sender, first, paths) -> S,
 //
-// S as in convolution_kernel.h with R = radial weight. R is made for a few receivers at a time and never
-// stored. S has derivatives of any order by its first four arguments.
-#include "convolution_kernel.h"
-#include "operators.h"
+// S as in kernels/neighbour_convolution_kernels.h with R = radial weight. R is made for a few receivers at a
+// time and never stored. S has derivatives of any order by its first four arguments.
+#include "kernels/neighbour_convolution_kernels.h"
+#include "operators/registration.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -1,4 +1,4 @@
-#include "json_reader.h"
+#include "model/json_reader.h"
 
 #include <clocale>
 #include <cstddef>

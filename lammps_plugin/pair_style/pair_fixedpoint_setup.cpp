@@ -1,8 +1,8 @@
 /// The part of pair_style fixedpoint that runs before a simulation: keywords, model file, checks of the
 /// input.
 
-#include "agree.h"
-#include "pair_fixedpoint.h"
+#include "pair_style/agree.h"
+#include "pair_style/pair_fixedpoint.h"
 
 #include "atom.h"
 #include "comm.h"

@@ -2,7 +2,7 @@
 /// executed.
 #pragma once
 
-#include "metadata.h"
+#include "model/metadata.h"
 
 #include <array>
 #include <cstdint>

@@ -1,7 +1,7 @@
-// Compiled once per instruction set, with FIXEDPOINT_MESH_KERNELS the name of the set. Nothing here may be an
-// inline function of another header: the linker could take this file's version for all of the library.
-#include "mesh_kernels.h"
-#include "vectors.h"
+// Compiled once per instruction set, with FIXEDPOINT_INSTRUCTION_SET the name of the set. Nothing here may be
+// an inline function of another header: the linker could take this file's version for all of the library.
+#include "kernels/spline_kernels.h"
+#include "kernels/vectors.h"
 
 namespace fixedpoint {
 
@@ -332,13 +332,13 @@ void gather(const SplineMesh &mesh, const Stencils &atoms, const Real *grid, int
 
 }    // namespace
 
-namespace FIXEDPOINT_MESH_KERNELS {
+namespace FIXEDPOINT_INSTRUCTION_SET {
 
-extern const MeshKernels<double> in_double;
-extern const MeshKernels<float> in_float;
-const MeshKernels<double> in_double{&tabulate<double>, &spread<double>, &gather<double>};
-const MeshKernels<float> in_float{&tabulate<float>, &spread<float>, &gather<float>};
+extern const SplineKernels<double> spline_in_double;
+extern const SplineKernels<float> spline_in_float;
+const SplineKernels<double> spline_in_double{&tabulate<double>, &spread<double>, &gather<double>};
+const SplineKernels<float> spline_in_float{&tabulate<float>, &spread<float>, &gather<float>};
 
-}    // namespace FIXEDPOINT_MESH_KERNELS
+}    // namespace FIXEDPOINT_INSTRUCTION_SET
 
 }    // namespace fixedpoint

@@ -1,7 +1,7 @@
 /// Boxes of a periodic array over ranks: what the operators `redistribute` and `gather_ranks` do.
 #pragma once
 
-#include "ops.h"
+#include "operators/communication.h"
 
 #include <ATen/ATen.h>
 

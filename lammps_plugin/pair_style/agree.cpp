@@ -1,4 +1,4 @@
-#include "agree.h"
+#include "pair_style/agree.h"
 
 #include "comm.h"
 #include "error.h"
