@@ -16,8 +16,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 namespace fixedpoint {
 
@@ -112,9 +114,11 @@ std::string read_metadata(const std::string &archive)
     throw std::runtime_error(
         "it is not a model archive, or it is damaged; write one with `fixedpoint export`");
   }
-  if (!reader->hasRecord("extra/metadata.json"))
-    throw std::runtime_error("it has no metadata.json and was not written by `fixedpoint export`");
-  auto [data, size] = reader->getRecord("extra/metadata.json");
+  const auto record = std::string("extra/") + METADATA_FILE;
+  if (!reader->hasRecord(record))
+    throw std::runtime_error(std::string("it has no ") + METADATA_FILE +
+                             " and was not written by `fixedpoint export`");
+  auto [data, size] = reader->getRecord(record);
   return {static_cast<const char *>(data.get()), size};
 }
 
@@ -124,11 +128,6 @@ Tensor entry(const Result &result, const char *key)
 {
   if (!result.contains(key)) throw std::runtime_error(std::string("the model returned no '") + key + "'");
   return result.at(key).toTensor();
-}
-
-double scalar(const Result &result, const char *key)
-{
-  return entry(result, key).to(at::kDouble).item<double>();
 }
 
 template <typename Container>
@@ -142,6 +141,83 @@ void copy_out(const Result &result, const char *key, Container &out, std::size_t
   std::copy_n(t.data_ptr<double>(), expected, out.data());
 }
 
+/// Numbers of the result, the same on every rank.
+constexpr std::pair<const char *, double ModelOutput::*> SCALARS[] = {
+    {"energy", &ModelOutput::energy},
+    {"energy_local", &ModelOutput::energy_local},
+    {"energy_nonlocal", &ModelOutput::energy_nonlocal},
+    {"energy_coulomb", &ModelOutput::energy_coulomb},
+    {"energy_field", &ModelOutput::energy_field},
+    {"fermi_level", &ModelOutput::fermi_level},
+    {"total_charge", &ModelOutput::total_charge},
+    {"residual", &ModelOutput::residual},
+    {"adjoint_residual", &ModelOutput::adjoint_residual},
+};
+
+void read_result(const Result &result, const ModelInput &in, ModelOutput &out)
+{
+  for (const auto &[key, member] : SCALARS) out.*member = entry(result, key).to(at::kDouble).item<double>();
+  out.scf_steps = entry(result, "scf_steps").item<int64_t>();
+  out.status = static_cast<Status>(entry(result, "status").item<int64_t>());
+  copy_out(result, "dipole", out.dipole, 3);
+  out.mesh_net_force = {};
+  if (result.contains("mesh_net_force")) copy_out(result, "mesh_net_force", out.mesh_net_force, 3);
+  copy_out(result, "strain_gradient", out.strain_gradient, 9);
+  copy_out(result, "forces", out.forces, 3 * static_cast<std::size_t>(in.n_total));
+  copy_out(result, "atomic_energies", out.atomic_energies, static_cast<std::size_t>(in.n_owned));
+  copy_out(result, "density", out.density, 4 * static_cast<std::size_t>(in.n_owned));
+  copy_out(result, "potentials", out.potentials, static_cast<std::size_t>(in.n_owned));
+}
+
+/// The arguments of the model's forward by their names; their order is that of the archive.
+torch::jit::Kwargs arguments_of(const ModelInput &in, at::Device device, at::ScalarType dtype)
+{
+  const auto real = at::TensorOptions().dtype(dtype).device(device);
+  const auto integer = at::TensorOptions().dtype(at::kLong);
+  const auto edges = static_cast<int64_t>(in.receivers.size());
+  // from_blob does not copy; `to` does where device or dtype differ. Arrays without elements have no address.
+  const auto view = [](const void *data, at::IntArrayRef sizes, at::ScalarType type) {
+    if (c10::multiply_integers(sizes) == 0) return at::empty(sizes, at::TensorOptions().dtype(type));
+    return at::from_blob(const_cast<void *>(data), sizes, at::TensorOptions().dtype(type));
+  };
+  const auto number = [&](double x) { return at::full({1}, x, real); };
+  Tensor edge_index = at::empty({2, edges}, integer);
+  std::copy(in.receivers.begin(), in.receivers.end(), edge_index.data_ptr<int64_t>());
+  std::copy(in.senders.begin(), in.senders.end(), edge_index.data_ptr<int64_t>() + edges);
+  Tensor pbc = at::empty({1, 3}, at::kBool);
+  for (int d = 0; d < 3; ++d) pbc[0][d] = in.pbc[d];
+  return {
+      {"positions", view(in.positions, {in.n_total, 3}, at::kDouble).to(real)},
+      {"species", view(in.species.data(), {in.n_total}, at::kLong).to(device)},
+      {"edge_index", edge_index.to(device)},
+      {"edge_shifts", at::zeros({1, 3}, real).expand({edges, 3})},    // ghosts are images
+      {"batch", at::zeros({in.n_owned}, integer.device(device))},
+      {"cell", view(in.cell.data(), {1, 3, 3}, at::kDouble).to(real)},
+      {"pbc", pbc.to(device)},
+      {"total_charge", number(in.total_charge)},
+      {"fermi_level", number(in.fermi_level)},
+      {"external_field", view(in.external_field.data(), {1, 3}, at::kDouble).to(real)},
+      {"distributed", true},
+      {"num_scf_steps", in.num_scf_steps},
+      {"scf_tolerance", in.scf_tolerance},
+      {"mixing_parameter", in.mixing_parameter},
+      {"solver", in.solver},
+      {"constant_charge", in.constant_charge},
+      {"use_autograd_forces", true},                   // forces with the response of the density
+      {"initial_density", at::zeros({0, 4}, real)},    // from the local guess
+      {"initial_level", at::zeros({0}, real)},
+  };
+}
+
+/// The names in one set and not in the other.
+std::string without(const std::set<std::string> &names, const std::set<std::string> &others)
+{
+  std::string out;
+  for (const auto &name : names)
+    if (!others.count(name)) out += (out.empty() ? "" : ", ") + name;
+  return out;
+}
+
 }    // namespace
 
 struct ModelRunner::Implementation {
@@ -150,6 +226,11 @@ struct ModelRunner::Implementation {
   at::Device device = at::kCPU;
   std::string kspace;              // of the archive
   double kspace_accuracy = 0.0;    // of the archive
+
+  torch::jit::Kwargs arguments(const ModelInput &in) const
+  {
+    return arguments_of(in, device, metadata.single_precision ? at::kFloat : at::kDouble);
+  }
 
   /// Calls a method that archives of older versions do not have, which matters only if it was asked for.
   void call(const char *name, bool asked, const char *what, std::vector<c10::IValue> arguments)
@@ -221,69 +302,30 @@ void ModelRunner::set_jellium(const std::optional<std::array<double, 2>> &bounds
   self_->call("set_jellium", bounds.has_value(), "a compensating jellium", {faces});
 }
 
+void ModelRunner::check_arguments() const
+{
+  std::set<std::string> given, taken, needed;
+  for (const auto &argument : self_->arguments({})) given.insert(argument.first);
+  if (const auto forward = self_->module.find_method("forward"))
+    for (const auto &argument : forward->function().getSchema().arguments()) {
+      if (argument.name() == "self") continue;
+      taken.insert(argument.name());
+      if (!argument.default_value()) needed.insert(argument.name());
+    }
+  if (const auto names = without(needed, given); !names.empty())
+    throw std::runtime_error("the model file takes arguments that this plugin does not know (" + names +
+                             "); update fp-potential, or export the model with the version of this plugin");
+  if (const auto names = without(given, taken); !names.empty())
+    throw std::runtime_error("the model file does not take arguments that this plugin gives it (" + names +
+                             "); export it again from its run folder with `fixedpoint export`");
+}
+
 void ModelRunner::run(const ModelInput &in, int threads, ModelOutput &out)
 {
   const CallScope scope(threads);
-  const auto real = at::TensorOptions()
-                        .dtype(self_->metadata.single_precision ? at::kFloat : at::kDouble)
-                        .device(self_->device);
-  const auto integer = at::TensorOptions().dtype(at::kLong);
-  const auto edges = static_cast<int64_t>(in.receivers.size());
-
   translated([&] {
-    // from_blob does not copy; `to` does where device or dtype differ. Arrays without elements have no
-    // address.
-    auto view = [](const void *data, at::IntArrayRef sizes, at::ScalarType dtype) {
-      if (c10::multiply_integers(sizes) == 0) return at::empty(sizes, at::TensorOptions().dtype(dtype));
-      return at::from_blob(const_cast<void *>(data), sizes, at::TensorOptions().dtype(dtype));
-    };
-    auto number = [&](double x) { return at::full({1}, x, real); };
-    Tensor edge_index = at::empty({2, edges}, integer);
-    std::copy(in.receivers.begin(), in.receivers.end(), edge_index.data_ptr<int64_t>());
-    std::copy(in.senders.begin(), in.senders.end(), edge_index.data_ptr<int64_t>() + edges);
-    Tensor pbc = at::empty({1, 3}, at::kBool);
-    for (int d = 0; d < 3; ++d) pbc[0][d] = in.pbc[d];
-
-    std::vector<c10::IValue> arguments{view(in.positions, {in.n_total, 3}, at::kDouble).to(real),
-                                       view(in.species.data(), {in.n_total}, at::kLong).to(self_->device),
-                                       edge_index.to(self_->device),
-                                       at::zeros({1, 3}, real).expand({edges, 3}),    // ghosts are images
-                                       at::zeros({in.n_owned}, integer.device(self_->device)),
-                                       view(in.cell.data(), {1, 3, 3}, at::kDouble).to(real),
-                                       pbc.to(self_->device),
-                                       number(in.total_charge),
-                                       number(in.fermi_level),
-                                       view(in.external_field.data(), {1, 3}, at::kDouble).to(real),
-                                       true,    // distributed
-                                       in.num_scf_steps,
-                                       in.scf_tolerance,
-                                       in.mixing_parameter,
-                                       in.solver,
-                                       in.constant_charge,
-                                       true,                       // forces with the response of the density
-                                       at::zeros({0, 4}, real),    // from the local guess
-                                       at::zeros({0}, real)};
-    const Result result = self_->module.forward(std::move(arguments)).toGenericDict();
-
-    out.energy = scalar(result, "energy");
-    out.energy_local = scalar(result, "energy_local");
-    out.energy_nonlocal = scalar(result, "energy_nonlocal");
-    out.energy_coulomb = scalar(result, "energy_coulomb");
-    out.energy_field = scalar(result, "energy_field");
-    out.fermi_level = scalar(result, "fermi_level");
-    out.total_charge = scalar(result, "total_charge");
-    out.residual = scalar(result, "residual");
-    out.adjoint_residual = scalar(result, "adjoint_residual");
-    out.scf_steps = entry(result, "scf_steps").item<int64_t>();
-    out.status = static_cast<Status>(entry(result, "status").item<int64_t>());
-    copy_out(result, "dipole", out.dipole, 3);
-    out.mesh_net_force = {};
-    if (result.contains("mesh_net_force")) copy_out(result, "mesh_net_force", out.mesh_net_force, 3);
-    copy_out(result, "strain_gradient", out.strain_gradient, 9);
-    copy_out(result, "forces", out.forces, 3 * static_cast<std::size_t>(in.n_total));
-    copy_out(result, "atomic_energies", out.atomic_energies, static_cast<std::size_t>(in.n_owned));
-    copy_out(result, "density", out.density, 4 * static_cast<std::size_t>(in.n_owned));
-    copy_out(result, "potentials", out.potentials, static_cast<std::size_t>(in.n_owned));
+    const Result result = self_->module.forward({}, self_->arguments(in)).toGenericDict();
+    read_result(result, in, out);
   });
 }
 

@@ -2,6 +2,7 @@
 /// executed.
 #pragma once
 
+#include "model/interface.h"
 #include "model/metadata.h"
 
 #include <array>
@@ -31,15 +32,6 @@ struct ModelInput {
   double scf_tolerance = 0.0;
   double mixing_parameter = 0.0;
   std::string solver;
-};
-
-/// How the self-consistent loop ended.
-enum class Status : int64_t {
-  CONVERGED = 0,
-  MAX_STEPS = 1,
-  DIVERGED = 2,
-  UNSTABLE = 3,
-  NO_RESPONSE = 4
 };
 
 /// Energies in eV. Everything but the per-atom arrays is the same on every rank.
@@ -72,7 +64,7 @@ public:
   std::string set_device(const std::string &name, int local_rank);
 
   /// Chooses how potentials are summed; what is not given is as the archive has it.
-  /// @param method auto, reciprocal, mesh or open
+  /// @param method one of KSPACE_METHODS
   /// @param accuracy relative rms force error of the mesh
   /// @param remove_net_force subtract the mean of the mesh's forces
   /// Throws std::runtime_error with the model's own message.
@@ -82,6 +74,9 @@ public:
   /// Puts minus the total charge into a uniform slab between two heights (Å) along the normal of the periodic
   /// vectors; none takes it away. Throws std::runtime_error if the archive is too old for it.
   void set_jellium(const std::optional<std::array<double, 2>> &bounds);
+
+  /// Throws std::runtime_error if the model's arguments are not those that run() gives it by their names.
+  void check_arguments() const;
 
   /// Runs the model; collective. Throws std::runtime_error with the model's own message.
   /// @param threads number of threads torch may use

@@ -164,7 +164,7 @@ void PairFixedPoint::check_convergence()
 {
   // Status and energy are the same on every rank, so are these decisions.
   const auto &out = output_;
-  if (out.status == Status::NO_RESPONSE)
+  if (out.status == Status::NO_CHARGE_RESPONSE)
     error->all(
         FLERR,
         "pair fixedpoint: the charge does not respond to the Fermi level at step {}, so the total charge "

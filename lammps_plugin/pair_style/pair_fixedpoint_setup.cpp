@@ -128,6 +128,7 @@ void PairFixedPoint::configure_model()
       *slab = {-half, half};
     }
     model_->set_jellium(slab);
+    model_->check_arguments();
   } catch (const std::exception &e) {
     failure = e.what();
   }
