@@ -8,27 +8,27 @@
 namespace fixedpoint {
 
 /// The archives of fp_potential/export.py. Versions other than this one are refused.
-constexpr auto FORMAT = "fp_potential";
-constexpr int64_t FORMAT_VERSION = 2;
-constexpr auto METADATA_FILE = "metadata.json";
+inline constexpr auto FORMAT = "fp_potential";
+inline constexpr int64_t FORMAT_VERSION = 2;
+inline constexpr auto METADATA_FILE = "metadata.json";
 
 /// Keys of the metadata.
 namespace key {
-constexpr auto FORMAT = "format";
-constexpr auto FORMAT_VERSION = "format_version";
-constexpr auto ELEMENTS = "elements";
-constexpr auto CUTOFF = "cutoff";
-constexpr auto COMM_WIDTH = "comm_width";
-constexpr auto DTYPE = "dtype";
-constexpr auto SCF = "scf";
+inline constexpr auto FORMAT = "format";
+inline constexpr auto FORMAT_VERSION = "format_version";
+inline constexpr auto ELEMENTS = "elements";
+inline constexpr auto CUTOFF = "cutoff";
+inline constexpr auto COMM_WIDTH = "comm_width";
+inline constexpr auto DTYPE = "dtype";
+inline constexpr auto SCF = "scf";
 }    // namespace key
 
 /// Keys of its entry `scf`.
 namespace scf_key {
-constexpr auto NUM_SCF_STEPS = "num_scf_steps";
-constexpr auto SCF_TOLERANCE = "scf_tolerance";
-constexpr auto MIXING_PARAMETER = "mixing_parameter";
-constexpr auto SOLVER = "solver";
+inline constexpr auto NUM_SCF_STEPS = "num_scf_steps";
+inline constexpr auto SCF_TOLERANCE = "scf_tolerance";
+inline constexpr auto MIXING_PARAMETER = "mixing_parameter";
+inline constexpr auto SOLVER = "solver";
 }    // namespace scf_key
 
 /// How the self-consistent loop ended.
@@ -40,12 +40,12 @@ enum class Status : int64_t {
   NO_CHARGE_RESPONSE = 4
 };
 
-constexpr std::array DTYPES = {"float64", "float32"};
-constexpr std::array SOLVERS = {"anderson", "linear"};
-constexpr std::array KSPACE_METHODS = {"auto", "reciprocal", "mesh", "open"};
+inline constexpr std::array DTYPES = {"float64", "float32"};
+inline constexpr std::array SOLVERS = {"anderson", "linear"};
+inline constexpr std::array KSPACE_METHODS = {"auto", "reciprocal", "mesh", "open"};
 
-constexpr double LOOSEST_ACCURACY = 0.1;    ///< relative rms force error of the mesh
-constexpr double LARGEST_MIXING = 1.0;
-constexpr double THINNEST_SLAB = 0.1;    ///< of a jellium, Å
+inline constexpr double LOOSEST_ACCURACY = 0.1;    ///< relative rms force error of the mesh
+inline constexpr double LARGEST_MIXING = 1.0;
+inline constexpr double THINNEST_SLAB = 0.1;    ///< of a jellium, Å
 
 }    // namespace fixedpoint
