@@ -19,7 +19,7 @@ template <typename Real> struct Transform {
   int64_t length = 0;
   int passes = 0;
   int radix[MOST_PASSES] = {};
-  const Real *twiddles = nullptr;    ///< of all passes, as `fill_twiddles` writes them
+  const Real *twiddles = nullptr;    ///< of all passes, one after the other
 };
 
 /// A mesh, its transforms, and how its spectrum is held. All strides are in numbers, not bytes. Of the waves

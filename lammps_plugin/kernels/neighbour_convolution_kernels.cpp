@@ -21,20 +21,27 @@ template <bool full, typename T> inline void store(T *p, const vector<T> &v, int
   std::memcpy(p, &v, full ? sizeof(v) : n * sizeof(T));
 }
 
+/// Rows of numbers, `stride` apart.
+template <typename T> struct Rows {
+  T *data;
+  int64_t stride;
+
+  T *operator[](int64_t row) const { return data + row * stride; }
+};
+
 /// One path, one m1 and one group of channels: rows m2 of S, which stay in registers.
 template <int d2, bool full, typename T>
-inline void sum_rows(int64_t begin, int64_t end, const int64_t *sender, const T *radial,
-                     int64_t radial_stride, const T *harmonics, int64_t harmonics_stride, const T *features,
-                     int64_t features_stride, T *out, int64_t out_stride, int64_t n)
+inline void sum_rows(int64_t begin, int64_t end, const int64_t *sender, const Rows<const T> radial,
+                     const Rows<const T> harmonics, const Rows<const T> features, const Rows<T> out,
+                     int64_t n)
 {
   vector<T> sum[d2]{};
   for (int64_t e = begin; e < end; ++e) {
-    const vector<T> product = load<full>(radial + (e - begin) * radial_stride, n) *
-                              load<full>(features + sender[e] * features_stride, n);
-    const T *y = harmonics + e * harmonics_stride;
+    const vector<T> product = load<full>(radial[e - begin], n) * load<full>(features[sender[e]], n);
+    const T *y = harmonics[e];
     for (int m2 = 0; m2 < d2; ++m2) sum[m2] += y[m2] * product;
   }
-  for (int m2 = 0; m2 < d2; ++m2) store<full>(out + m2 * out_stride, sum[m2], n);
+  for (int m2 = 0; m2 < d2; ++m2) store<full>(out[m2], sum[m2], n);
 }
 
 /// All blocks of one l2, for one receiver.
@@ -44,21 +51,19 @@ void forward_ell(const ConvolutionShape &s, int64_t begin, int64_t end, const T 
 {
   constexpr int64_t n_lanes = lanes<T>;
   const int64_t c = s.channels, width = (s.l_in + 1) * (s.l_in + 1);
-  const int64_t harmonics_stride = (s.max_ell + 1) * (s.max_ell + 1);
+  const Rows<const T> y{harmonics, (s.max_ell + 1) * (s.max_ell + 1)};
   for (int l1 = 0; l1 <= s.l_in; ++l1) {
     const int64_t n3 = paths[l1], d1 = 2 * l1 + 1;
     for (int64_t t = 0; t < n3; ++t)
       for (int64_t m1 = 0; m1 < d1; ++m1)
         for (int64_t k = 0; k < c; k += n_lanes) {
-          const T *r = radial + t * c + k;
-          const T *h = features + (l1 * l1 + m1) * c + k;
-          T *out = sums + (t * d1 + m1) * c + k;
+          const Rows<const T> r{radial + t * c + k, s.n_paths * c};
+          const Rows<const T> h{features + (l1 * l1 + m1) * c + k, width * c};
+          const Rows<T> out{sums + (t * d1 + m1) * c + k, n3 * d1 * c};
           if (k + n_lanes <= c)
-            sum_rows<d2, true>(begin, end, s.sender, r, s.n_paths * c, harmonics, harmonics_stride, h,
-                               width * c, out, n3 * d1 * c, n_lanes);
+            sum_rows<d2, true>(begin, end, s.sender, r, y, h, out, n_lanes);
           else
-            sum_rows<d2, false>(begin, end, s.sender, r, s.n_paths * c, harmonics, harmonics_stride, h,
-                                width * c, out, n3 * d1 * c, c - k);
+            sum_rows<d2, false>(begin, end, s.sender, r, y, h, out, c - k);
         }
     radial += n3 * c;
     sums += d2 * n3 * d1 * c;
@@ -68,8 +73,8 @@ void forward_ell(const ConvolutionShape &s, int64_t begin, int64_t end, const T 
 /// One path and one group of channels of one edge.
 template <int d2, bool full, typename T>
 inline void edge_gradients(const T *y, const T *radial, const T *features, int64_t d1, int64_t channels,
-                           const T *gradient, int64_t gradient_stride, T *radial_gradient,
-                           T *features_gradient, vector<T> (&by_harmonics)[d2], int64_t n)
+                           const Rows<const T> gradient, T *radial_gradient, T *features_gradient,
+                           vector<T> (&by_harmonics)[d2], int64_t n)
 {
   const vector<T> r = load<full>(radial, n);
   vector<T> by_radial{};
@@ -78,7 +83,7 @@ inline void edge_gradients(const T *y, const T *radial, const T *features, int64
     const vector<T> product = r * h;
     vector<T> contracted{};
     for (int m2 = 0; m2 < d2; ++m2) {
-      const vector<T> g = load<full>(gradient + m2 * gradient_stride + m1 * channels, n);
+      const vector<T> g = load<full>(gradient[m2] + m1 * channels, n);
       contracted += y[m2] * g;
       by_harmonics[m2] += product * g;
     }
@@ -106,15 +111,13 @@ void backward_ell(const ConvolutionShape &s, const T *gradient, const T *radial,
       for (int64_t k = 0; k < c; k += n_lanes) {
         const T *r = radial + t * c + k;
         const T *h = features + l1 * l1 * c + k;
-        const T *g = gradient + t * d1 * c + k;
+        const Rows<const T> g{gradient + t * d1 * c + k, n3 * d1 * c};
         T *by_radial = radial_gradient == nullptr ? nullptr : radial_gradient + t * c + k;
         T *by_features = features_gradient == nullptr ? nullptr : features_gradient + l1 * l1 * c + k;
         if (k + n_lanes <= c)
-          edge_gradients<d2, true>(y, r, h, d1, c, g, n3 * d1 * c, by_radial, by_features, by_harmonics,
-                                   n_lanes);
+          edge_gradients<d2, true>(y, r, h, d1, c, g, by_radial, by_features, by_harmonics, n_lanes);
         else
-          edge_gradients<d2, false>(y, r, h, d1, c, g, n3 * d1 * c, by_radial, by_features, by_harmonics,
-                                    c - k);
+          edge_gradients<d2, false>(y, r, h, d1, c, g, by_radial, by_features, by_harmonics, c - k);
       }
     radial += n3 * c;
     if (radial_gradient != nullptr) radial_gradient += n3 * c;

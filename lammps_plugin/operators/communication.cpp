@@ -1,11 +1,10 @@
 #include "operators/communication.h"
 #include "operators/redistribute.h"
+#include "operators/registration.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
-#include <memory>
 #include <tuple>
 
 namespace fixedpoint {
@@ -118,35 +117,29 @@ Tensor redistribute_kernel(const Tensor &x, const Tensor &source, const Tensor &
   return sum_boxes(communicator("redistribute"), x, source, target, period);
 }
 
-// The operators called through the dispatcher: their derivatives are built from them, so that the
-// derivatives have derivatives.
-template <typename Signature> auto find(const char *name)
-{
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
+// Called through the dispatcher: the derivatives are built from these, so that the derivatives have
+// derivatives.
 Tensor ghost_gather(const Tensor &x, int64_t n_total)
 {
-  static auto op = find<Tensor(const Tensor &, int64_t)>("fixedpoint::ghost_gather");
+  static auto op = find_operator<decltype(gather_kernel)>("fixedpoint::ghost_gather");
   return op.call(x, n_total);
 }
 
 Tensor ghost_reduce(const Tensor &x, int64_t n_owned)
 {
-  static auto op = find<Tensor(const Tensor &, int64_t)>("fixedpoint::ghost_reduce");
+  static auto op = find_operator<decltype(reduce_kernel)>("fixedpoint::ghost_reduce");
   return op.call(x, n_owned);
 }
 
 Tensor sum_ranks(const Tensor &x)
 {
-  static auto op = find<Tensor(const Tensor &)>("fixedpoint::sum_ranks");
+  static auto op = find_operator<decltype(sum_kernel)>("fixedpoint::sum_ranks");
   return op.call(x);
 }
 
 Tensor redistribute(const Tensor &x, const Tensor &source, const Tensor &target, at::IntArrayRef period)
 {
-  static auto op = find<Tensor(const Tensor &, const Tensor &, const Tensor &, at::IntArrayRef)>(
-      "fixedpoint::redistribute");
+  static auto op = find_operator<decltype(redistribute_kernel)>("fixedpoint::redistribute");
   return op.call(x, source, target, period);
 }
 
@@ -206,15 +199,14 @@ Tensor sum_autograd(const Tensor &x) { return SumFunction::apply(x); }
 std::tuple<Tensor, Tensor> sum_max_autograd(const Tensor &sums, const Tensor &maxima)
 {
   at::AutoDispatchBelowADInplaceOrView below;
-  static auto op =
-      find<std::tuple<Tensor, Tensor>(const Tensor &, const Tensor &)>("fixedpoint::sum_max_ranks");
+  static auto op = find_operator<decltype(sum_max_kernel)>("fixedpoint::sum_max_ranks");
   return op.call(sums, maxima);
 }
 
 Tensor gather_ranks_autograd(const Tensor &x)
 {
   at::AutoDispatchBelowADInplaceOrView below;
-  static auto op = find<Tensor(const Tensor &)>("fixedpoint::gather_ranks");
+  static auto op = find_operator<decltype(gather_ranks_kernel)>("fixedpoint::gather_ranks");
   return op.call(x);
 }
 Tensor redistribute_autograd(const Tensor &x, const Tensor &source, const Tensor &target,
@@ -223,59 +215,19 @@ Tensor redistribute_autograd(const Tensor &x, const Tensor &source, const Tensor
   return RedistributeFunction::apply(x, source, target, period);
 }
 
-/// Registers the operators when the library is loaded. Unlike TORCH_LIBRARY it throws nothing out of dlopen
-/// when somebody else has registered them: the failure is kept for registration_error().
-class Registration {
-public:
-  Registration() noexcept
-  {
-    try {
-      using torch::Library;
-      auto definition =
-          std::make_unique<Library>(Library::DEF, "fixedpoint", std::nullopt, __FILE__, __LINE__);
-      for (const char *schema :
-           {"ghost_gather(Tensor x, int n_total) -> Tensor", "ghost_reduce(Tensor x, int n_owned) -> Tensor",
-            "sum_ranks(Tensor x) -> Tensor", "sum_max_ranks(Tensor sums, Tensor maxima) -> (Tensor, Tensor)",
-            "this_rank() -> int", "gather_ranks(Tensor x) -> Tensor",
-            "redistribute(Tensor x, Tensor source, Tensor target, int[] period) -> Tensor"})
-        // Conservative: or else TorchScript computes what depends on constants only when it compiles, in a
-        // single process, and stores that.
-        definition->def(torch::schema(schema, c10::AliasAnalysisKind::CONSERVATIVE));
-      auto kernels = std::make_unique<Library>(
-          Library::IMPL, "fixedpoint", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);
-      kernels->impl("ghost_gather", &gather_kernel);
-      kernels->impl("ghost_reduce", &reduce_kernel);
-      kernels->impl("sum_ranks", &sum_kernel);
-      kernels->impl("sum_max_ranks", &sum_max_kernel);
-      kernels->impl("this_rank", &this_rank_kernel);
-      kernels->impl("gather_ranks", &gather_ranks_kernel);
-      kernels->impl("redistribute", &redistribute_kernel);
-      auto derivatives = std::make_unique<Library>(Library::IMPL, "fixedpoint", c10::DispatchKey::Autograd,
-                                                   __FILE__, __LINE__);
-      derivatives->impl("ghost_gather", &gather_autograd);
-      derivatives->impl("ghost_reduce", &reduce_autograd);
-      derivatives->impl("sum_ranks", &sum_autograd);
-      derivatives->impl("sum_max_ranks", &sum_max_autograd);
-      derivatives->impl("gather_ranks", &gather_ranks_autograd);
-      derivatives->impl("redistribute", &redistribute_autograd);
-      definition_ = definition.release();
-      kernels_ = kernels.release();
-      derivatives_ = derivatives.release();
-    } catch (const c10::Error &e) {
-      error_ = e.what_without_backtrace();
-    } catch (const std::exception &e) {
-      error_ = e.what();
-    }
-  }
-  const std::string &error() const { return error_; }
-
-private:
-  // Never deleted: at the end of the process torch's dispatcher may be gone before this library.
-  torch::Library *definition_ = nullptr, *kernels_ = nullptr, *derivatives_ = nullptr;
-  std::string error_;
-};
-
-const Registration registration;
+const Operators
+    operators(OperatorGroup::COMMUNICATION, c10::DispatchKey::CompositeExplicitAutograd, __FILE__,
+              [](OperatorList &add) {
+                add("ghost_gather(Tensor x, int n_total) -> Tensor", &gather_kernel, &gather_autograd);
+                add("ghost_reduce(Tensor x, int n_owned) -> Tensor", &reduce_kernel, &reduce_autograd);
+                add("sum_ranks(Tensor x) -> Tensor", &sum_kernel, &sum_autograd);
+                add("sum_max_ranks(Tensor sums, Tensor maxima) -> (Tensor, Tensor)", &sum_max_kernel,
+                    &sum_max_autograd);
+                add("this_rank() -> int", &this_rank_kernel);
+                add("gather_ranks(Tensor x) -> Tensor", &gather_ranks_kernel, &gather_ranks_autograd);
+                add("redistribute(Tensor x, Tensor source, Tensor target, int[] period) -> Tensor",
+                    &redistribute_kernel, &redistribute_autograd);
+              });
 
 }    // namespace
 
@@ -293,7 +245,5 @@ CommunicatorScope::~CommunicatorScope()
   current = previous_;
   current_thread = previous_thread_;
 }
-
-const std::string &registration_error() { return registration.error(); }
 
 }    // namespace fixedpoint

@@ -315,21 +315,14 @@ Gradients backward_autograd(const Tensor &gradient, const Tensor &radial, const 
   return {out[0], out[1], out[2], out[3]};
 }
 
-const MoreOperators registration(
-    c10::DispatchKey::CPU, __FILE__,
-    [](torch::Library &definition, torch::Library &kernels, torch::Library &derivatives) {
-      definition.def(
-          "convolve(Tensor radial, Tensor weight, Tensor harmonics, Tensor features, Tensor sender, "
-          "Tensor first, int[] paths) -> Tensor");
-      definition.def(
-          "convolve_backward(Tensor gradient, Tensor radial, Tensor weight, Tensor harmonics, Tensor "
-          "features, Tensor sender, Tensor first, int[] paths, bool[4] wanted) -> (Tensor, Tensor, "
-          "Tensor, Tensor)");
-      kernels.impl("convolve", &forward_kernel);
-      kernels.impl("convolve_backward", &backward_kernel);
-      derivatives.impl("convolve", &forward_autograd);
-      derivatives.impl("convolve_backward", &backward_autograd);
-    });
+const Operators operators(OperatorGroup::COMPUTATION, c10::DispatchKey::CPU, __FILE__, [](OperatorList &add) {
+  add("convolve(Tensor radial, Tensor weight, Tensor harmonics, Tensor features, Tensor sender, "
+      "Tensor first, int[] paths) -> Tensor",
+      &forward_kernel, &forward_autograd);
+  add("convolve_backward(Tensor gradient, Tensor radial, Tensor weight, Tensor harmonics, Tensor features, "
+      "Tensor sender, Tensor first, int[] paths, bool[4] wanted) -> (Tensor, Tensor, Tensor, Tensor)",
+      &backward_kernel, &backward_autograd);
+});
 
 }    // namespace
 

@@ -4,31 +4,50 @@
 #include <torch/library.h>
 
 #include <memory>
+#include <string>
 
 namespace fixedpoint {
 
-/// Adds operators to those of communication.cpp when the library is loaded: f(definition, kernels,
-/// derivatives), with kernels for `key`. Like the registration there it throws nothing out of dlopen:
-/// communication.cpp reports why operators could not be registered. The libraries are never deleted: at the
-/// end of the process torch's dispatcher may be gone before.
-struct MoreOperators {
-  template <typename F> MoreOperators(c10::DispatchKey key, const char *file, F &&f) noexcept
+enum class OperatorGroup {
+  COMMUNICATION,    ///< the first operators of the namespace; what they give depends on the run
+  COMPUTATION
+};
+
+/// Takes operators one by one: add(schema, kernel), or add(schema, kernel, autograd) with a function that is
+/// called where derivatives may be wanted.
+class OperatorList {
+public:
+  OperatorList(OperatorGroup group, c10::DispatchKey key, const char *file);
+
+  template <typename Kernel> void operator()(const char *schema, Kernel *kernel)
   {
-    try {
-      using torch::Library;
-      auto add = [&](Library::Kind kind, std::optional<c10::DispatchKey> for_key) {
-        return std::make_unique<Library>(kind, "fixedpoint", for_key, file, __LINE__);
-      };
-      auto definition = add(Library::FRAGMENT, std::nullopt);
-      auto kernels = add(Library::IMPL, key);
-      auto derivatives = add(Library::IMPL, c10::DispatchKey::Autograd);
-      f(*definition, *kernels, *derivatives);
-      definition.release();
-      kernels.release();
-      derivatives.release();
-    } catch (const std::exception &) {
-    }
+    const auto name = define(schema);
+    kernels_->impl(name.c_str(), kernel);
   }
+  template <typename Kernel, typename Autograd>
+  void operator()(const char *schema, Kernel *kernel, Autograd *autograd)
+  {
+    const auto name = define(schema);
+    kernels_->impl(name.c_str(), kernel);
+    derivatives_->impl(name.c_str(), autograd);
+  }
+
+  /// Until then all of them are taken back when the list goes out of scope.
+  void keep();
+
+private:
+  std::string define(const char *schema);
+
+  OperatorGroup group_;
+  std::unique_ptr<torch::Library> definition_, kernels_, derivatives_;
+};
+
+/// Registers operators when the library is loaded, their kernels for `key`. Unlike TORCH_LIBRARY it throws
+/// nothing out of dlopen when somebody else has registered them: the first failure is kept for
+/// registration_error() (communication.h).
+struct Operators {
+  Operators(OperatorGroup group, c10::DispatchKey key, const char *file,
+            void (*add_all)(OperatorList &add)) noexcept;
 };
 
 /// The operator of that name with the signature of a function. Called through the dispatcher, its derivatives

@@ -320,20 +320,15 @@ Tensor with_derivative(const Tensor &u, const Tensor &sequence, const Tensor &ta
   return MeshFunction<spreads>::apply(u, sequence, table, x, order, degree, part);
 }
 
-const MoreOperators registration(
-    c10::DispatchKey::CompositeExplicitAutograd, __FILE__,
-    [](torch::Library &definition, torch::Library &kernels, torch::Library &derivatives) {
-      definition.def("mesh_stencil(Tensor u, int order, int[] part, bool single) -> (Tensor, Tensor)");
-      const char *arguments =
-          "(Tensor u, Tensor sequence, Tensor table, Tensor x, int order, int degree, int[] part) "
-          "-> Tensor";
-      definition.def((std::string("mesh_gather") + arguments).c_str());
-      definition.def((std::string("mesh_spread") + arguments).c_str());
-      kernels.impl("mesh_stencil", &stencil_kernel);
-      kernels.impl("mesh_gather", &gather_kernel);
-      kernels.impl("mesh_spread", &spread_kernel);
-      derivatives.impl("mesh_gather", &with_derivative<false>);
-      derivatives.impl("mesh_spread", &with_derivative<true>);
+const Operators operators(
+    OperatorGroup::COMPUTATION, c10::DispatchKey::CompositeExplicitAutograd, __FILE__, [](OperatorList &add) {
+      add("mesh_stencil(Tensor u, int order, int[] part, bool single) -> (Tensor, Tensor)", &stencil_kernel);
+      add("mesh_gather(Tensor u, Tensor sequence, Tensor table, Tensor x, int order, int degree, int[] part) "
+          "-> Tensor",
+          &gather_kernel, &with_derivative<false>);
+      add("mesh_spread(Tensor u, Tensor sequence, Tensor table, Tensor x, int order, int degree, int[] part) "
+          "-> Tensor",
+          &spread_kernel, &with_derivative<true>);
     });
 
 }    // namespace
