@@ -1,4 +1,4 @@
-"""What both halves know: lammps_plugin/model/interface.h against Python's own."""
+"""What both halves know, lammps_plugin/model/interface.h against Python's own, and the walls of lammps_plugin/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from fp_potential import export
 from fp_potential.options import ModelOptions, SCFOptions
 
-INTERFACE = Path(__file__).parents[2] / "lammps_plugin" / "model" / "interface.h"
+PLUGIN = Path(__file__).parents[2] / "lammps_plugin"
 
 
 def module(*places: str) -> ModuleType:
@@ -45,7 +45,7 @@ def constants(source: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def plugin() -> dict[str, dict[str, Any]]:
     """Constants by the namespace or enumeration that they are in; those of neither are under ''."""
-    text = re.sub(r"//.*", "", INTERFACE.read_text())
+    text = re.sub(r"//.*", "", (PLUGIN / "model" / "interface.h").read_text())
     blocks = re.compile(r"^(?:namespace|enum class) (?!fixedpoint)(\w+)[^{\n]*\{(.*?)^\}", re.MULTILINE | re.DOTALL)
     return {name: constants(body) for name, body in blocks.findall(text)} | {"": constants(blocks.sub("", text))}
 
@@ -81,3 +81,26 @@ def test_limits(plugin):
     assert plugin[""]["LARGEST_MIXING"] == largest
     assert plugin[""]["LOOSEST_ACCURACY"] == kspace.LOOSEST
     assert plugin[""]["THINNEST_SLAB"] == published.THINNEST_SLAB
+
+
+@pytest.mark.parametrize(
+    ("folder", "ours", "lammps", "knows_torch"),
+    [
+        ("kernels", ["kernels"], "", False),
+        ("operators", ["operators", "kernels"], "", True),
+        ("model", ["model"], "json.h", True),
+        ("pair_style", ["pair_style", "model", "operators"], ".*", False),
+    ],
+)
+def test_walls(folder, ours, lammps, knows_torch):
+    """Kernels know neither torch nor LAMMPS, operators and the model not LAMMPS, the pair style not torch."""
+    files = [path for path in (PLUGIN / folder).iterdir() if path.suffix in (".cpp", ".h")]
+    assert files
+    for path in files:
+        for bracket, name in re.findall(r"^ *#include ([<\"])(.*)[>\"]", path.read_text(), re.MULTILINE):
+            if bracket == "<":
+                assert knows_torch or "/" not in name, f"{path} includes {name}"
+            elif "/" in name:
+                assert name.split("/")[0] in ours, f"{path} includes {name}"
+            else:
+                assert re.fullmatch(lammps, name), f"{path} includes {name}"
