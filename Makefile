@@ -40,7 +40,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror lammps_plugin/*.cpp lammps_plugin/*.h
+	$(BIN)/clang-format --dry-run -Werror $$(find lammps_plugin -name '*.cpp' -o -name '*.h')
 
 train-demo: setup
 	cd $(EXAMPLE) && $(BIN)/fixedpoint train train.yaml

@@ -28,6 +28,13 @@ class Stranger(torch.nn.Module):
         return x
 
 
+class Older(torch.nn.Module):
+    """A model without most of today's arguments."""
+
+    def forward(self, positions: torch.Tensor, species: torch.Tensor, some: bool = True) -> torch.Tensor:
+        return positions if some else species
+
+
 @pytest.mark.parametrize(
     ("keyword", "what"),
     [("kspace mesh", "a choice of the k-space method"), ("charge 1 jellium 2 4", "a compensating jellium")],
@@ -52,11 +59,35 @@ def test_newer_format(box):
 
 
 @pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (Stranger, r"takes arguments that this plugin does not know \(x\); update fp-potential"),
+        (Older, r"does not take arguments that this plugin gives it \(batch, .*\); export it again"),
+    ],
+)
+def test_other_arguments(box, module, expected):
+    """The model is called by the names of its arguments, and has to have those."""
+    metadata = {METADATA_FILE: ""}
+    torch.jit.load(str(box.model_file), _extra_files=metadata)
+    torch.jit.save(torch.jit.script(module()), str(box.folder / "other.pt"), _extra_files=metadata)
+    done = box.run_script(script(coeff="pair_coeff * * other.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert re.search(expected, message(done.stdout))
+
+
+@pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"format": "other"}, "not written by `fixedpoint export`"),
         ({"cutoff": "wide"}, "'cutoff' is not a number"),
+        ({"cutoff": -4.5}, "a cutoff that is not positive"),
         ({"dtype": "float16"}, "dtype 'float16', expected float64 or float32"),
+        ({"dtype": 64}, "'dtype' is not a string"),
+        ({"elements": []}, "lists no elements"),
+        ({"elements": [8]}, "an element that is not a chemical symbol"),
+        ({"scf": {}}, "lacks the key 'num_scf_steps'"),
+        ({"training": {"loss": float("nan")}}, "a number that is not finite, NaN (character "),
+        ({"training": {"loss": -float("inf")}}, "a number that is not finite, -Infinity (character "),
     ],
 )
 def test_wrong_metadata(box, changes, expected):
@@ -65,6 +96,17 @@ def test_wrong_metadata(box, changes, expected):
     done = box.run_script(script(), timeout=60)
     assert done.returncode != 0
     assert expected in message(done.stdout)
+
+
+def test_metadata_cut_off(box):
+    """Half of a JSON text."""
+    extra = {METADATA_FILE: ""}
+    module = torch.jit.load(str(box.model_file), _extra_files=extra)
+    (box.folder / "model.pt").unlink()
+    torch.jit.save(module, str(box.folder / "model.pt"), _extra_files={METADATA_FILE: extra[METADATA_FILE][:100]})
+    done = box.run_script(script(), timeout=60)
+    assert done.returncode != 0
+    assert "its metadata is not valid JSON (character 100)" in message(done.stdout)
 
 
 def test_not_ours(box):

@@ -62,6 +62,22 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
         {"style": "pair_style fixedpoint charge nan"},
         r"charge expects .*got 'nan'",
     ),
+    "trailing junk": (
+        {"style": "pair_style fixedpoint fermi 1.5V"},
+        r"fermi expects the Fermi level in V, got '1\.5V'",
+    ),
+    "infinite": (
+        {"style": "pair_style fixedpoint charge -inf"},
+        r"charge expects the total charge of the cell in e, got '-inf'",
+    ),
+    "beyond double precision": (
+        {"style": "pair_style fixedpoint scf_tolerance 1e999"},
+        r"scf_tolerance expects a positive number, got '1e999'",
+    ),
+    "beyond integers": (
+        {"style": "pair_style fixedpoint num_scf_steps 99999999999999999999"},
+        r"num_scf_steps expects a positive whole number, got '9+'",
+    ),
     "charge and level": (
         {"style": "pair_style fixedpoint charge 0 fermi 1"},
         r"charge and fermi exclude each other",
@@ -81,6 +97,18 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
     "mixing above one": (
         {"style": "pair_style fixedpoint mixing_parameter 1.5"},
         r"mixing_parameter expects .*\(0, 1\]",
+    ),
+    "no mixing": (
+        {"style": "pair_style fixedpoint mixing_parameter 0"},
+        r"mixing_parameter expects a number in \(0, 1\], got '0'",
+    ),
+    "unknown device": (
+        {"style": "pair_style fixedpoint device gpu"},
+        r"device expects auto or cpu or cuda, got 'gpu'",
+    ),
+    "unknown way out": (
+        {"style": "pair_style fixedpoint on_nonconverged ignore"},
+        r"on_nonconverged expects error or warn, got 'ignore'",
     ),
     "unknown solver": (
         {"style": "pair_style fixedpoint solver newton"},

@@ -1,9 +1,8 @@
-"""The communication operators in one process, and what the plugin and the archive agree on."""
+"""The communication operators in one process, and their buffers in LAMMPS."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +15,7 @@ from ase import Atoms
 
 import fp_potential
 from fp_potential import communication
-from fp_potential.export import FORMAT_VERSION, METADATA_FILE, metadata_of
-from fp_potential.options import SCFOptions
-
-SOURCES = Path(__file__).parents[2] / "lammps_plugin"
+from fp_potential.export import METADATA_FILE
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
@@ -130,19 +126,6 @@ for wrong in ([[0, 2, 0, 4, 0, 5]], [[0, 2, 2, 1, 0, 5]], [[0, 1, 0, 3, 2, 6]]):
     assert done.returncode == 0, done.stderr
     assert "RuntimeWarning" in done.stderr
     assert f"{tmp_path / 'fp_potential'} has no compiled operators" in done.stderr
-
-
-def test_metadata_keys(model):
-    """The plugin asks for keys that the archive has, and reads its format version."""
-    text = (SOURCES / "metadata.cpp").read_text()
-    metadata = metadata_of(model, SCFOptions())
-    asked = set(re.findall(r'(?:number|text|required|find)\((root|scf), "(\w+)"\)', text))
-    asked |= set(re.findall(r'(root|scf)\.find\("(\w+)"\)', text))
-    assert {"format", "format_version", "elements", "cutoff", "dtype", "comm_width"} <= {k for _, k in asked}
-    for owner, key in asked:
-        assert key in (metadata if owner == "root" else metadata["scf"])
-    version = re.search(r"FORMAT_VERSION = (\d+);", (SOURCES / "metadata.h").read_text())
-    assert int(version.group(1)) == FORMAT_VERSION
 
 
 SCATTERED = Atoms(

@@ -1,0 +1,51 @@
+/// What the C++ and the Python half of fp_potential both know, as literal values: everything of the plugin
+/// takes it from here, and tests/lammps/test_interface.py reads this file and compares it with Python's own.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace fixedpoint {
+
+/// The archives of fp_potential/export.py. Versions other than this one are refused.
+inline constexpr auto FORMAT = "fp_potential";
+inline constexpr int64_t FORMAT_VERSION = 2;
+inline constexpr auto METADATA_FILE = "metadata.json";
+
+/// Keys of the metadata.
+namespace key {
+inline constexpr auto FORMAT = "format";
+inline constexpr auto FORMAT_VERSION = "format_version";
+inline constexpr auto ELEMENTS = "elements";
+inline constexpr auto CUTOFF = "cutoff";
+inline constexpr auto COMM_WIDTH = "comm_width";
+inline constexpr auto DTYPE = "dtype";
+inline constexpr auto SCF = "scf";
+}    // namespace key
+
+/// Keys of its entry `scf`.
+namespace scf_key {
+inline constexpr auto NUM_SCF_STEPS = "num_scf_steps";
+inline constexpr auto SCF_TOLERANCE = "scf_tolerance";
+inline constexpr auto MIXING_PARAMETER = "mixing_parameter";
+inline constexpr auto SOLVER = "solver";
+}    // namespace scf_key
+
+/// How the self-consistent loop ended.
+enum class Status : int64_t {
+  CONVERGED = 0,
+  MAX_STEPS = 1,
+  DIVERGED = 2,
+  UNSTABLE = 3,
+  NO_CHARGE_RESPONSE = 4
+};
+
+inline constexpr std::array DTYPES = {"float64", "float32"};
+inline constexpr std::array SOLVERS = {"anderson", "linear"};
+inline constexpr std::array KSPACE_METHODS = {"auto", "reciprocal", "mesh", "open"};
+
+inline constexpr double LOOSEST_ACCURACY = 0.1;    ///< relative rms force error of the mesh
+inline constexpr double LARGEST_MIXING = 1.0;
+inline constexpr double THINNEST_SLAB = 0.1;    ///< of a jellium, Å
+
+}    // namespace fixedpoint

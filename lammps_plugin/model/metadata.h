@@ -1,0 +1,27 @@
+/// The metadata an exported model carries in its archive (written by fp_potential/export.py).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fixedpoint {
+
+struct Metadata {
+  std::vector<std::string> elements;    ///< chemical symbols, in the order of the model's species
+  double cutoff = 0.0;                  ///< Å
+  int64_t comm_width = 0;    ///< largest number of values per atom in one ghost exchange, 0 = not said
+  bool single_precision = false;
+  // Defaults of the self-consistent loop.
+  int64_t num_scf_steps = 0;
+  double scf_tolerance = 0.0;    ///< e
+  double mixing_parameter = 0.0;
+  std::string solver;
+};
+
+/// Reads metadata.json.
+/// Throws std::runtime_error that names what is wrong: not JSON, not of this project, a newer format, a
+/// missing key.
+Metadata parse_metadata(const std::string &text);
+
+}    // namespace fixedpoint
