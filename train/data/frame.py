@@ -45,7 +45,7 @@ class Frame:
     digest: tuple[int, int] = (0, 0)  #: hashes of the structure, and of structure, labels and weights
 
 
-def _digest(frame: Frame) -> tuple[int, int]:
+def digests_of(frame: Frame) -> tuple[int, int]:
     """Hashes of what makes a structure (positions to 1e-6 Å), and of all there is."""
     atoms = frame.atoms
     structure = (

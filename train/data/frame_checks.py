@@ -6,17 +6,13 @@ an order of components or a unit that is not what the training file says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from ase import Atoms
 
 from ...periodicity import check_cell, has_volume, is_along_periodic_axes
 from ..errors import InputError
-from ..potential.config import DataOptions
-
-if TYPE_CHECKING:
-    from .sets import Frame
+from .frame import Frame
+from .options import DataOptions
 
 #: charges that differ by more than this from the total charge are a contradiction, e
 CHARGE_TOLERANCE = 0.01

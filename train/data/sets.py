@@ -13,12 +13,12 @@ import numpy as np
 from rich.console import Console
 
 from ..errors import InputError
-from ..potential.config import DataOptions, Keys
 from ..progress import track
 from .assignment import Unassigned, valid_choice
 from .frame import LABELS, Frame
 from .frame_reader import FrameReader
 from .frame_sequence import Factors, FrameSequence, digests, fingerprint, kinds, number_missing, weighted
+from .options import DataOptions, Keys
 from .prepared_set import SETS, PreparedSet, is_prepared
 from .read import iterate_frames, mapped_labels, open_prepared
 from .structure_files import expand, short_name

@@ -26,12 +26,12 @@ from ...periodicity import field_origin, open_axes
 from ..config.schema import validate
 from ..data.frame_checks import has_stress
 from ..data.frame_sequence import number_missing
+from ..data.options import Keys, Units
 from ..data.read import read_frames
 from ..data.sets import LABELS, Frame
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
-from .config import Keys, Units
 from .metrics import StructureErrors
 from .samples import Sample, batches, make_samples
 from .solution import LABEL_OF_PROPERTY, with_properties, with_stress

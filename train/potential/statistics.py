@@ -23,7 +23,7 @@ from ..data.prepared_set import PreparedSet
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
-from .config import StatisticsOptions
+from .config.statistics import StatisticsOptions
 
 NORM_FLOOR = 1e-8
 

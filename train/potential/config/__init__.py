@@ -7,21 +7,24 @@ stress eV/Å³.
 """
 
 from ...data.options import DataOptions, Keys, Split, Units
-from ...trainer.options import TrainingOptions
-from .file import TrainConfig
+from .file import TrainConfig, load_config
 from .loss import LossWeights
 from .schedule import FixedPointTrainingOptions, Stage
 from .statistics import StatisticsOptions
+from .training import InitialiseOptions, MonteCarloOptions, TrainingOptions
 
 __all__ = [
     "DataOptions",
     "FixedPointTrainingOptions",
+    "InitialiseOptions",
     "Keys",
     "LossWeights",
+    "MonteCarloOptions",
     "Split",
     "Stage",
     "StatisticsOptions",
     "TrainConfig",
     "TrainingOptions",
     "Units",
+    "load_config",
 ]
