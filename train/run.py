@@ -56,7 +56,7 @@ def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     state: dict[str, Any] | None = None
     if path.is_file():
         state = checkpoint.load(path)
-        checkpoint.check_resumable(state, config, frames, path)
+        checkpoint.check_resumable(state, config, frames, path, PotentialProblem)
     problem = PotentialProblem(config, data, state["problem"] if state else None)
     _introduce(console, config, data, problem)
     trainer = Trainer(problem, config, run_dir, console, frames, state)
@@ -90,7 +90,7 @@ def check(config: TrainConfig, console: Console | None = None) -> PotentialProbl
     state: dict[str, Any] | None = None
     if path.is_file():
         state = checkpoint.load(path)
-        checkpoint.check_resumable(state, config, fingerprint(data.train, data.valid), path)
+        checkpoint.check_resumable(state, config, fingerprint(data.train, data.valid), path, PotentialProblem)
     problem = PotentialProblem(config, data, state["problem"] if state else None)
     _introduce(console, config, data, problem)
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

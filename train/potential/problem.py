@@ -17,11 +17,11 @@ from ..progress import track
 from ..trainer import distributed
 from ..trainer.batching import deal
 from ..trainer.initial_values import scale_variances
-from ..trainer.options import InitialiseOptions
+from ..trainer.options import RunOptions
 from ..trainer.problem import LossResult
 from .batch import Batch, with_charges_only
 from .columns import SOLVING_MODES, TRAIN_COLUMNS, VALID_COLUMNS
-from .config import Stage, TrainConfig
+from .config import InitialiseOptions, Stage, TrainConfig
 from .data_checks import check_labels, check_periodicity
 from .error_tables import error_table
 from .initialise.reference_fit import fit_reference
@@ -49,6 +49,14 @@ class PotentialProblem:
             training frames.
     """
 
+    config_type: type[RunOptions] = TrainConfig
+    free_options: Sequence[str] = (
+        "data.files",
+        "data.valid_files",
+        "data.test_files",
+        "data.kind_key",
+        "training.scf_eval_every",
+    )
     name = "potential"
 
     def __init__(self, config: TrainConfig, data: DataSets, state: dict[str, Any] | None = None) -> None:

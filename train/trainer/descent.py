@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from .gradients import BatchGradient, BatchLoss, _check
+from .gradients import BatchGradient, BatchLoss, check_finite
 from .optimizers import Group, WeightDecay, learning_rate, warmup, with_rates
 from .pacing import Pacing
 from .weight_average import WeightAverage, set_values
@@ -51,10 +51,10 @@ class Descent:
 
     def _plain(self, part: Any) -> BatchLoss:
         result = self.batches.gradient(part)
-        _check("loss", result.total)
+        check_finite("loss", result.total)
         gradients = [p.grad for p in self.batches.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        _check("norm of the gradient", float(norm))
+        check_finite("norm of the gradient", float(norm))
         if self.clip_grad is not None:
             torch.nn.utils.clip_grads_with_norm_(self.batches.parameters, self.clip_grad, norm)
         self.optimizer.step()
@@ -66,7 +66,7 @@ class Descent:
         def closure() -> float:
             result = self.batches.gradient(part)
             if not first:
-                _check("loss", result.total)
+                check_finite("loss", result.total)
                 first.append(result)
             return result.total + self.decay.add()
 

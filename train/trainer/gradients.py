@@ -128,6 +128,11 @@ class BatchGradient:
         return self._names
 
 
-def _check(what: str, value: float) -> None:
+def check_finite(what: str, value: float) -> None:
+    """Refuse a loss or gradient that is not finite.
+
+    Raises:
+        FloatingPointError: names ``what`` and its value.
+    """
     if not math.isfinite(value):
         raise FloatingPointError(f"the {what} is {value}")

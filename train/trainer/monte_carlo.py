@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .gradients import BatchGradient, BatchLoss, _check
+from .gradients import BatchGradient, BatchLoss, check_finite
 from .optimizers import Group
 from .weight_average import WeightAverage, set_values
 
@@ -53,7 +53,7 @@ class MonteCarlo:
         self.temperature = start if end is None else start * (end / start) ** fraction
         part = self.batches.load(content)
         present = self.batches.value(part)
-        _check("loss", present.total)
+        check_finite("loss", present.total)
         for _ in range(self.options.moves_per_batch):
             kept = [parameter.detach().clone() for parameter in self.parameters]
             self._move()

@@ -2,7 +2,7 @@
 
 The trainer runs stages, steps, averages, checkpoints and logs; what is learned, from which data and with which loss
 is the problem's business. A stage is passed through to the problem; of its options the trainer reads only those of
-:class:`fp_potential.train.trainer.options.RunningOptions` and its name and length.
+:class:`fp_potential.train.trainer.options.Stage`, and the learning rates ``<group>_lr`` of the groups of parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from .options import InitialiseOptions
+from .options import InitialiseOptions, RunOptions
 
 
 class LossResult(NamedTuple):
@@ -35,7 +35,9 @@ class Problem(Protocol):
     :mod:`fp_potential.train.trainer.distributed`.
     """
 
-    name: str
+    config_type: type[RunOptions]  #: the class of the whole training file
+    free_options: Sequence[str]  #: dotted options of it, not the trainer's, that a resumed run may change
+    name: str  #: in messages
     module: nn.Module
 
     def parameter_groups(self) -> list[dict[str, Any]]:

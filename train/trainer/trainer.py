@@ -21,13 +21,13 @@ from torch.optim import Optimizer
 
 from ...files import write_whole
 from ..errors import InputError
-from ..potential.config import Stage, TrainConfig
 from . import checkpoint, distributed
 from .descent import Descent
 from .gradients import BatchGradient, EpochSums
 from .log import Log
 from .monte_carlo import MC_COLUMNS, MonteCarlo
 from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
+from .options import RunOptions, Stage
 from .pacing import Pacing
 from .problem import Problem
 from .weight_average import WeightAverage, applied, set_values
@@ -50,7 +50,7 @@ class Trainer:
     def __init__(
         self,
         problem: Problem,
-        config: TrainConfig,
+        config: RunOptions,
         run_dir: Path,
         console: Console,
         data: str = "",

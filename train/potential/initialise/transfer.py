@@ -22,8 +22,7 @@ from ...data.sets import Frame
 from ...errors import InputError
 from ...trainer import checkpoint
 from ...trainer.initial_values import Rows, take_parameters
-from ...trainer.options import InitialiseOptions
-from ..config import StatisticsOptions
+from ..config import InitialiseOptions, StatisticsOptions
 from ..trained import build_model, find_checkpoint
 from .mace_weights import MaceWeights, stored_weights
 
