@@ -54,6 +54,9 @@ class Line:
         self.spoil = False
         self.valid_losses: list[float] | None = None  #: to be reported in place of the true ones
 
+    def introduction(self):
+        return ["twelve points"]
+
     def parameter_groups(self):
         slope, constant = self.module.weight, self.module.bias
         return [

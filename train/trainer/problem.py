@@ -40,6 +40,10 @@ class Problem(Protocol):
     name: str  #: in messages
     module: nn.Module
 
+    def introduction(self) -> list[str]:
+        """What a run says of its data and its model before it begins, line by line."""
+        ...
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser: ``name``, ``params``, ``weight_decay``; every trainable parameter is in one.
 
