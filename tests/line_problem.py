@@ -112,7 +112,7 @@ class Line:
 
 
 def line_config(*stages: dict[str, Any], **training: Any) -> LineOptions:
-    """A training file for :class:`Line`: ``stages`` (default: two) and options of the section ``training``."""
+    """A training file for `Line`: ``stages`` (default: two) and options of the section ``training``."""
     default = (
         {"name": "first", "epochs": 4, "lr": 0.5, "lr_final": 0.05},
         {"name": "second", "epochs": 3, "lr": 0.01},

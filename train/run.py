@@ -1,6 +1,6 @@
 """``fixedpoint train``: a training file in, a run folder out.
 
-This is the one place that knows which :class:`Problem` a training file means. The run folder holds ``config.yaml``
+This is the one place that knows which `Problem` a training file means. The run folder holds ``config.yaml``
 (all options as used), ``log.csv`` (one row per epoch), ``checkpoints/`` and, at the end, ``test_table.txt``.
 """
 
@@ -15,7 +15,8 @@ import yaml
 from rich.console import Console
 
 from ..files import write_whole
-from .data.sets import fingerprint, load_data
+from .data.frame_sequence import fingerprint
+from .data.sets import load_data
 from .errors import InputError
 from .potential.config import TrainConfig
 from .potential.problem import PotentialProblem

@@ -23,7 +23,7 @@ def load(path: str | Path, root: type[Root], overrides: Sequence[str] = (), note
         path: a file in YAML, whose folder is that of relative names of data files.
         root: the section that the whole file is.
         overrides: ``name=value``, each in place of what the file says. Names are dotted (``training.batch_size``) or
-            others that the file may have at its top level (:meth:`Section.translator`).
+            others that the file may have at its top level (`Section.translator`).
         notes: receives what is to be said of names that are deprecated or change nothing.
 
     Raises:
@@ -57,13 +57,21 @@ def load(path: str | Path, root: type[Root], overrides: Sequence[str] = (), note
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set ``a.b.c=value`` in nested ``data``."""
+    """Set ``a.b.c=value`` in nested ``data``.
+
+    Raises:
+        InputError: not of that form, or no place for it in ``data``.
+    """
     name, value = parse_override(override)
     set_option(data, name, value, override)
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """Name and value of ``name=value``; the value is read as YAML, or as a list or mapping in Python's notation."""
+    """Name and value of ``name=value``; the value is read as YAML, or as a list or mapping in Python's notation.
+
+    Raises:
+        InputError: no ``=``, no name, or a value that is not YAML.
+    """
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise InputError(f"override '{override}': expected section.option=value")
@@ -84,7 +92,11 @@ def _value(text: str) -> Any:
 
 
 def set_option(data: dict[str, Any], name: str, value: Any, override: str) -> None:
-    """Set the dotted option ``name`` in nested ``data``; ``override`` is what messages quote."""
+    """Set the dotted option ``name`` in nested ``data``; ``override`` is what messages quote.
+
+    Raises:
+        InputError: ``data`` has no place for it: no such item of a list, or an option that is no section.
+    """
     parents: list[Any] = [int(part) if part.isdigit() else part for part in name.split(".")]
     last = parents.pop()
     place: Any = data

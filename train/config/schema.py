@@ -1,7 +1,7 @@
 """Typed options: unknown names found with their dotted path, and problems in words.
 
-The sections themselves are in :mod:`fp_potential.train.trainer.options`, :mod:`fp_potential.train.data.options`,
-:mod:`fp_potential.options` and the package of each learned model.
+The sections themselves are in `trainer.options`, `data.options`, `fp_potential.options` and the package of each learned
+model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ...options.base import WithReasons, from_text
 from ..errors import InputError, nearest
 
-#: where the context of a validation says in which folder (:class:`pathlib.Path`) the file with the options is
+#: where the context of a validation says in which folder (`pathlib.Path`) the file with the options is
 FOLDER = "folder"
 
 

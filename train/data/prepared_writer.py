@@ -55,7 +55,7 @@ def prepare(
 ) -> dict[str, Any]:
     """Write the frames that ``options`` describe, with neighbour lists, to the folder ``output``.
 
-    Its sets are those of :func:`fp_potential.train.data.sets.load_data`. Returns the manifest.
+    Its sets are those of `data.sets.load_data`. Returns the manifest.
 
     Args:
         options: section ``data``.
@@ -243,10 +243,14 @@ class _Writer:
         """Append a frame.
 
         Args:
+            frame: the frame.
             place: numbers of its file, and of the frame in it.
             sets: bits of the sets it belongs to.
             split: value of the info key of the split.
             pairs, cells: its neighbour list.
+
+        Raises:
+            InputError: a cell of the neighbour list does not fit into 16 bits.
         """
         row = np.zeros(1, self.types["frames"])
         atoms = np.zeros(len(frame.atoms), self.types["atoms"])

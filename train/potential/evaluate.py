@@ -24,11 +24,11 @@ from ...options import SCFOptions
 from ...options.kspace import KSpace
 from ...periodicity import field_origin, open_axes
 from ..config.schema import validate
+from ..data.frame import LABELS, Frame
 from ..data.frame_checks import has_stress
 from ..data.frame_sequence import number_missing
 from ..data.options import Keys, Units
 from ..data.read import read_frames
-from ..data.sets import LABELS, Frame
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch

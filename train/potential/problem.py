@@ -1,4 +1,4 @@
-"""Training of a :class:`fp_potential.model.FixedPointPotential`: the :class:`Problem` of this package's potential."""
+"""Training of a `fp_potential.model.FixedPointPotential`: the `Problem` of this package's potential."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PotentialProblem:
     Args:
         config: the training file.
         data: frames of the three sets.
-        state: of a checkpoint (:meth:`state`), for a resumed run; otherwise elements and constants come from the
+        state: of a checkpoint (`state`), for a resumed run; otherwise elements and constants come from the
             training frames.
     """
 

@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, and compared with the configuration that wants to resume them.
 
 A checkpoint is a dictionary saved by torch: ``format``, ``config`` (resolved), ``data`` (fingerprint), ``problem``
-(:meth:`Problem.state`), ``module``, ``optimizer`` (state) and ``optimizer_name``, ``average`` (the values that the
+(`Problem.state`), ``module``, ``optimizer`` (state) and ``optimizer_name``, ``average`` (the values that the
 parameters have in evaluation, and the steps of the running average), ``average_names``, ``generators``, ``epoch`` (the
 one to go on with), ``step`` (number of its steps that are done), ``epoch_so_far`` (sums over these), ``stage`` (the one
 that began last), ``pacing`` and ``workflow`` (its state), and ``best``. It serves to resume; a model to run is exported
@@ -28,7 +28,7 @@ SINCE_1: dict[str, Any] = {"step": 0, "epoch_so_far": None, "pacing": None, "wor
 LATEST = "latest.pt"
 BEST = "best.pt"
 
-#: options that may differ between a checkpoint and the run that resumes it, besides :attr:`Problem.free_options`
+#: options that may differ between a checkpoint and the run that resumes it, besides `Problem.free_options`
 FREE_OPTIONS = (
     "run_dir",
     "training.device",

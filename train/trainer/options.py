@@ -1,6 +1,6 @@
 """Options that every learned model shares: of the run, its optimiser and machine, and of its stages.
 
-A learned model declares what it has besides in subclasses, which it names in a subclass of :class:`RunOptions`: the
+A learned model declares what it has besides in subclasses, which it names in a subclass of `RunOptions`: the
 learning rate of each of its groups of parameters as ``<group>_lr`` of the stage, its data, its loss.
 """
 
@@ -229,14 +229,19 @@ class TrainingOptions(Section):
 Number = Annotated[str, StringConstraints(pattern=r"^\d+$")]
 
 
-class RunOptions(Section):
+class RunFolder(Section):
+    """Where the results of a run go."""
+
+    run_dir: str = "run"
+    """Folder of the results, relative to where the command is called."""
+
+
+class RunOptions(RunFolder):
     """What the trainer reads of a training file, whatever is trained.
 
     Where the sections have options of a learned model, its subclass names theirs: ``train_schedule: list[OwnStage]``.
     """
 
-    run_dir: str = "run"
-    """Folder of the results, relative to where the command is called."""
     training: TrainingOptions = TrainingOptions()
     """Optimiser and machine."""
     train_schedule: list[Stage] = Field(min_length=1)

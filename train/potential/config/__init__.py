@@ -1,7 +1,7 @@
 """The training file: its options, their meaning, units and defaults.
 
 ``fixedpoint train --help-config`` prints this page. Sections: ``data`` (what to read), ``model`` (architecture,
-:class:`fp_potential.options.model.ModelOptions`), ``statistics`` (constants taken from the training set), ``training``
+`fp_potential.options.model.ModelOptions`), ``statistics`` (constants taken from the training set), ``training``
 (optimiser and machine) and ``train_schedule`` (stages). Units: eV, Å, e, V; dipoles e·Å, fields V/Å,
 stress eV/Å³.
 """

@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from ....options import ModelOptions
 from ...config.load import load
-from ...config.schema import Section
 from ...data.options import DataOptions
-from ...trainer.options import Number, RunOptions, stages_in_order
+from ...trainer.options import Number, RunFolder, RunOptions, stages_in_order
 from .loss import missing_label, unavailable
 from .schedule import Stage
 from .statistics import StatisticsOptions
@@ -20,8 +19,8 @@ from .training import TrainingOptions
 from .translation import Translator
 
 
-class _Learned(Section):
-    """What is learned, and from what."""
+class _Learned(RunFolder):
+    """What is learned, and from what; a base beside `RunOptions`, so that its sections come first in the manual."""
 
     data: DataOptions
     """Reference data."""

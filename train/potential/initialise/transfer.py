@@ -18,7 +18,7 @@ from ....export import load_model
 from ....model import FixedPointPotential
 from ....nets import EquivariantLinear
 from ....options import ModelOptions, ModelStatistics
-from ...data.sets import Frame
+from ...data.frame import Frame
 from ...errors import InputError
 from ...trainer import checkpoint
 from ...trainer.initial_values import Rows, take_parameters
