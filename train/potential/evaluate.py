@@ -182,10 +182,16 @@ def evaluation_set(
     """The archive ``model`` and the frames of ``files``.
 
     Args:
+        model: the archive.
+        files: data files, globs, prepared sets.
         split: only frames with this value of the split key.
         given_keys: ``name=key`` pairs set over the keys the model was trained with.
         kind_key: info key of the rows of the table.
+        device: where the model runs.
         kspace: settings of the long-range sums that replace the model's.
+
+    Raises:
+        InputError: no such file or frame, a frame that cannot be read, or a name of no key.
     """
     module, metadata = load_model(model, device)
     if kspace is not None:

@@ -22,7 +22,8 @@ from ...data.frame import Frame
 from ...errors import InputError
 from ...trainer import checkpoint
 from ...trainer.initial_values import Rows, take_parameters
-from ..config import InitialiseOptions, StatisticsOptions
+from ..config.statistics import StatisticsOptions
+from ..config.training import InitialiseOptions
 from ..trained import build_model, find_checkpoint
 from .mace_weights import MaceWeights, stored_weights
 
