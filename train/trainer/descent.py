@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from .gradients import BatchGradient, BatchLoss, check_finite
 from .optimizers import Group, WeightDecay, learning_rate, warmup, with_rates
+from .options import Stage
 from .pacing import Pacing
 from .weight_average import WeightAverage, set_values
 
@@ -36,7 +37,7 @@ class Descent:
 
     def __init__(
         self,
-        stage: Any,
+        stage: Stage,
         batches: BatchGradient,
         optimizer: Optimizer,
         groups: Sequence[Group],

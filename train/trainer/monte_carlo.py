@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .gradients import BatchGradient, BatchLoss, check_finite
 from .optimizers import Group
+from .options import Stage
 from .weight_average import WeightAverage, set_values
 
 #: its columns of the log
@@ -35,8 +36,9 @@ class MonteCarlo:
     """
 
     def __init__(
-        self, stage: Any, batches: BatchGradient, groups: Sequence[Group], average: WeightAverage | None, seed: int
+        self, stage: Stage, batches: BatchGradient, groups: Sequence[Group], average: WeightAverage | None, seed: int
     ) -> None:
+        assert stage.monte_carlo is not None
         self.stage, self.batches, self.average = stage, batches, average
         self.options = stage.monte_carlo
         moves = self.options.move

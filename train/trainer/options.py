@@ -97,6 +97,7 @@ class RunningOptions(Section):
     @model_validator(mode="before")
     @classmethod
     def _moves_where_they_belong(cls, value: Any) -> Any:
+        # before the sections are made: a subclass may have a class of its own for them
         if isinstance(value, dict) and value.get("workflow") == "monte_carlo" and value.get("monte_carlo") is None:
             return value | {"monte_carlo": {}}
         return value

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError, nearest
 from .gradients import BatchGradient, BatchLoss
 from .optimizers import Group, build_optimizer, optimizer_name, with_rates
-from .options import RunningOptions, TrainingOptions
+from .options import RunningOptions, Stage, TrainingOptions
 from .problem import Problem
 from .weight_average import applied
 
@@ -108,7 +108,7 @@ def free_groups(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group["name"] not in stage.freeze]
 
 
-def check_stage(stage: Any, groups: Sequence[Group], options: TrainingOptions, validated: bool) -> None:
+def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions, validated: bool) -> None:
     """What would fail when the stage begins fails before the first one.
 
     Args:
