@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -14,3 +16,31 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A path to write a file at, which takes the place of ``path`` at the end of the block.
+
+    The folder is made if it is not there. At any moment, also after a crash of the machine, ``path`` is the old or the
+    new file; after an error in the block it is the old one, and what was written is gone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _on_the_disk(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _on_the_disk(path.parent)
+
+
+def _on_the_disk(path: Path) -> None:
+    """Wait until what was written to a file, or renamed in a folder, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

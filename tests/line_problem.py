@@ -10,15 +10,40 @@ from typing import Any
 
 import torch
 from fp_potential.train.config.schema import validate
-from fp_potential.train.potential.config import TrainConfig
+from fp_potential.train.trainer.options import RunOptions, Stage
 from fp_potential.train.trainer.problem import LossResult
 from fp_potential.train.trainer.trainer import Trainer
+from pydantic import Field
 from rich.console import Console
+
+
+class LineStage(Stage):
+    """One stage of the schedule."""
+
+    slope_lr: float | None = Field(default=None, gt=0)
+    """Learning rate of the slope; none: ``lr``."""
+    constant_lr: float | None = Field(default=None, gt=0)
+    """That of the constant; none: ``lr``."""
+    weight: float = 1.0
+    """Factor of the squared error in the loss."""
+
+
+class LineOptions(RunOptions):
+    """The training file of a line."""
+
+    degree: int = 1
+    """Degree of the polynomial: that of a line."""
+    points: str = "points.csv"
+    """Where the points are."""
+    train_schedule: list[LineStage] = Field(min_length=1)
+    """Stages, one after the other."""
 
 
 class Line:
     """Fits y = a x + b to twelve points, three in a batch."""
 
+    config_type = LineOptions
+    free_options = ("points",)
     name = "line"
 
     def __init__(self) -> None:
@@ -29,11 +54,14 @@ class Line:
         self.spoil = False
         self.valid_losses: list[float] | None = None  #: to be reported in place of the true ones
 
+    def introduction(self):
+        return ["twelve points"]
+
     def parameter_groups(self):
         slope, constant = self.module.weight, self.module.bias
         return [
-            {"name": "backbone", "params": [slope], "weight_decay": 0.0},
-            {"name": "readout", "params": [constant], "weight_decay": 0.0},
+            {"name": "slope", "params": [slope], "weight_decay": 0.0},
+            {"name": "constant", "params": [constant], "weight_decay": 0.0},
         ]
 
     def initialise(self, options, seed):
@@ -63,13 +91,13 @@ class Line:
         error = (self.module(self.x[indices]) - self.y[indices]).square().sum() / whole
         if self.spoil:
             error = error * math.nan
-        return LossResult(stage.loss.forces.weight * error, {"forces": error.detach()}, len(indices))
+        return LossResult(stage.weight * error, {"square": error.detach()}, len(indices))
 
     def columns(self):
-        return ["train forces [meV/Å]", "valid loss"]
+        return ["train error [mm]", "valid loss"]
 
     def summarise(self, terms):
-        return {"train forces [meV/Å]": 1000 * terms["forces"] ** 0.5}
+        return {"train error [mm]": 1000 * terms["square"] ** 0.5}
 
     def evaluate(self, split, stage, epoch_of_stage):
         if self.valid_losses is not None:
@@ -83,25 +111,20 @@ class Line:
         raise NotImplementedError
 
 
-def line_config(*stages: dict[str, Any], **training: Any) -> TrainConfig:
-    """A training file for :class:`Line`: ``stages`` (default: two) and options of the section ``training``."""
-    common = {"loss": {"forces": 1.0}, "fixed_point_training_options": {"mode": "direct"}}
+def line_config(*stages: dict[str, Any], **training: Any) -> LineOptions:
+    """A training file for `Line`: ``stages`` (default: two) and options of the section ``training``."""
     default = (
         {"name": "first", "epochs": 4, "lr": 0.5, "lr_final": 0.05},
         {"name": "second", "epochs": 3, "lr": 0.01},
     )
     content = {
-        "data": {"files": "none.xyz", "keys": {"forces": "F", "atomic_multipoles": "M"}},
-        "model": {},
         "training": {"seed": 4, "ema_decay": 0.9} | training,
-        "train_schedule": [
-            {"name": f"stage{number}"} | common | stage for number, stage in enumerate(stages or default)
-        ],
+        "train_schedule": [{"name": f"stage{number}"} | stage for number, stage in enumerate(stages or default)],
     }
-    return validate(content, TrainConfig, "test")
+    return validate(content, LineOptions, "test")
 
 
-def line_trainer(problem: Line, config: TrainConfig, folder: Path, resumed: dict[str, Any] | None = None) -> Trainer:
+def line_trainer(problem: Line, config: LineOptions, folder: Path, resumed: dict[str, Any] | None = None) -> Trainer:
     """A trainer that shows nothing."""
     return Trainer(problem, config, folder, Console(file=io.StringIO(), width=200), "data", resumed)
 

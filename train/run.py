@@ -1,7 +1,7 @@
 """``fixedpoint train``: a training file in, a run folder out.
 
-The run folder holds ``config.yaml`` (all options as used), ``log.csv`` (one row per epoch), ``checkpoints/`` and, at
-the end, ``test_table.txt``.
+This is the one place that knows which `Problem` a training file means. The run folder holds ``config.yaml``
+(all options as used), ``log.csv`` (one row per epoch), ``checkpoints/`` and, at the end, ``test_table.txt``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import Any
 
 import torch
 import yaml
-from ase.data import chemical_symbols
 from rich.console import Console
 
 from ..files import write_whole
-from .data.sets import DataSets, fingerprint, load_data
+from .data.frame_sequence import fingerprint
+from .data.sets import load_data
 from .errors import InputError
 from .potential.config import TrainConfig
 from .potential.problem import PotentialProblem
 from .trainer import checkpoint, distributed
 from .trainer.log import EVENTS
 from .trainer.memory import keep_freed_memory
+from .trainer.options import RunOptions
+from .trainer.problem import Problem
 from .trainer.trainer import Trainer
 
 
@@ -43,6 +45,37 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
         return _train(config, console, restart)
 
 
+def check(config: TrainConfig, console: Console | None = None) -> PotentialProblem:
+    """Read and check everything that `train` would, print it and all options as resolved; nothing is written.
+
+    Raises:
+        InputError: bad data or options, or a run with other options in the folder.
+    """
+    console = console or Console()
+    prepare_torch(config)
+    problem, _, _ = _problem(config, None)
+    _introduce(console, config, problem)
+    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    console.print(f"\n{resolved}", highlight=False, markup=False, soft_wrap=True)
+    return problem
+
+
+def _problem(config: TrainConfig, console: Console | None) -> tuple[PotentialProblem, str, dict[str, Any] | None]:
+    """What a training file means: the problem, the fingerprint of its data, and the checkpoint to continue from.
+
+    Raises:
+        InputError: bad data or options, or a run with other options in the folder.
+    """
+    data = load_data(config.data, console)
+    frames = fingerprint(data.train, data.valid)
+    path = Path(config.run_dir) / "checkpoints" / checkpoint.LATEST
+    state: dict[str, Any] | None = None
+    if path.is_file():
+        state = checkpoint.load(path)
+        checkpoint.check_resumable(state, config, frames, path, PotentialProblem)
+    return PotentialProblem(config, data, state["problem"] if state else None), frames, state
+
+
 def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     prepare_torch(config)
     run_dir = Path(config.run_dir)
@@ -50,15 +83,8 @@ def _train(config: TrainConfig, console: Console, restart: bool) -> str:
         if distributed.is_main():
             _remove_results(run_dir)
         distributed.gather(None)  # nobody looks for a checkpoint before it is gone
-    data = load_data(config.data, console)
-    frames = fingerprint(data.train, data.valid)
-    path = run_dir / "checkpoints" / checkpoint.LATEST
-    state: dict[str, Any] | None = None
-    if path.is_file():
-        state = checkpoint.load(path)
-        checkpoint.check_resumable(state, config, frames, path)
-    problem = PotentialProblem(config, data, state["problem"] if state else None)
-    _introduce(console, config, data, problem)
+    problem, frames, state = _problem(config, console)
+    _introduce(console, config, problem)
     trainer = Trainer(problem, config, run_dir, console, frames, state)
     if distributed.is_main():
         write_whole(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -77,27 +103,6 @@ def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     return table
 
 
-def check(config: TrainConfig, console: Console | None = None) -> PotentialProblem:
-    """Read and check everything that `train` would, print it and all options as resolved; nothing is written.
-
-    Raises:
-        InputError: bad data or options, or a run with other options in the folder.
-    """
-    console = console or Console()
-    prepare_torch(config)
-    data = load_data(config.data)
-    path = Path(config.run_dir) / "checkpoints" / checkpoint.LATEST
-    state: dict[str, Any] | None = None
-    if path.is_file():
-        state = checkpoint.load(path)
-        checkpoint.check_resumable(state, config, fingerprint(data.train, data.valid), path)
-    problem = PotentialProblem(config, data, state["problem"] if state else None)
-    _introduce(console, config, data, problem)
-    resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    console.print(f"\n{resolved}", highlight=False, markup=False, soft_wrap=True)
-    return problem
-
-
 def _for_torchrun(config: TrainConfig, device: str) -> TrainConfig:
     if config.training.workers > 1:
         raise InputError(
@@ -106,7 +111,7 @@ def _for_torchrun(config: TrainConfig, device: str) -> TrainConfig:
     return config.model_copy(update={"training": config.training.model_copy(update={"device": device})})
 
 
-def prepare_torch(config: TrainConfig) -> None:
+def prepare_torch(config: RunOptions) -> None:
     """Threads and device of the run.
 
     Raises:
@@ -130,21 +135,12 @@ def _remove_results(run_dir: Path) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-def _introduce(console: Console, config: TrainConfig, data: DataSets, problem: PotentialProblem) -> None:
-    statistics = problem.statistics
-    energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in statistics.atomic_energies.items())
-    norms = " ".join(f"{norm:.4g}" for norm in statistics.field_feature_norms)
+def _introduce(console: Console, config: RunOptions, problem: Problem) -> None:
     parameters = sum(parameter.numel() for parameter in problem.module.parameters())
     processes = max(config.training.workers, distributed.ranks())
-    lines = [
-        f"frames: {len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test",
-        *data.notes,
-        *problem.notes,
-        f"E0s [eV]: {energies}",
-        f"neighbours within {config.model.r_max} Å: {statistics.avg_num_neighbors:.2f} on average; "
-        f"Fermi level offset {statistics.fermi_level_offset:.4f} eV; field-feature norms {norms}",
+    machine = (
         f"{parameters} parameters, {config.training.default_dtype}, {config.training.device}, "
-        f"{torch.get_num_threads()} threads" + (f" in each of {processes} processes" if processes > 1 else ""),
-    ]
-    for line in lines:
+        f"{torch.get_num_threads()} threads" + (f" in each of {processes} processes" if processes > 1 else "")
+    )
+    for line in [*problem.introduction(), machine]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -34,11 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from fp_potential.cli.info import prepared_folder, text
     from fp_potential.train.data.prepared_writer import prepare
+    from fp_potential.train.potential.statistics import collect
 
     options, cutoff = _options(arguments)
     if cutoff is None or not cutoff > 0:
         raise ValueError(f"--cutoff {cutoff}: data files need a cutoff above zero, that of the model (model.r_max, Å)")
-    prepare(options, cutoff, arguments.output, arguments.overwrite, Console())
+    prepare(options, cutoff, arguments.output, collect, arguments.overwrite, Console())
     print(text(prepared_folder(arguments.output)))
     print(f"\nnext: data.files: [{Path(arguments.output).absolute()}] in the training file")
     return 0
@@ -46,9 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> tuple[Any, float | None]:
     """Section ``data`` and the cutoff."""
-    from fp_potential.train.config.load import apply_override, load_config
+    from fp_potential.train.config.load import apply_override
     from fp_potential.train.config.schema import validate
-    from fp_potential.train.potential.config import DataOptions
+    from fp_potential.train.data.options import DataOptions
+    from fp_potential.train.potential.config import load_config
 
     sources = [word for word in arguments.source if not _is_override(word)]
     overrides = [word for word in arguments.source if _is_override(word)]

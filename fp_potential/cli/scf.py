@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fp_potential.scf.convergence import SCFRun
     from fp_potential.scf.diagnosis import Diagnosis
     from fp_potential.scf.spectrum import Spectrum
-    from fp_potential.train.data.sets import Frame
+    from fp_potential.train.data.frame import Frame
 
 SCF_OPTIONS = ("solver", "mixing_parameter", "num_scf_steps", "scf_tolerance", "initial_density")
 #: keys of the structure file where the model's training names none

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.run is not None:
         overrides.append(f"run_dir={arguments.run}")
-    from fp_potential.train.config.load import load_config
+    from fp_potential.train.potential.config import load_config
 
     notes: list[str] = []
     config = load_config(file, overrides, notes)
@@ -91,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _manual(name: str) -> int:
     from rich.console import Console
 
-    from fp_potential.train.config.manual import as_text, entries, show
+    from fp_potential.train.config.manual import as_text, show
+    from fp_potential.train.potential.config.manual import entries
 
     console = Console()
     if console.is_terminal:

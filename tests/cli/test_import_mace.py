@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fp_potential.train.config.load import load_config
 from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import StatisticsOptions
+from fp_potential.train.potential.config import StatisticsOptions, load_config
 from fp_potential.train.potential.initialise.mace_weights import load_mace
 from fp_potential.train.potential.problem import PotentialProblem
 

@@ -6,7 +6,7 @@ import json
 import jsonschema
 import pytest
 import yaml
-from fp_potential.train.config.load import load_config
+from fp_potential.train.potential.config import load_config
 
 from fp_potential.cli.main import main
 from training_data import KEYS, write_frames

@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fp_potential.train.config.load import load_config
 from fp_potential.train.data.read import read_frames
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import Stage
+from fp_potential.train.potential.config import Stage, load_config
 from fp_potential.train.potential.metrics import PROPERTIES, StructureErrors
 from fp_potential.train.report import convergence, curves, page, parity, viewer
 from fp_potential.train.report.dataset import charge_rows, kind_rows, label_rows, set_rows

@@ -1,26 +1,30 @@
-"""Reading the training file: YAML, overrides of the command line, paths of the data."""
+"""Reading a training file: YAML, and overrides of the command line."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from ..data.structure_files import is_address
 from ..errors import InputError
-from ..potential.config import TrainConfig
-from .schema import validate
+from .schema import Section, nested_models, validate
+
+Root = TypeVar("Root", bound=Section)
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None, notes: list[str] | None = None) -> TrainConfig:
-    """The training file at ``path`` with ``name=value`` overrides applied; paths of data made absolute.
+def load(path: str | Path, root: type[Root], overrides: Sequence[str] = (), notes: list[str] | None = None) -> Root:
+    """The training file at ``path``.
 
-    Names are dotted (``training.batch_size``) or those that may stand at the top level of the file (``batch_size``,
-    ``hidden_irreps``); an override replaces what the file says. ``notes`` receives what is to be said of names that are
-    deprecated or change nothing.
+    Args:
+        path: a file in YAML, whose folder is that of relative names of data files.
+        root: the section that the whole file is.
+        overrides: ``name=value``, each in place of what the file says. Names are dotted (``training.batch_size``) or
+            others that the file may have at its top level (`Section.translator`).
+        notes: receives what is to be said of names that are deprecated or change nothing.
 
     Raises:
         InputError: file missing, not YAML, or an option unknown (with the nearest name), of the wrong type or refused.
@@ -33,12 +37,13 @@ def load_config(path: str | Path, overrides: list[str] | None = None, notes: lis
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
-        raise InputError(f"{path}: expected sections data, model, training, train_schedule")
-    translator = TrainConfig.translator()
+        sections = [name for name, field in root.model_fields.items() if nested_models(field.annotation)]
+        raise InputError(f"{path}: expected sections {', '.join(sections)}")
+    translator = root.translator()
     data, problems = translator.translated(data)
     if problems:
         raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
-    for override in overrides or []:
+    for override in overrides:
         name, value = parse_override(override)
         try:
             places = translator.places(name, value)
@@ -48,20 +53,25 @@ def load_config(path: str | Path, overrides: list[str] | None = None, notes: lis
             set_option(data, place, content, override)
     if notes is not None:
         notes += translator.notes
-    config = validate(data, TrainConfig, str(path))
-    for names in (config.data.files, config.data.valid_files, config.data.test_files):
-        names[:] = [name if is_address(name) else str((path.parent / name).absolute()) for name in names]
-    return config
+    return validate(data, root, str(path), path.parent)
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set ``a.b.c=value`` in nested ``data``."""
+    """Set ``a.b.c=value`` in nested ``data``.
+
+    Raises:
+        InputError: not of that form, or no place for it in ``data``.
+    """
     name, value = parse_override(override)
     set_option(data, name, value, override)
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """Name and value of ``name=value``; the value is read as YAML, or as a list or mapping in Python's notation."""
+    """Name and value of ``name=value``; the value is read as YAML, or as a list or mapping in Python's notation.
+
+    Raises:
+        InputError: no ``=``, no name, or a value that is not YAML.
+    """
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise InputError(f"override '{override}': expected section.option=value")
@@ -82,7 +92,11 @@ def _value(text: str) -> Any:
 
 
 def set_option(data: dict[str, Any], name: str, value: Any, override: str) -> None:
-    """Set the dotted option ``name`` in nested ``data``; ``override`` is what messages quote."""
+    """Set the dotted option ``name`` in nested ``data``; ``override`` is what messages quote.
+
+    Raises:
+        InputError: ``data`` has no place for it: no such item of a list, or an option that is no section.
+    """
     parents: list[Any] = [int(part) if part.isdigit() else part for part in name.split(".")]
     last = parents.pop()
     place: Any = data

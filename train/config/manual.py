@@ -1,10 +1,10 @@
-"""The manual of the training file, from its types and their descriptions."""
+"""The manual of a training file, from the types of its options and their descriptions."""
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import annotated_types
@@ -15,12 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ..errors import InputError, nearest
-from ..potential.config import TrainConfig
-from ..potential.config.published_names import NAMES
-from .schema import nested_models, option_names
-
-#: heading of the names that mean something else here, or nothing
-PUBLISHED = "names of the published method that are other options here, or refused"
+from .schema import Section, nested_models, option_names
 
 
 class Entry(NamedTuple):
@@ -30,25 +25,29 @@ class Entry(NamedTuple):
     values: str
     default: str
     text: str
+    heading: str = ""  #: what it is shown under; none: the section it is in
 
 
-def entries(name: str = "") -> list[Entry]:
-    """The options of the training file, published names last; with ``name`` those of a section or of that name.
+def entries(root: type[Section], name: str = "", further: Sequence[Entry] = ()) -> list[Entry]:
+    """The options of a training file.
+
+    Args:
+        root: the section that the whole file is.
+        name: of a section or option, for these alone; none: all.
+        further: names that the file may have and that are no options; they come last.
 
     Raises:
         InputError: no such section or option; names the nearest.
     """
-    found = [_entry(dotted, field) for dotted, field, _ in option_names(TrainConfig)]
-    found += [_published(entry) for entry in NAMES]
+    found = [_entry(dotted, field) for dotted, field, _ in option_names(root)]
+    found += further
     if not name:
         return found
     wanted = name.removeprefix("--").replace("-", "_")
     chosen = [entry for entry in found if _is(entry.name, wanted)]
     if not chosen:
         known = {part for entry in found for part in entry.name.split(".")} - {"*"}
-        raise InputError(
-            f"--help-config: no option or section '{name}'; {nearest(wanted, TrainConfig.model_fields, known)}"
-        )
+        raise InputError(f"--help-config: no option or section '{name}'; {nearest(wanted, root.model_fields, known)}")
     return chosen
 
 
@@ -65,8 +64,7 @@ def show(console: Console, found: Iterable[Entry]) -> None:
     """The entries on a terminal: names, types and descriptions set apart, one rule per section."""
     section = ""
     for entry in found:
-        here = entry.name.partition(".")[0] if "." in entry.name else section
-        here = PUBLISHED if entry.default in ("accepted", "refused") else here
+        here = entry.heading or (entry.name.partition(".")[0] if "." in entry.name else section)
         if here != section:
             section = here
             console.rule(f"[bold]{section}", align="left")
@@ -135,20 +133,6 @@ def _default(field: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     return str(value)
-
-
-def _published(name: str) -> Entry:
-    entry = NAMES[name]
-    values = type_name(entry.values)
-    accepted = entry.place is not None or set(entry.idle) == {True, False}
-    if not accepted and entry.idle:
-        only = ", ".join(_default_value(value) for value in entry.idle)
-        return Entry(name, values, f"only {only}", entry.meaning)
-    return Entry(name, values, "accepted" if accepted else "refused", entry.meaning)
-
-
-def _default_value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is(dotted: str, wanted: str) -> bool:

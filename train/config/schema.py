@@ -1,6 +1,7 @@
 """Typed options: unknown names found with their dotted path, and problems in words.
 
-The schema classes themselves are in :mod:`fp_potential.train.potential.config` and :mod:`fp_potential.options`.
+The sections themselves are in `trainer.options`, `data.options`, `fp_potential.options` and the package of each learned
+model.
 """
 
 from __future__ import annotations
@@ -8,12 +9,42 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...options.base import WithReasons, from_text
 from ..errors import InputError, nearest
+
+#: where the context of a validation says in which folder (`pathlib.Path`) the file with the options is
+FOLDER = "folder"
+
+
+class Translator:
+    """From the names of a file to those of the options: here they are the same.
+
+    A section that may be written with other names, or in other places, has a translator that knows them.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []  #: on names that are deprecated, or accepted and change nothing
+
+    def names(self) -> list[str]:
+        """Names that the top level may have besides the options of the section."""
+        return []
+
+    def places(self, path: str, value: Any) -> dict[str, Any]:
+        """What ``value`` of the name ``path`` sets: dotted options and their values.
+
+        Raises:
+            ValueError: the name is refused; says why.
+        """
+        return {path: value}
+
+    def translated(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """``data`` under the names of the options, and what is wrong with it."""
+        return dict(data), []
 
 
 class Section(WithReasons):
@@ -22,14 +53,9 @@ class Section(WithReasons):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
 
     @classmethod
-    def translated(cls, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
-        """``data`` under the names of this class, and what is wrong with it; for classes that know other names."""
-        return data, []
-
-    @classmethod
-    def further_names(cls) -> list[str]:
-        """Names that :meth:`translated` knows."""
-        return []
+    def translator(cls) -> Translator:
+        """A new translator of the names that the section may be written with."""
+        return Translator()
 
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
@@ -82,21 +108,28 @@ def unknown_options(data: Any, model: type[BaseModel], path: str = "") -> list[t
     return unknown
 
 
-def validate(data: Any, model: type[SectionType], source: str) -> SectionType:
-    """``model`` made from ``data``; :class:`InputError` with one line per problem.
+def validate(data: Any, model: type[SectionType], source: str, folder: Path | None = None) -> SectionType:
+    """``model`` made from ``data``.
 
-    An unknown option is named by its dotted path with the nearest valid name; an option that exists in
-    another section is pointed to there.
+    Args:
+        data: a mapping of options.
+        model: the section.
+        source: what messages call the data.
+        folder: that of the file with the options, to which names of other files are relative; none: the working folder.
+
+    Raises:
+        InputError: one line per problem. An unknown option is named by its dotted path with the nearest valid name; an
+            option that exists in another section is pointed to there.
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{source}: expected a mapping of options, got {type(data).__name__}")
     lines: list[str] = []
     if issubclass(model, Section):
-        data, lines = model.translated(data)
+        data, lines = model.translator().translated(data)
     lines += [f"unknown option '{path}'; {_hint(path, owner, model)}" for path, owner in unknown_options(data, model)]
     if not lines:
         try:
-            return model.model_validate(data)
+            return model.model_validate(data, context={FOLDER: folder})
         except ValidationError as error:
             for problem in error.errors():
                 path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
@@ -120,7 +153,7 @@ def _hint(path: str, owner: type[BaseModel], model: type[BaseModel]) -> str:
     elsewhere = sorted(dotted for dotted, _, _ in option_names(model) if dotted.rsplit(".", 1)[-1] == name)
     if elsewhere:
         return f"did you mean '{elsewhere[0]}'?"
-    return nearest(name, owner.model_fields, owner.further_names() if issubclass(owner, Section) else ())
+    return nearest(name, owner.model_fields, owner.translator().names() if issubclass(owner, Section) else ())
 
 
 def _as_given(value: Any) -> Any:

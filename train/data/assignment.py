@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import InputError
-from ..potential.config import DataOptions, Split
 from .frame import Frame
+from .options import DataOptions, Split
 from .structure_files import short_name
 
 

@@ -32,20 +32,23 @@ COMPONENT_WEIGHTS = {"dipole": 3, "atomic_multipoles": 4}
 
 @dataclass
 class Frame:
-    """One structure of a data file with its labels (``None`` where the file has none) and their weights."""
+    """One structure of a data file with its labels (``None`` where the file has none) and their weights.
 
-    atoms: Atoms
-    source: str
-    kind: str
-    total_charge: float
-    external_field: np.ndarray  #: F, V/Å
+    Labels have the shapes of ``LABELS``, those of atoms with one row per atom, in eV, Å, e and V.
+    """
+
+    atoms: Atoms  #: Å
+    source: str  #: its file and number, for messages
+    kind: str  #: names a row of the tables of errors
+    total_charge: float  #: e
+    external_field: np.ndarray  #: (3,) V/Å, gradient F of the potential (physical field E = -F)
     labels: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)  #: of labels, and of the ``structure``
     given: frozenset[str] = frozenset()  #: names in ``data.keys`` that the file has for this frame
     digest: tuple[int, int] = (0, 0)  #: hashes of the structure, and of structure, labels and weights
 
 
-def _digest(frame: Frame) -> tuple[int, int]:
+def digests_of(frame: Frame) -> tuple[int, int]:
     """Hashes of what makes a structure (positions to 1e-6 Å), and of all there is."""
     atoms = frame.atoms
     structure = (

@@ -6,17 +6,13 @@ an order of components or a unit that is not what the training file says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from ase import Atoms
 
 from ...periodicity import check_cell, has_volume, is_along_periodic_axes
 from ..errors import InputError
-from ..potential.config import DataOptions
-
-if TYPE_CHECKING:
-    from .sets import Frame
+from .frame import Frame
+from .options import DataOptions
 
 #: charges that differ by more than this from the total charge are a contradiction, e
 CHARGE_TOLERANCE = 0.01
@@ -26,6 +22,11 @@ TORQUE_TOLERANCE, TORQUE_FRAMES, TORQUE_ERRORS = 0.5, 5, 3.0
 
 def check_periodicity(atoms: Atoms, source: str, options: DataOptions | None) -> None:
     """Refuse periodic vectors without a volume, area or length and, with ``options``, a molecule in a periodic box.
+
+    Args:
+        atoms: the frame.
+        source: what messages call it.
+        options: limit of the volume per atom, and whether it is to be checked; none: it is not.
 
     Raises:
         InputError: naming the frame ``source``, what was found and what to do.
@@ -54,7 +55,7 @@ def has_stress(atoms: Atoms) -> bool:
 
 
 def check_field(atoms: Atoms, field: np.ndarray, source: str, key: str) -> None:
-    """Refuse a field along a periodic axis.
+    """Refuse a ``field`` ``(3,)`` along a periodic axis, V/Å.
 
     Raises:
         InputError: naming the frame and the key.
@@ -69,9 +70,9 @@ def check_field(atoms: Atoms, field: np.ndarray, source: str, key: str) -> None:
 class Consistency:
     """Contradictions between labels, summed frame by frame.
 
-    - Charges of the atoms add up to the total charge.
-    - Charges and dipoles of the atoms add up to the dipole of an open frame; where that holds only for dipoles taken as
-      x, y, z instead of y, z, x, the order is wrong.
+    - Charges of the atoms add up to the total charge, Σ q_i = Q.
+    - Charges and dipoles of the atoms add up to the dipole of an open frame, Σ (q_i r_i + d_i) = d; where that holds
+      only for dipoles taken as x, y, z instead of y, z, x, the order is wrong.
     - In a uniform field E the forces on a neutral open frame exert the torque Σ r×F = d×E, because rotating frame and
       field together does not change the energy; a factor of −1 is a wrong sign of the field.
     - A stress belongs to periodic frames whose cell has a volume.
@@ -111,7 +112,7 @@ class Consistency:
             self.torques += np.array([1.0, t, s, t * t, t * s, s * s])
 
     def warnings(self, field_key: str | None) -> list[str]:
-        """One line per contradiction."""
+        """One line per contradiction; ``field_key`` is the key of the field in the files."""
         lines = []
         if self.unbalanced:
             worst, source = self.worst_charge

@@ -10,9 +10,9 @@ from ase import Atoms
 
 from ...periodicity import open_axes
 from ..errors import InputError
-from ..potential.config import DataOptions, Keys, Units
-from .frame import COMPONENT_WEIGHTS, LABELS, Frame, _digest
+from .frame import COMPONENT_WEIGHTS, LABELS, Frame, digests_of
 from .frame_checks import Consistency, check_field, check_periodicity, has_stress
+from .options import DataOptions, Keys, Units
 
 #: labels with an axis of the dipole (the last index; in polarizabilities both)
 ALONG_OPEN_AXES = ("dipole", "polarizability", "born_charges")
@@ -79,7 +79,7 @@ class FrameReader:
                 frame.labels["atomic_multipoles"] = np.stack([charges, *[np.zeros_like(charges)] * 3], axis=1)
                 frame.weights["atomic_multipoles"] = frame.weights["atomic_multipoles"] * np.array([1.0, 0.0, 0.0, 0.0])
         frame.given = frozenset(given)
-        frame.digest = _digest(frame)
+        frame.digest = digests_of(frame)
         self.consistency.add(frame)
         return frame
 

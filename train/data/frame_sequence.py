@@ -21,7 +21,7 @@ class FrameSequence(Sequence[Frame]):
 
     Args:
         sources: prepared sets and lists of frames.
-        places: [n, 2], the source and the place in it of each frame.
+        places: ``(n, 2)``, the source and the place in it of each frame.
         factors: multiply the weights of labels.
     """
 
@@ -76,7 +76,7 @@ def weighted(frame: Frame, factors: Factors) -> Frame:
 
 
 def digests(frames: Sequence[Frame]) -> np.ndarray:
-    """[n, 2] uint64: hashes of the structures, and of structures, labels and weights."""
+    """Hashes ``(n, 2)``, uint64: of the structures, and of structures, labels and weights."""
 
     def of_set(prepared: PreparedSet) -> np.ndarray:
         return np.stack([prepared.column("structure"), prepared.column("digest")], axis=1)

@@ -16,13 +16,18 @@ SAME_PLACE = 0.01
 
 
 def neighbour_lists(frames: Sequence[Frame], index: int, frame: Frame, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """The neighbour list of ``frame``, which is ``frames[index]``: the stored one if there is one for this cutoff."""
+    """The neighbour list of ``frame``, which is ``frames[index]``: the stored one if there is one for this cutoff.
+
+    Pairs ``(2, n)`` and cells ``(n, 3)`` as of `frame_neighbours`.
+    """
     stored = frames.neighbours(index, cutoff) if isinstance(frames, FrameSequence) else None
     return stored or frame_neighbours(frame, cutoff)
 
 
 def frame_neighbours(frame: Frame, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """The neighbour list of a frame, as :func:`fp_potential.graph.neighbour_list` gives it.
+    """The neighbour list of a frame, as `fp_potential.graph.neighbour_list` gives it.
+
+    Pairs ``(2, n)``, receivers and senders, and the sender's cell ``(n, 3)``; the cutoff is in Å.
 
     Raises:
         InputError: naming the frame: two atoms in the same place, or no list for its periodicity.
@@ -43,7 +48,7 @@ def frame_neighbours(frame: Frame, cutoff: float) -> tuple[np.ndarray, np.ndarra
 
 
 def pair_distances(frame: Frame, pairs: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Distances of the pairs of a neighbour list, Å."""
+    """Distances ``(n,)`` of the pairs of a neighbour list, |x_j + S h - x_i| with cells S and vectors h, Å."""
     positions = frame.atoms.positions
     vectors = positions[pairs[1]] + cells @ frame.atoms.cell.array - positions[pairs[0]]
     return np.linalg.norm(vectors, axis=1)

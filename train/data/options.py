@@ -1,13 +1,19 @@
-"""Sections ``data`` and ``statistics``: what to read, and the constants taken from it."""
+"""Section ``data``: the files, the keys and units of what they hold, and which frame is for what."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from ..config.schema import Section
+from ..config.schema import FOLDER, Section
 from .units import Conversion
+
+
+def is_address(name: str) -> bool:
+    """Whether ``name`` is the address of a database server rather than a file."""
+    return "://" in name
 
 
 def _as_list(value: Any) -> Any:
@@ -125,3 +131,12 @@ class DataOptions(Section):
     override_pbc_checks: bool = False
     """Skip every check of periodicity that can be skipped: that of the density. Periodic vectors without a volume, area
     or length are an error all the same."""
+
+    @field_validator("files", "valid_files", "test_files")
+    @classmethod
+    def _from_the_folder_of_the_file(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        """Names relative to the file with the options as absolute ones; options of no file are taken as they are."""
+        folder: Path | None = (info.context or {}).get(FOLDER)
+        if folder is None:
+            return names
+        return [name if is_address(name) else str((folder / name).absolute()) for name in names]

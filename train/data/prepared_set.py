@@ -144,7 +144,7 @@ class PreparedSet:
         labels: labels to read; None: all that it holds.
 
     Raises:
-        InputError: see :func:`read_manifest`.
+        InputError: see `read_manifest`.
     """
 
     def __init__(self, folder: str | Path, labels: Iterable[str] | None = None) -> None:
@@ -196,7 +196,7 @@ class PreparedSet:
         return frame
 
     def neighbours(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The neighbour list of a frame at :attr:`cutoff`, as :func:`fp_potential.graph.neighbour_list` gives it."""
+        """The neighbour list of a frame at `cutoff`, as `fp_potential.graph.neighbour_list` gives it."""
         row = self._read("frames", index, 1)[0]
         atomic = self._read("atoms", int(row["first_atom"]), int(row["atoms"]))
         edges = self._read("edges", int(row["first_edge"]), int(row["edges"]))

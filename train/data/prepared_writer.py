@@ -9,37 +9,61 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from rich.console import Console
 
 from ..errors import InputError
-from ..potential.config import DataOptions
-from ..potential.statistics import collect
 from ..progress import track
 from .assignment import Unassigned, valid_choice
 from .frame import LABELS, Frame
 from .frame_reader import FrameReader
 from .frame_sequence import FrameSequence, fingerprint
 from .neighbours import frame_neighbours
+from .options import DataOptions, is_address
 from .prepared_set import FORMAT, MANIFEST, SETS, VERSION, PreparedSet, file_hash, is_prepared, layout
 from .read import iterate_frames, mapped_labels
-from .structure_files import expand, is_address
+from .structure_files import expand
 
 #: frames whose set is changed at a time
 _BLOCK = 16384
 
 
-def prepare(
-    options: DataOptions, cutoff: float, output: str | Path, overwrite: bool = False, console: Console | None = None
-) -> dict[str, Any]:
-    """Write the frames that ``options`` describe, with neighbour lists for ``cutoff`` (Å), to the folder ``output``.
+class Statistics(Protocol):
+    """What is known of a set once all its frames were seen."""
 
-    Its sets are those of :func:`fp_potential.train.data.sets.load_data`. Returns the manifest.
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        ...
+
+
+#: (frames, cutoff in Å, console, title of the bar) -> statistics of the frames
+Collect = Callable[[FrameSequence, float, Console | None, str], Statistics]
+
+
+def prepare(
+    options: DataOptions,
+    cutoff: float,
+    output: str | Path,
+    collect: Collect,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Write the frames that ``options`` describe, with neighbour lists, to the folder ``output``.
+
+    Its sets are those of `data.sets.load_data`. Returns the manifest.
+
+    Args:
+        options: section ``data``.
+        cutoff: of the neighbour lists, Å.
+        output: the folder; it must not exist, unless it is a prepared set and ``overwrite``.
+        collect: what the model to be trained wants to know of each set; the manifest holds it.
+        overwrite: replace the prepared set that is there.
+        console: where the progress is shown; none: on standard error.
 
     Raises:
         InputError: bad data, or an ``output`` that exists (unless it is a prepared set and ``overwrite``).
@@ -219,10 +243,14 @@ class _Writer:
         """Append a frame.
 
         Args:
+            frame: the frame.
             place: numbers of its file, and of the frame in it.
             sets: bits of the sets it belongs to.
             split: value of the info key of the split.
             pairs, cells: its neighbour list.
+
+        Raises:
+            InputError: a cell of the neighbour list does not fit into 16 bits.
         """
         row = np.zeros(1, self.types["frames"])
         atoms = np.zeros(len(frame.atoms), self.types["atoms"])

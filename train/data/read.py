@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..potential.config import Keys, Split, Units
 from .frame import LABELS, Frame
 from .frame_reader import FrameReader
 from .frame_sequence import has_label
+from .options import Keys, Split, Units
 from .prepared_set import PreparedSet, check_sources, is_prepared
 from .structure_files import expand, short_name, structures
 

@@ -13,17 +13,15 @@ import numpy as np
 from rich.console import Console
 
 from ..errors import InputError
-from ..potential.config import DataOptions, Keys
 from ..progress import track
 from .assignment import Unassigned, valid_choice
 from .frame import LABELS, Frame
 from .frame_reader import FrameReader
-from .frame_sequence import Factors, FrameSequence, digests, fingerprint, kinds, number_missing, weighted
+from .frame_sequence import Factors, FrameSequence, digests, kinds, number_missing, weighted
+from .options import DataOptions, Keys
 from .prepared_set import SETS, PreparedSet, is_prepared
 from .read import iterate_frames, mapped_labels, open_prepared
 from .structure_files import expand, short_name
-
-__all__ = ["LABELS", "DataSets", "Frame", "fingerprint", "iterate_frames", "load_data"]
 
 
 @dataclass
@@ -39,8 +37,12 @@ class DataSets:
 def load_data(options: DataOptions, console: Console | None = None) -> DataSets:
     """Training, validation and test frames as the ``data`` section says; frames of prepared sets stay on the disk.
 
+    Args:
+        options: section ``data``.
+        console: where the progress is shown; none: on standard error.
+
     Raises:
-        InputError: see :func:`iterate_frames`; no training frames; a prepared set that does not fit the options.
+        InputError: see `iterate_frames`; no training frames; a prepared set that does not fit the options.
     """
     reader = FrameReader(options.keys, options.kind_key, options.units, options)
     paths = {
@@ -83,13 +85,14 @@ def load_data(options: DataOptions, console: Console | None = None) -> DataSets:
 
 
 class _Parts:
-    """What a set is made of."""
+    """What a set is made of: frames in memory, and frames of prepared sets."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.prepared: list[tuple[PreparedSet, np.ndarray]] = []
 
     def add(self, prepared: PreparedSet, indices: np.ndarray) -> None:
+        """The frames ``indices`` ``(n,)`` of a prepared set."""
         if len(indices):
             self.prepared.append((prepared, indices))
 
@@ -97,6 +100,7 @@ class _Parts:
         return len(self.frames) + sum(len(indices) for _, indices in self.prepared)
 
     def sequence(self) -> Sequence[Frame]:
+        """Frames of prepared sets, then those in memory; a list where there are only these."""
         if not self.prepared:
             return self.frames
         sources: list[PreparedSet | list[Frame]] = [prepared for prepared, _ in self.prepared]

@@ -19,6 +19,7 @@ from ase.io.extxyz import read_xyz
 from ase.io.formats import open_with_compression
 
 from ..errors import InputError
+from .options import is_address
 
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _EXTENDED_XYZ = (".xyz", ".extxyz")
@@ -26,11 +27,6 @@ _DATABASES = (".db", ".json", ".aselmdb")
 
 #: rows of a database that are in memory at a time
 _ROWS = 500
-
-
-def is_address(name: str) -> bool:
-    """Whether ``name`` is the address of a database server rather than a file."""
-    return "://" in name
 
 
 def expand(names: Sequence[str]) -> list[str]:

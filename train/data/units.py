@@ -1,6 +1,7 @@
 """Units of data files: names read, dimensions checked, factors to eV, Å, e.
 
-Factors are those of CODATA 2018; charges are in e everywhere.
+Charges are in e everywhere. Source of the factors: CODATA 2018, Rev. Mod. Phys. 93, 025010 (2021),
+doi:10.1103/RevModPhys.93.025010.
 """
 
 from __future__ import annotations

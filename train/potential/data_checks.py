@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from ...options import PERIODIC_AXES, ModelOptions
 from ...periodicity import letters
+from ..data.frame import Frame
 from ..data.frame_sequence import number_missing
-from ..data.sets import DataSets, Frame
+from ..data.sets import DataSets
 from ..errors import InputError
 from .config import TrainConfig
 

@@ -26,14 +26,14 @@ from ...options.kspace import KSpace
 from ...periodicity import field_origin, open_axes
 from ...scf.settings import Start, settings_of
 from ..config.schema import validate
+from ..data.frame import LABELS, Frame
 from ..data.frame_checks import has_stress
 from ..data.frame_sequence import number_missing
+from ..data.options import Keys, Units
 from ..data.read import read_frames
-from ..data.sets import LABELS, Frame
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
-from .config import Keys, Units
 from .metrics import StructureErrors
 from .samples import Sample, batches, make_samples
 from .solution import LABEL_OF_PROPERTY, with_properties, with_stress
@@ -184,10 +184,16 @@ def evaluation_set(
     """The archive ``model`` and the frames of ``files``.
 
     Args:
+        model: the archive.
+        files: data files, globs, prepared sets.
         split: only frames with this value of the split key.
         given_keys: ``name=key`` pairs set over the keys the model was trained with.
         kind_key: info key of the rows of the table.
+        device: where the model runs.
         kspace: settings of the long-range sums that replace the model's.
+
+    Raises:
+        InputError: no such file or frame, a frame that cannot be read, or a name of no key.
     """
     module, metadata = load_model(model, device)
     if kspace is not None:

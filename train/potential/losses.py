@@ -28,6 +28,11 @@ and, for the model as it is, without a label:
     fermi_level_gradient  mean over atoms of  w max(0, dq_i/dμ)
     fixedpoint_scf_stability    mean_g  w [s(λ_max - upper) + s(lower - λ_min)],  s(x) = ln(1 + exp(beta x)) / beta
     final_terms_fixedpoint_scf_stability    mean over atoms and components of  w |p_T - p_(T-1)|
+
+Every term takes the output of the model for the batch (as `metrics.compared`, and ``NEEDS_PROPERTIES``), the batch and
+its own options, and gives a scalar.
+
+Source: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732, for h with a δ, here twice as large.
 """
 
 from __future__ import annotations
@@ -288,9 +293,14 @@ def needs(terms: Iterable[str], potentials_mapped: bool = True) -> Needs:
 
 
 def weighted_loss(output: Output, batch: Batch, terms: Mapping[str, Term]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum of the terms times their weights and the terms themselves, without their weights and detached.
+    """Sum of the terms times their weights, L = Σ_t w_t L_t, and the L_t by name, detached.
 
     Of a part of a batch they are its shares of those of the batch, so that those of all parts add up to them.
+
+    Args:
+        output: what the model gives for the batch.
+        batch: structures and labels.
+        terms: options of the terms by name, with their weights.
     """
     values = {name: batch.share(name in PER_ATOM) * LOSSES[name](output, batch, term) for name, term in terms.items()}
     total = sum((terms[name].weight * value.to(torch.float64) for name, value in values.items()), torch.tensor(0.0))

@@ -4,6 +4,10 @@ The unit of every column is in its heading: energies meV/atom, forces meV/Å, st
 dipoles me·Å per component, Fermi levels meV, total charges me, potentials at the nuclei mV, polarizabilities me·Å²/V
 and Born charges me per component.
 
+With the errors e of all components of a property that have a label, over the structures of a kind or all, a cell holds
+
+    RMSE = sqrt(<e²>),   MAE = <|e|>.
+
 At constant Fermi level the energy of a structure is Ω = E + μQ, and that of its labels E* + μ*Q*; the level is given
 and has no error, the total charge has one.
 """
@@ -45,7 +49,15 @@ class Compared(NamedTuple):
 
 
 def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = True) -> dict[str, Compared]:
-    """Predictions beside labels, eV, Å, e; energies per atom of the structure. Keys are those of `PROPERTIES`."""
+    """Predictions beside labels, eV, Å, e; energies per atom of the structure. Keys are those of `PROPERTIES`.
+
+    Args:
+        output: what a model gives for the batch: ``energy`` ``(B,)``, ``density`` ``(N, 4)``, ``dipole`` ``(B, 3)``,
+            ``fermi_level`` and ``total_charge`` ``(B,)``, and those of ``forces``, ``stress``, ``esps``,
+            ``reference_esps``, ``polarizability`` and ``born_charges`` that were asked for.
+        batch: structures and labels.
+        constant_charge: whether the total charge was held, or else the Fermi level.
+    """
     labels, graph = batch.labels, batch.graph
     energy = labels.energy
     if not constant_charge:
@@ -98,8 +110,8 @@ class StructureErrors:
     """Sums over the components of each property for each structure: squares, absolute values, numbers."""
 
     constant_charge: bool = True
-    sums: dict[str, list[Tensor]] = field(default_factory=dict)  #: property -> [structures, 3] pieces
-    by_element: dict[str, Tensor] = field(default_factory=dict)  #: property of atoms -> [elements, 3]
+    sums: dict[str, list[Tensor]] = field(default_factory=dict)  #: property -> (structures, 3) pieces
+    by_element: dict[str, Tensor] = field(default_factory=dict)  #: property of atoms -> (elements, 3)
     scf_steps: list[Tensor] = field(default_factory=list)
     status: list[Tensor] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Training of a :class:`fp_potential.model.FixedPointPotential`: the :class:`Problem` of this package's potential."""
+"""Training of a `fp_potential.model.FixedPointPotential`: the `Problem` of this package's potential."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from ...options import ModelStatistics, SCFOptions
@@ -17,17 +18,17 @@ from ..progress import track
 from ..trainer import distributed
 from ..trainer.batching import deal
 from ..trainer.initial_values import scale_variances
-from ..trainer.options import InitialiseOptions
+from ..trainer.options import RunOptions
 from ..trainer.problem import LossResult
 from .batch import Batch, with_charges_only
-from .columns import SOLVING_MODES, TRAIN_COLUMNS, VALID_COLUMNS
-from .config import Stage, TrainConfig
+from .columns import Columns
+from .config import InitialiseOptions, Stage, TrainConfig
 from .data_checks import check_labels, check_periodicity
 from .error_tables import error_table
 from .initialise.reference_fit import fit_reference
 from .initialise.transfer import read_source, take_potential, take_statistics
 from .losses import Needs, needs, weighted_loss
-from .metrics import PROPERTIES, StructureErrors
+from .metrics import StructureErrors
 from .modes.predict import predict
 from .samples import Sample, batch_samples, make_samples, planned, rebuilt_lists, sizes
 from .solution import LABEL_OF_PROPERTY, solve
@@ -45,10 +46,18 @@ class PotentialProblem:
     Args:
         config: the training file.
         data: frames of the three sets.
-        state: of a checkpoint (:meth:`state`), for a resumed run; otherwise elements and constants come from the
+        state: of a checkpoint (`state`), for a resumed run; otherwise elements and constants come from the
             training frames.
     """
 
+    config_type: type[RunOptions] = TrainConfig
+    free_options: Sequence[str] = (
+        "data.files",
+        "data.valid_files",
+        "data.test_files",
+        "data.kind_key",
+        "training.scf_eval_every",
+    )
     name = "potential"
 
     def __init__(self, config: TrainConfig, data: DataSets, state: dict[str, Any] | None = None) -> None:
@@ -66,8 +75,8 @@ class PotentialProblem:
             for name, content in frames.items()
         }
         self.sizes = {name: sizes(samples) for name, samples in self.samples.items()}
-        #: what the introduction of the run says about the samples
-        self.notes = [*sums.warnings(), *rebuilt_lists(self.samples.values())]
+        self.log_columns = Columns(config, len(data.train), validated=len(data.valid) > 0)
+        self.notes = [*data.notes, *sums.warnings(), *rebuilt_lists(self.samples.values())]
         if state:
             self.statistics = ModelStatistics(**state["statistics"])
         else:
@@ -79,6 +88,19 @@ class PotentialProblem:
                 )
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
+
+    def introduction(self) -> list[str]:
+        """Numbers of frames, what deserves a look in them, and the constants of the model."""
+        constants, numbers = self.statistics, {name: len(samples) for name, samples in self.samples.items()}
+        energies = ", ".join(f"{chemical_symbols[z]} {energy:.4f}" for z, energy in constants.atomic_energies.items())
+        norms = " ".join(f"{norm:.4g}" for norm in constants.field_feature_norms)
+        return [
+            "frames: " + ", ".join(f"{number} {name}" for name, number in numbers.items()),
+            *self.notes,
+            f"E0s [eV]: {energies}",
+            f"neighbours within {self.config.model.r_max} Å: {constants.avg_num_neighbors:.2f} on average; "
+            f"Fermi level offset {constants.fermi_level_offset:.4f} eV; field-feature norms {norms}",
+        ]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of the model with their weight decays."""
@@ -157,38 +179,11 @@ class PotentialProblem:
 
     def columns(self) -> Sequence[str]:
         """Headings of the log."""
-        names = {name for stage in self.config.train_schedule for name in stage.loss.active()}
-        train = [heading for name, heading in TRAIN_COLUMNS.items() if name in names]
-        scf = [f"{{}} SCF {what}" for what in ("applications", "converged [%]")]
-        modes = {stage.fixed_point_training_options.mode for stage in self.config.train_schedule}
-        columns = train + ([text.format("train") for text in scf] if modes - {"direct"} else [])
-        columns += ["train SCF fallbacks", "train failed solves"] if modes & set(SOLVING_MODES) else []
-        if not self.samples["valid"]:
-            return columns
-        keys = self.config.data.keys
-        mapped: dict[str, Any] = {
-            "charge": keys.atomic_multipoles or keys.charges,
-            "atomic_dipole": keys.atomic_multipoles,
-        }
-        mapped |= keys.model_dump()
-        mapped["esps"] = "esps" in names or keys.electrostatic_potentials
-        valid = [f"valid {PROPERTIES[name]}" for name in VALID_COLUMNS if mapped[name]]
-        return [*columns, "valid loss", *valid, "SCF forces [meV/Å]", *(text.format("valid") for text in scf)]
+        return self.log_columns.headings
 
     def summarise(self, terms: dict[str, float]) -> dict[str, float]:
         """Root mean squares of the terms that have a column, and the SCF's statistics."""
-        row = {TRAIN_COLUMNS[name]: 1000 * value**0.5 for name, value in terms.items() if name in TRAIN_COLUMNS}
-        if "scf_steps" in terms:
-            row |= {
-                "train SCF applications": terms["scf_steps"],
-                "train SCF converged [%]": 100 * terms["scf_converged"],
-            }
-            if "train SCF fallbacks" in self.columns():
-                # means over the structures of an epoch
-                number = len(self.samples["train"])
-                row["train SCF fallbacks"] = round(terms["scf_fallback"] * number)
-                row["train failed solves"] = round(terms["solve_failures"] * number)
-        return row
+        return self.log_columns.of_training(terms)
 
     def evaluate(self, split: str, stage: Stage, epoch_of_stage: int) -> dict[str, float]:
         """Errors on a set: in direct stages of the direct mode, and now and then of the converged SCF; else of that.
@@ -214,23 +209,13 @@ class PotentialProblem:
             errors.add(output, batch, ["all"] * len(batch.indices))
         loss, structures = map(sum, zip(*distributed.gather((loss, structures)), strict=True))
         errors = _joined(errors)
-        row = {"valid loss": loss / structures}
-        columns = self.columns()
-        for name in VALID_COLUMNS:
-            pair = errors.rmse_mae(name)
-            if pair and f"valid {PROPERTIES[name]}" in columns:
-                row[f"valid {PROPERTIES[name]}"] = pair[0]
+        row = {"valid loss": loss / structures} | self.log_columns.of_validation(errors)
         every = self.config.training.scf_eval_every
         if direct:
             if not every or not (epoch_of_stage % every == 0 or epoch_of_stage == stage.length):
                 return row
             errors = self.solved(split, loop)
-        forces, scf = errors.rmse_mae("forces"), errors.scf()
-        if forces:
-            row["SCF forces [meV/Å]"] = forces[0]
-        if scf:
-            row |= {"valid SCF applications": scf[0], "valid SCF converged [%]": scf[2]}
-        return row
+        return row | self.log_columns.of_solution(errors)
 
     def solved(self, split: str, scf: SCFOptions) -> StructureErrors:
         """Errors of the model's own solution, started at the local guess."""

@@ -39,9 +39,9 @@ class Sample(NamedTuple):
 class Sizes(NamedTuple):
     """Size of every sample of a set."""
 
-    atoms: np.ndarray  #: [n] number of atoms
-    edges: np.ndarray  #: [n] pairs within the cutoff
-    longest: np.ndarray  #: [n] longest neighbour list of an atom
+    atoms: np.ndarray  #: (n,) number of atoms
+    edges: np.ndarray  #: (n,) pairs within the cutoff
+    longest: np.ndarray  #: (n,) longest neighbour list of an atom
 
 
 def sizes(samples: Sequence[Sample]) -> Sizes:
@@ -77,7 +77,11 @@ def make_sample(
     """Graph and labels of one frame.
 
     Args:
-        neighbours: its neighbour list, if that is known already.
+        frame: the frame.
+        elements: atomic numbers, the model's list.
+        cutoff: of the neighbour list, Å.
+        dtype: of positions and labels; energies are in double precision in any case.
+        neighbours: its neighbour list (`data.neighbours.frame_neighbours`), if that is known already.
 
     Raises:
         InputError: naming the frame: an unknown element, two atoms in the same place, and errors of the graph.
@@ -106,7 +110,7 @@ class SampleSequence(Sequence[Sample]):
 
     Args:
         frames: frames of prepared sets, and of lists.
-        elements, cutoff, dtype: as for :func:`make_sample`.
+        elements, cutoff, dtype: as for `make_sample`.
     """
 
     def __init__(self, frames: FrameSequence, elements: Sequence[int], cutoff: float, dtype: torch.dtype) -> None:
@@ -182,7 +186,15 @@ def planned(
     max_atoms: int | None = None,
     group_by_size: bool = False,
 ) -> list[list[int]]:
-    """Places of the structures of each batch (`batching.plan`); grouped by size where there is a ``seed``."""
+    """Places of the structures of each batch (`trainer.batching.plan`).
+
+    Args:
+        extent: sizes of the structures.
+        size: structures per batch.
+        seed: of their order; none: as they are.
+        max_atoms: largest number of atoms of a batch, in place of ``size``.
+        group_by_size: put similar ones into the same batch, where there is a ``seed``.
+    """
     neighbours = extent.longest.tolist() if group_by_size and seed is not None else None
     return plan(extent.atoms.tolist(), size, seed, max_atoms, neighbours)
 

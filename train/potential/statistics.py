@@ -23,7 +23,7 @@ from ..data.prepared_set import PreparedSet
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
-from .config import StatisticsOptions
+from .config.statistics import StatisticsOptions
 
 NORM_FLOOR = 1e-8
 
@@ -112,8 +112,8 @@ class SetStatistics:
     ) -> dict[int, float]:
         """Scale of the linear local density per element, e (``model.atom_density_scaling``).
 
-        ``average``: RMS over the atoms of the element and all multipole components up to ``l_max`` with a weight above
-        zero.
+        ``average``: RMS over the atoms of the element and all multipole components p_lm up to ``l_max`` with a weight
+        above zero, sqrt(Σ p² / number), in e and e·Å alike.
 
         Raises:
             InputError: an element without a given scale, or without any reference multipoles.
@@ -141,7 +141,7 @@ class SetStatistics:
 
 
 class Collector:
-    """Sums up frames one by one; :meth:`finish` gives the :class:`SetStatistics`."""
+    """Sums up frames one by one; `finish` gives the `SetStatistics`."""
 
     def __init__(self) -> None:
         self.sums = SetStatistics()
@@ -152,7 +152,7 @@ class Collector:
         self._shortest = np.inf
 
     def add(self, frame: Frame, pairs: np.ndarray, cells: np.ndarray) -> None:
-        """Count a frame with its neighbour list (see :func:`fp_potential.graph.neighbour_list`)."""
+        """Count a frame with its neighbour list (see `fp_potential.graph.neighbour_list`)."""
         sums, numbers = self.sums, frame.atoms.numbers
         counts = np.bincount(numbers, minlength=_NUMBERS)
         sums.frames += 1
@@ -225,7 +225,14 @@ class Collector:
 def collect(
     frames: Sequence[Frame], cutoff: float, console: Console | None = None, title: str = "statistics"
 ) -> SetStatistics:
-    """Statistics of a set: those a prepared set holds if they are for just these frames, else from all its frames."""
+    """Statistics of a set: those a prepared set holds if they are for just these frames, else from all its frames.
+
+    Args:
+        frames: the set.
+        cutoff: of the neighbour lists, Å.
+        console: where the progress is shown; none: on standard error.
+        title: of the bar.
+    """
     known = _stored(frames, cutoff) if isinstance(frames, FrameSequence) else None
     if known is not None:
         return SetStatistics(**known)
@@ -253,12 +260,15 @@ def field_feature_norms(
 ) -> list[float]:
     """RMS of the un-normalised field features over the atoms of the training set, one per (l, width), l-major.
 
-    The features are those of the reference multipoles with external field and centred Fermi level. Only structures
-    that have both, with a weight, count; where none has a Fermi level, all that have multipoles, at the level 0.
-    Units: V for l = 0; the same times sqrt(4π) and the factors of the receivers.
+    With the features v_i,lm of each width, n_l = sqrt(Σ_i Σ_m v_i,lm² / ((2l + 1) Σ_i 1)). They are those of the
+    reference multipoles with external field and centred Fermi level μ - μ0. Only structures that have both, with a
+    weight, count; where none has a Fermi level, all that have multipoles, at the level 0. Units: V for l = 0; the same
+    times sqrt(4π) and the factors of the receivers.
 
     Args:
-        field_features: ``(graph, density [n, 4], centred Fermi level [B]) -> [n, widths, 4]``.
+        field_features: takes a graph, a density ``(n, 4)`` and centred Fermi levels ``(B,)``; gives ``(n, widths, 4)``.
+        data: batches of the training set.
+        fermi_level_offset: μ0, eV.
 
     Raises:
         InputError: no structure has multipoles.

@@ -14,7 +14,9 @@ from fp_potential import __version__
 
 from ...files import write_whole
 from ...options import SCFOptions
-from ..data.sets import DataSets, Frame, fingerprint
+from ..data.frame import Frame
+from ..data.frame_sequence import fingerprint
+from ..data.sets import DataSets
 from ..potential.error_tables import element_rows, error_rows
 from ..potential.evaluation_tables import scf_rows
 from ..potential.metrics import PROPERTIES

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ase.data import chemical_symbols
 
-from ..data.sets import LABELS, Frame
+from ..data.frame import LABELS, Frame
 
 #: label -> its name and unit in the table
 NAMES = {

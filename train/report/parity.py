@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import chemical_symbols
 
-from ..data.sets import Frame
+from ..data.frame import Frame
 from ..potential.metrics import PROPERTIES
 from .results import SetResults, Values
 from .style import INK, MAIN, QUIET, colours, embedded, sheet

@@ -14,8 +14,9 @@ from torch import Tensor
 from ...model import FixedPointPotential
 from ...options import SCFOptions
 from ..config.schema import validate
+from ..data.frame import Frame
 from ..data.read import read_frames
-from ..data.sets import DataSets, Frame, load_data
+from ..data.sets import DataSets, load_data
 from ..errors import InputError
 from ..potential.batch import Batch
 from ..potential.config import TrainConfig
@@ -71,8 +72,8 @@ class Values:
 class Prediction:
     """What the viewer shows of a frame."""
 
-    density: np.ndarray  #: [n, 4] q, d_y, d_z, d_x
-    forces: np.ndarray  #: [n, 3]
+    density: np.ndarray  #: (n, 4) q, d_y, d_z, d_x
+    forces: np.ndarray  #: (n, 3)
 
 
 @dataclass

@@ -50,7 +50,9 @@ def deal(indices: Sequence[int], costs: Sequence[int], parts: int) -> list[list[
     """``indices`` dealt out to at most ``parts`` lists: the dearest first, each to the list with the least to do.
 
     Args:
-        costs: of every index.
+        indices: what is dealt out.
+        costs: of every index, in any unit.
+        parts: largest number of lists; none is empty.
     """
     chunks: list[list[int]] = [[] for _ in range(min(parts, len(indices)))]
     totals = [0] * len(chunks)

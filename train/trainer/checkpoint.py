@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, and compared with the configuration that wants to resume them.
 
 A checkpoint is a dictionary saved by torch: ``format``, ``config`` (resolved), ``data`` (fingerprint), ``problem``
-(:meth:`Problem.state`), ``module``, ``optimizer`` (state) and ``optimizer_name``, ``average`` (the values that the
+(`Problem.state`), ``module``, ``optimizer`` (state) and ``optimizer_name``, ``average`` (the values that the
 parameters have in evaluation, and the steps of the running average), ``average_names``, ``generators``, ``epoch`` (the
 one to go on with), ``step`` (number of its steps that are done), ``epoch_so_far`` (sums over these), ``stage`` (the one
 that began last), ``pacing`` and ``workflow`` (its state), and ``best``. It serves to resume; a model to run is exported
@@ -10,16 +10,17 @@ from it.
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ...files import replaced
 from ..config.schema import validate
 from ..errors import InputError
-from ..potential.config import TrainConfig
+from .options import RunOptions
+from .problem import Problem
 
 FORMAT = 2
 #: what format 1, which had no steps inside of an epoch, did not hold
@@ -27,17 +28,12 @@ SINCE_1: dict[str, Any] = {"step": 0, "epoch_so_far": None, "pacing": None, "wor
 LATEST = "latest.pt"
 BEST = "best.pt"
 
-#: options that may differ between a checkpoint and the run that resumes it
+#: options that may differ between a checkpoint and the run that resumes it, besides `Problem.free_options`
 FREE_OPTIONS = (
     "run_dir",
-    "data.files",
-    "data.valid_files",
-    "data.test_files",
-    "data.kind_key",
     "training.device",
     "training.num_threads",
     "training.eval_every",
-    "training.scf_eval_every",
     "training.checkpoint_every",
     "training.tensorboard",
     "training.valid_batch_size",
@@ -49,22 +45,9 @@ FREE_OPTIONS = (
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Write ``state`` so that ``path`` holds the old or the new checkpoint, never a part of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    # the inner block ends first: the file is closed when it takes its place
+    with replaced(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -100,19 +83,27 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_resumable(state: dict[str, Any], config: TrainConfig, data: str, path: Path) -> None:
+def check_resumable(state: dict[str, Any], config: RunOptions, data: str, path: Path, problem: type[Problem]) -> None:
     """Refuse a resume that would not continue the same run.
 
     Stages that have not begun may be changed, added or removed.
+
+    Args:
+        state: the checkpoint, read from ``path``.
+        config: options of the run that wants to resume it.
+        data: fingerprint of its data.
+        path: named in messages.
+        problem: what is trained; it knows the class of the options, and those that may differ.
 
     Raises:
         InputError: naming each differing option with both values.
     """
     # through the schema, so that options newer than the checkpoint have their defaults
-    old = validate(state["config"], TrainConfig, f"options in {path}").model_dump(mode="json")
+    old = validate(state["config"], problem.config_type, f"options in {path}").model_dump(mode="json")
     new = config.model_dump(mode="json")
     begun = state["epoch"] + (1 if state["step"] else 0)
-    differing = _differences(_comparable(old, begun), _comparable(new, begun))
+    free = (*FREE_OPTIONS, *problem.free_options)
+    differing = _differences(_comparable(old, begun, free), _comparable(new, begun, free))
     if data != state["data"]:
         differing.append(f"the frames of the data files (fingerprint {state['data']} -> {data})")
     if differing:
@@ -123,7 +114,8 @@ def check_resumable(state: dict[str, Any], config: TrainConfig, data: str, path:
         )
 
 
-def _comparable(config: dict[str, Any], begun: int) -> dict[str, Any]:
+def _comparable(config: dict[str, Any], begun: int, free: Sequence[str]) -> dict[str, Any]:
+    """Options that must agree, by their dotted names: all but ``free`` ones and those of stages from ``begun`` on."""
     flat = _flatten({key: value for key, value in config.items() if key != "train_schedule"})
     for number, stage in enumerate(config["train_schedule"]):
         if stage["start"] < begun:
@@ -131,7 +123,7 @@ def _comparable(config: dict[str, Any], begun: int) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat.items()
-        if not any(name == free or name.startswith(free + ".") for free in FREE_OPTIONS)
+        if not any(name == option or name.startswith(option + ".") for option in free)
     }
 
 

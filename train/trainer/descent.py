@@ -1,4 +1,4 @@
-"""Steps of an optimiser."""
+"""Workflow ``gradient``: steps of an optimiser."""
 
 from __future__ import annotations
 
@@ -8,18 +8,36 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from .gradients import BatchGradient, BatchLoss, _check
+from .gradients import BatchGradient, BatchLoss, check_finite
 from .optimizers import Group, WeightDecay, learning_rate, warmup, with_rates
+from .options import Stage
 from .pacing import Pacing
 from .weight_average import WeightAverage, set_values
 
 
 class Descent:
-    """Steps of an optimiser."""
+    """Steps of an optimiser, whose learning rates are functions of the step and of the validation losses.
+
+    In the step that ends e epochs into the stage and begins at the fraction f of it, group g has the rate
+
+        lr_g = s(f) · p · w(e) · (lr_g of the options) / lr,
+
+    with s between ``lr`` and ``lr_final`` (`learning_rate`), p the factor of the plateaus so far (`Pacing`) and w that
+    of the warm-up (`warmup`). A gradient with a norm above ``clip_grad`` is scaled to it.
+
+    Args:
+        stage: options of the stage (`options.Stage`).
+        batches: losses and gradients.
+        optimizer: of all groups, the frozen ones among them.
+        groups: those of the optimiser, in its order.
+        pacing: of the stage.
+        average: the running average of the weights, which follows every step; none: there is none.
+        clip_grad: largest norm of the gradient; none: no limit.
+    """
 
     def __init__(
         self,
-        stage: Any,
+        stage: Stage,
         batches: BatchGradient,
         optimizer: Optimizer,
         groups: Sequence[Group],
@@ -38,7 +56,11 @@ class Descent:
         """Nothing: the learning rate is a function of the step."""
 
     def step(self, content: Any, epochs: float, step: float) -> BatchLoss:
-        """One step of the optimiser; of lbfgs up to ``lbfgs_iterations`` iterations on the batch."""
+        """One step of the optimiser; of lbfgs up to ``lbfgs_iterations`` iterations on the batch.
+
+        Raises:
+            FloatingPointError: the loss, its gradient or a parameter is not finite; nothing has changed.
+        """
         scheduled = learning_rate(self.stage, epochs / self.stage.length)
         self.rate = scheduled * self.pacing.factor * warmup(self.stage, epochs + step)
         for group, share in zip(self.optimizer.param_groups, self.shares, strict=False):
@@ -51,10 +73,10 @@ class Descent:
 
     def _plain(self, part: Any) -> BatchLoss:
         result = self.batches.gradient(part)
-        _check("loss", result.total)
+        check_finite("loss", result.total)
         gradients = [p.grad for p in self.batches.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        _check("norm of the gradient", float(norm))
+        check_finite("norm of the gradient", float(norm))
         if self.clip_grad is not None:
             torch.nn.utils.clip_grads_with_norm_(self.batches.parameters, self.clip_grad, norm)
         self.optimizer.step()
@@ -66,7 +88,7 @@ class Descent:
         def closure() -> float:
             result = self.batches.gradient(part)
             if not first:
-                _check("loss", result.total)
+                check_finite("loss", result.total)
                 first.append(result)
             return result.total + self.decay.add()
 

@@ -92,6 +92,9 @@ def same_start(module: nn.Module) -> None:
 def joined(device: str) -> Iterator[str]:
     """Within the block this process is one of those that ``torchrun`` started, if it did; gives the device to use.
 
+    Args:
+        device: that of the options; ``cuda`` becomes the GPU of this process.
+
     Raises:
         InputError: fewer GPUs than processes.
     """
@@ -116,6 +119,10 @@ def joined(device: str) -> Iterator[str]:
 
 def run_together(processes: int, function: Callable[[], Item]) -> Item:
     """``function()`` in this process and in ``processes - 1`` forked ones; the result of this one.
+
+    Args:
+        processes: their number, this one included.
+        function: the same in all of them.
 
     Raises:
         RuntimeError: one of the others failed; holds what it said (an `InputError` remains one).

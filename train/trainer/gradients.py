@@ -1,6 +1,6 @@
 """Loss and gradient of a batch, summed over the processes that share it.
 
-The loss of a part of a batch is its share of the loss of the whole (see :class:`Problem`), so that losses, terms and
+The loss of a part of a batch is its share of the loss of the whole (see `Problem`), so that losses, terms and
 gradients of the parts add up to those of the batch whatever the parts are. They are summed by one collective operation
 per batch, after the derivatives: losses that hold derivatives themselves need nothing else.
 """
@@ -28,7 +28,7 @@ class BatchLoss(NamedTuple):
 
 
 class EpochSums:
-    """Losses of the batches of an epoch, weighted with their numbers of structures."""
+    """Losses and terms of the batches of an epoch, Σ n_b L_b with n_b the number of structures of batch b."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
@@ -42,7 +42,7 @@ class EpochSums:
             self.sums[name] = self.sums.get(name, 0.0) + value * structures
 
     def means(self) -> dict[str, float]:
-        """The means over the structures."""
+        """The means over the structures, Σ n_b L_b / Σ n_b."""
         return {name: value / self.structures for name, value in self.sums.items()}
 
 
@@ -51,8 +51,10 @@ class BatchGradient:
 
     Every process calls the same methods with the same batches in the same order.
 
-    Raises:
-        InputError: the loss of the stage depends on none of the parameters.
+    Args:
+        problem: what is trained.
+        parameters: those that are not frozen.
+        stage: passed through to the problem.
     """
 
     def __init__(self, problem: Problem, parameters: Sequence[Tensor], stage: Any) -> None:
@@ -69,7 +71,11 @@ class BatchGradient:
         return self._summed(result, [])
 
     def gradient(self, part: Any) -> BatchLoss:
-        """The loss; its derivatives are put into ``.grad``, None where it does not depend on a parameter."""
+        """The loss; its derivatives are put into ``.grad``, None where it does not depend on a parameter.
+
+        Raises:
+            InputError: it depends on none of the parameters.
+        """
         for parameter in self.parameters:
             parameter.grad = None
         result = None
@@ -128,6 +134,11 @@ class BatchGradient:
         return self._names
 
 
-def _check(what: str, value: float) -> None:
+def check_finite(what: str, value: float) -> None:
+    """Refuse a loss or gradient that is not finite.
+
+    Raises:
+        FloatingPointError: names ``what`` and its value.
+    """
     if not math.isfinite(value):
         raise FloatingPointError(f"the {what} is {value}")

@@ -15,9 +15,11 @@ from ...nets import MLP, EquivariantLinear, ScalarReadout
 def scale_variances(module: nn.Module, method: str) -> int:
     """Give the weights of all layers of ``module``, drawn with variance 1/fan-in, the variance of ``method``.
 
-    he: 2/fan-in (He et al., ICCV 2015); xavier: 2/(fan-in + fan-out) (Glorot and Bengio, AISTATS 2010). Layers are
-    those of :mod:`fp_potential.nets`, whose weights are multiplied so that scales of outputs stay, and
-    :class:`torch.nn.Linear`, which is drawn again, with zero bias. Returns the number of weights that were changed.
+    he: 2/fan-in; xavier: 2/(fan-in + fan-out). Layers are those of `fp_potential.nets`, whose weights are multiplied so
+    that scales of outputs stay, and `torch.nn.Linear`, which is drawn again, with zero bias. Returns the number of
+    weights that were changed.
+
+    Sources: He et al., ICCV 2015, arXiv:1502.01852; Glorot and Bengio, AISTATS 2010, PMLR 9, 249.
     """
     changed = 0
     with torch.no_grad():
@@ -36,7 +38,7 @@ def scale_variances(module: nn.Module, method: str) -> int:
 
 
 def _weights(module: nn.Module) -> Iterator[Tensor]:
-    """Weights [..., in, out] of the layers of `nets`."""
+    """Weights ``(..., in, out)`` of the layers of `nets`."""
     for layer in module.modules():
         if isinstance(layer, EquivariantLinear):
             yield layer.weight
@@ -89,6 +91,8 @@ def take_parameters(module: nn.Module, source: Mapping[str, Tensor], rows: Mappi
     """Copy the parameters of ``source`` that have the names and shapes of those of ``module``.
 
     Args:
+        module: what is filled.
+        source: values by the names of the parameters.
         rows: parameters with an axis of kinds, of which only the common ones are copied.
     """
     result = Taken(unused=sorted(source.keys() - dict(module.named_parameters()).keys()))

@@ -25,6 +25,13 @@ EVENTS = "tensorboard"
 class Log:
     """One row per epoch, to the screen, to ``log.csv`` and, if wanted, to TensorBoard events beside it.
 
+    Args:
+        path: ``log.csv``; of what it holds of an earlier part of the run only the finished epochs stay.
+        columns: headings, with units in brackets.
+        console: the screen.
+        finished_epochs: number of epochs that will not be done again.
+        tensorboard: whether to write events.
+
     Raises:
         InputError: events are wanted, and the package that writes them is not installed.
     """
@@ -94,9 +101,15 @@ class Log:
 class Events:
     """The rows as scalars in ``folder``, one per column and epoch.
 
-    A column ``train forces [meV/Å]`` has the tag ``forces [meV per Å]/train``, so that the curves of all sets stand
-    together. Epochs that a resumed run does again are shown once: its file tells TensorBoard to drop them from
-    earlier ones.
+    A column ``train error [m/s]`` has the tag ``error [m per s]/train``, so that the curves of all sets stand together.
+    Epochs that a resumed run does again are shown once: its file tells TensorBoard to drop them from earlier ones.
+
+    Args:
+        folder: where the files go.
+        finished_epochs: number of epochs that will not be done again.
+
+    Raises:
+        InputError: the package that writes them is not installed.
     """
 
     def __init__(self, folder: Path, finished_epochs: int) -> None:

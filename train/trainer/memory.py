@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Keep freed memory in the process instead of returning it to the system (glibc; elsewhere nothing happens).
 
     A training step allocates and frees the same large arrays every time; fetched anew from the system they cost a page
-    fault per 4 kB.
+    fault per 4 kB. Source: mallopt(3) of the Linux manual pages.
     """
     if not sys.platform.startswith("linux"):
         return

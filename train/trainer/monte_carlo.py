@@ -1,4 +1,4 @@
-"""Random moves of the parameters, accepted by their loss."""
+"""Workflow ``monte_carlo``: random moves of the parameters, accepted by their loss."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .gradients import BatchGradient, BatchLoss, _check
+from .gradients import BatchGradient, BatchLoss, check_finite
 from .optimizers import Group
+from .options import Stage
 from .weight_average import WeightAverage, set_values
 
+#: its columns of the log
 MC_COLUMNS = ("MC accepted [%]", "MC temperature")
 
 
@@ -20,12 +22,23 @@ class MonteCarlo:
     """Gaussian moves θ' = θ + s_g ξ of all parameters at once, accepted with probability min(1, exp(-(L' - L)/T)).
 
     L is the loss of the batch before and after the move, s_g = move × rms of the parameters of group g at the start of
-    the stage, T the temperature of the step. A rejected move restores the parameters bit for bit.
+    the stage, T = T_0 (T_1/T_0)^f the temperature of a step that begins at the fraction f of the stage. A rejected move
+    restores the parameters bit for bit.
+
+    Args:
+        stage: options of the stage; ``monte_carlo`` has moves and temperatures.
+        batches: losses.
+        groups: those that may move.
+        average: the running average of the weights, which begins anew after every step; none: there is none.
+        seed: of the moves.
+
+    Source: Metropolis et al., J. Chem. Phys. 21, 1087 (1953), doi:10.1063/1.1699114.
     """
 
     def __init__(
-        self, stage: Any, batches: BatchGradient, groups: Sequence[Group], average: WeightAverage | None, seed: int
+        self, stage: Stage, batches: BatchGradient, groups: Sequence[Group], average: WeightAverage | None, seed: int
     ) -> None:
+        assert stage.monte_carlo is not None
         self.stage, self.batches, self.average = stage, batches, average
         self.options = stage.monte_carlo
         moves = self.options.move
@@ -47,13 +60,17 @@ class MonteCarlo:
         self.accepted = self.tried = 0
 
     def step(self, content: Any, epochs: float, step: float) -> BatchLoss:
-        """``moves_per_batch`` moves; gives the loss after them."""
+        """``moves_per_batch`` moves; gives the loss after them.
+
+        Raises:
+            FloatingPointError: the loss before the first is not finite.
+        """
         start, end = self.options.temperature, self.options.temperature_final
         fraction = epochs / self.stage.length
         self.temperature = start if end is None else start * (end / start) ** fraction
         part = self.batches.load(content)
         present = self.batches.value(part)
-        _check("loss", present.total)
+        check_finite("loss", present.total)
         for _ in range(self.options.moves_per_batch):
             kept = [parameter.detach().clone() for parameter in self.parameters]
             self._move()
@@ -94,6 +111,6 @@ class MonteCarlo:
         return {"sizes": self.sizes, "generator": self.generator.get_state(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from `state_dict`."""
         self.sizes, self.accepted, self.tried = state["sizes"], state["accepted"], state["tried"]
         self.generator.set_state(state["generator"])

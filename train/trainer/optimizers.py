@@ -1,9 +1,13 @@
 """The optimisers of a stage and their learning rates.
 
 lbfgs minimises each batch by up to ``lbfgs_iterations`` quasi-Newton iterations with a line search that meets the
-strong Wolfe conditions. schedulefree (Defazio et al., NeurIPS 2024) steps the sequence z, takes gradients at
-y = (1 - beta_one) z + beta_one x and evaluates the average x; the module holds y, and x is computed from y and z when
-it is wanted, so that nothing has to be switched back and forth.
+strong Wolfe conditions. schedulefree steps the sequence z, takes gradients at y = (1 - beta_one) z + beta_one x and
+evaluates the average x; the module holds y, and x is computed from y and z when it is wanted, so that nothing has to be
+switched back and forth.
+
+Sources: Kingma and Ba, arXiv:1412.6980 (adam); Reddi, Kale and Kumar, arXiv:1904.09237 (amsgrad); Loshchilov and
+Hutter, arXiv:1711.05101 (adamw) and arXiv:1608.03983 (the cosine); Liu and Nocedal, Math. Program. 45, 503 (1989),
+doi:10.1007/BF01589116 (lbfgs); Defazio et al., NeurIPS 2024, arXiv:2405.15682 (schedulefree). The rest is PyTorch's.
 """
 
 from __future__ import annotations
@@ -28,7 +32,12 @@ def optimizer_name(stage: RunningOptions, options: TrainingOptions) -> str:
 
 
 def build_optimizer(name: str, groups: Sequence[Group], options: TrainingOptions) -> Optimizer:
-    """A new optimiser of ``groups`` (``params``, ``weight_decay``, ``name``, ``lr``).
+    """A new optimiser.
+
+    Args:
+        name: one of `options.Optimizer`.
+        groups: of parameters, each with ``params``, ``weight_decay``, ``name`` and ``lr``.
+        options: moments, momentum and iterations.
 
     Raises:
         InputError: an option that the optimiser does not have or need, or a missing package.
@@ -94,7 +103,11 @@ def with_rates(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
 
 
 def learning_rate(stage: RunningOptions, fraction: float) -> float:
-    """Learning rate after ``fraction`` (0 … 1) of the stage, between ``lr`` and ``lr_final``; warm-up left out."""
+    """Learning rate after the fraction f (0 … 1) of the stage, warm-up and plateaus left out.
+
+    exponential: lr (lr_final/lr)^f; cosine: lr_final + (lr - lr_final) (1 + cos πf)/2; plateau, or without an
+    ``lr_final``: lr.
+    """
     if stage.lr_final is None or stage.lr_decay == "plateau":
         return stage.lr
     if stage.lr_decay == "cosine":
@@ -103,7 +116,7 @@ def learning_rate(stage: RunningOptions, fraction: float) -> float:
 
 
 def warmup(stage: RunningOptions, epochs: float) -> float:
-    """Factor of the warm-up on the learning rate of the step that ends ``epochs`` epochs into the stage, at most 1."""
+    """Factor min(1, e/warmup_epochs) on the learning rate of the step that ends e epochs into the stage."""
     return min(1.0, epochs / stage.warmup_epochs) if stage.warmup_epochs > 0 else 1.0
 
 

@@ -1,10 +1,14 @@
-"""Options of a stage that every learned model shares: workflow, optimiser, learning rates, when it ends."""
+"""Options that every learned model shares: of the run, its optimiser and machine, and of its stages.
+
+A learned model declares what it has besides in subclasses, which it names in a subclass of `RunOptions`: the
+learning rate of each of its groups of parameters as ``<group>_lr`` of the stage, its data, its loss.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ..config.schema import Section
 
@@ -14,20 +18,14 @@ Optimizer = Literal["adam", "adamw", "schedulefree", "sgd", "rmsprop", "lbfgs"]
 class InitialiseOptions(Section):
     """Where parameters come from before they are trained."""
 
-    method: Literal["random", "he", "xavier", "checkpoint", "reference"] = "random"
+    method: Literal["random", "he", "xavier", "checkpoint"] = "random"
     """random: as the model draws them (variance 1/fan-in); he, xavier: the same with the variances 2/fan-in and
-    2/(fan-in + fan-out); checkpoint: those of another model, by name and shape, the rest as they are; reference: the
-    last linear layers fitted to the labels of the training set by least squares, the rest as they are."""
+    2/(fan-in + fan-out); checkpoint: those of another model, by name and shape, the rest as they are."""
     init_from: str | None = None
-    """Where the other model is: a run folder, a checkpoint, an exported model, or the file that ``fixedpoint
-    import-mace`` writes (backbone, energy read-outs and E0s of a mace-torch model); relative to where the command is
-    called. Given alone it implies ``method: checkpoint``."""
+    """Where the other model is: a run folder or a checkpoint; relative to where the command is called. Given alone it
+    implies ``method: checkpoint``."""
     weights: Literal["average", "last"] = "average"
     """Of a run or checkpoint: the running average of its weights, or those of its last step."""
-    statistics: Literal["source", "training"] = "source"
-    """Constants of the model (E0s, norms, numbers of neighbours, offset of the Fermi level): those of the other model,
-    for which its parameters were trained, or those of the training set. Energies of elements that the other model does
-    not have, and E0s that are given or taken from isolated atoms, are always those of this training."""
 
     @model_validator(mode="before")
     @classmethod
@@ -46,7 +44,7 @@ class MonteCarloOptions(Section):
 
     move: float | dict[str, float] = 0.01
     """Standard deviation of a move relative to the root mean square of the group's parameters at the start of the
-    stage: one for all groups, or by group (``{readout: 0.02}``; groups that are not named do not move)."""
+    stage: one for all groups, or by group (``{GROUP: 0.02}``; groups that are not named do not move)."""
     moves_per_batch: int = Field(default=1, gt=0)
     """Moves tried on each batch; all but the first cost one evaluation of the loss instead of two."""
     temperature: float = Field(default=0.0, ge=0)
@@ -73,14 +71,6 @@ class RunningOptions(Section):
     """Optimiser of this stage; none: ``training.optimizer``."""
     lr: float = Field(default=0.01, gt=0)
     """Learning rate at the start of the stage."""
-    backbone_lr: float | None = Field(default=None, gt=0)
-    """That of the backbone and the local energy; none: ``lr``. All rates follow the same schedule."""
-    local_charges_lr: float | None = Field(default=None, gt=0)
-    """That of the local density read-out; none: ``lr``."""
-    field_block_lr: float | None = Field(default=None, gt=0)
-    """That of the response to the field; none: ``lr``."""
-    readout_lr: float | None = Field(default=None, gt=0)
-    """That of the non-local energy; none: ``lr``."""
     lr_final: float | None = Field(default=None, gt=0)
     """Learning rate at its end (with plateau: the smallest); none: constant."""
     lr_decay: Literal["exponential", "cosine", "plateau"] = "exponential"
@@ -96,7 +86,7 @@ class RunningOptions(Section):
     """Forget the optimiser's moments when the stage begins (its loss has another scale); lbfgs, and another
     optimiser than that of the stage before, begin anew in any case."""
     freeze: list[str] = Field(default=[])
-    """Groups of parameters that do not change in this stage: backbone, local_charges, field_block, readout."""
+    """Groups of parameters that do not change in this stage."""
     patience: int | None = Field(default=None, gt=0)
     """Early stop: after so many epochs without a new smallest validation loss the next stage begins."""
     monte_carlo: MonteCarloOptions | None = None
@@ -104,17 +94,57 @@ class RunningOptions(Section):
     initialise: InitialiseOptions | None = None
     """What ``workflow: initialise_only`` does (the start of a run is ``training.initialise``)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _moves_where_they_belong(cls, value: Any) -> Any:
+        # before the sections are made: a subclass may have a class of its own for them
+        if isinstance(value, dict) and value.get("workflow") == "monte_carlo" and value.get("monte_carlo") is None:
+            return value | {"monte_carlo": {}}
+        return value
+
     @model_validator(mode="after")
     def _options_of_the_workflow(self) -> RunningOptions:
         if self.monte_carlo is not None and self.workflow != "monte_carlo":
             raise ValueError(f"monte_carlo belongs to workflow: monte_carlo, not to workflow: {self.workflow}")
         if (self.initialise is not None) != (self.workflow == "initialise_only"):
             raise ValueError("workflow: initialise_only and initialise: {...} go together")
-        if self.workflow == "monte_carlo" and self.monte_carlo is None:
-            self.monte_carlo = MonteCarloOptions()
         if self.lr_decay == "plateau" and self.lr_final is not None and self.lr_final > self.lr:
             raise ValueError(f"lr_final {self.lr_final} is above lr {self.lr}: a plateau only lowers it")
         return self
+
+
+class Stage(RunningOptions):
+    """One stage of the schedule."""
+
+    name: str
+    """Name in the log."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Number of epochs; or give ``start`` and ``end``."""
+    start: int | None = Field(default=None, ge=0)
+    """First epoch: that after the ``end`` of the stage before."""
+    end: int | None = Field(default=None, ge=0)
+    """Last epoch, itself included."""
+
+    @model_validator(mode="after")
+    def _one_row(self) -> Stage:
+        untrained = self.workflow in ("evaluate", "initialise_only")
+        if untrained and self.epochs is None and self.end is None:
+            self.epochs = 1
+        if self.workflow == "initialise_only" and (self.epochs not in (None, 1) or self.end != self.start):
+            raise ValueError("workflow: initialise_only has one epoch: leave out epochs, start and end")
+        return self
+
+    @property
+    def length(self) -> int:
+        """Number of epochs."""
+        assert self.epochs is not None
+        return self.epochs
+
+    @property
+    def first_epoch(self) -> int:
+        """Number of the first epoch, counted from 0 over all stages."""
+        assert self.start is not None
+        return self.start
 
 
 class TrainingOptions(Section):
@@ -149,11 +179,7 @@ class TrainingOptions(Section):
     lbfgs_history: int = Field(default=20, gt=0)
     """Steps from which lbfgs builds its curvature."""
     weight_decay: float = Field(default=5e-7, ge=0)
-    """Weight decay of the backbone and the energy read-outs."""
-    local_charges_weight_decay: float = Field(default=5e-7, ge=0)
-    """Weight decay of the local density read-out."""
-    field_block_weight_decay: float = Field(default=5e-7, ge=0)
-    """Weight decay of the response and field read-out blocks."""
+    """Weight decay of the groups of parameters that have none of their own."""
     ema_decay: float | None = Field(default=0.99, gt=0, lt=1)
     """Decay per step of the running average of the weights, used for validation and export; none: no average.
     (schedulefree: its own average is used instead.)"""
@@ -175,8 +201,6 @@ class TrainingOptions(Section):
     own choice."""
     eval_every: int = Field(default=1, gt=0)
     """Epochs between validations (the last epoch of a stage always has one)."""
-    scf_eval_every: int = Field(default=10, ge=0)
-    """Epochs between validations through the converged SCF (100 applications, 1e-6) in direct stages; 0: never."""
     checkpoint_every: int = Field(default=1, gt=0)
     """Epochs between checkpoints."""
     tensorboard: bool = False
@@ -200,3 +224,67 @@ class TrainingOptions(Section):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: true needs a momentum above zero")
         return self
+
+
+#: key of a stage in a mapping
+Number = Annotated[str, StringConstraints(pattern=r"^\d+$")]
+
+
+class RunFolder(Section):
+    """Where the results of a run go."""
+
+    run_dir: str = "run"
+    """Folder of the results, relative to where the command is called."""
+
+
+class RunOptions(RunFolder):
+    """What the trainer reads of a training file, whatever is trained.
+
+    Where the sections have options of a learned model, its subclass names theirs: ``train_schedule: list[OwnStage]``.
+    """
+
+    training: TrainingOptions = TrainingOptions()
+    """Optimiser and machine."""
+    train_schedule: list[Stage] = Field(min_length=1)
+    """Stages, one after the other: a list, or a mapping with the keys 0, 1, 2 ..."""
+
+    @field_validator("train_schedule", mode="before", json_schema_input_type=list[Stage] | dict[Number, Stage])
+    @classmethod
+    def _schedule_as_list(cls, value: Any) -> Any:
+        return stages_in_order(value)
+
+    @field_validator("train_schedule")
+    @classmethod
+    def _consecutive(cls, stages: list[Any]) -> list[Any]:
+        begin = 0
+        for number, stage in enumerate(stages):
+            label = f"stage {number} ('{stage.name}')"
+            if stage.epochs is None:
+                if stage.start is None or stage.end is None:
+                    raise ValueError(f"{label}: give epochs, or start and end")
+                stage.epochs = stage.end - stage.start + 1
+            if stage.start is not None and stage.start != begin:
+                raise ValueError(
+                    f"{label}: start is {stage.start}, expected {begin} (the epoch after the stage before)"
+                )
+            if stage.end is not None and stage.end != begin + stage.epochs - 1:
+                raise ValueError(f"{label}: end is {stage.end}, expected {begin + stage.epochs - 1}; end counts itself")
+            if stage.epochs <= 0:
+                raise ValueError(f"{label}: end {stage.end} is before start {stage.start}")
+            stage.start, stage.end = begin, begin + stage.epochs - 1
+            begin += stage.epochs
+        return stages
+
+
+def stages_in_order(value: Any) -> Any:
+    """Stages that are given by number as a list.
+
+    Raises:
+        ValueError: the numbers are not 0, 1, 2 ...
+    """
+    if not isinstance(value, dict):
+        return value
+    numbers = list(range(len(value)))
+    if sorted(value, key=str) != sorted(numbers, key=str):
+        raise ValueError(f"the stages must be numbered 0, 1, 2 ...; got {list(value)}")
+    return [value[number] for number in numbers]

@@ -12,7 +12,8 @@ class Pacing:
     """Follows the validation loss of a stage.
 
     A plateau is ``plateau_patience`` epochs without a new smallest loss since the last one or the last reduction of the
-    learning rate; the stage should stop after ``patience`` epochs without one.
+    learning rate; each multiplies ``factor``, by which rates are multiplied, with ``plateau_factor``, down to
+    lr_final/lr. The stage should stop after ``patience`` epochs without a new smallest loss.
     """
 
     def __init__(self, stage: RunningOptions) -> None:
@@ -39,5 +40,5 @@ class Pacing:
         return {name: value for name, value in vars(self).items() if name != "stage"}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from `state_dict`."""
         vars(self).update(state)

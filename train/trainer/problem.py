@@ -1,8 +1,8 @@
-"""What the trainer knows of a learned model: a :class:`Problem`.
+"""What the trainer knows of a learned model: a `Problem`.
 
 The trainer runs stages, steps, averages, checkpoints and logs; what is learned, from which data and with which loss
 is the problem's business. A stage is passed through to the problem; of its options the trainer reads only those of
-:class:`fp_potential.train.trainer.options.RunningOptions` and its name and length.
+`options.Stage`, and the learning rates ``<group>_lr`` of the groups of parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from .options import InitialiseOptions
+from .options import InitialiseOptions, RunOptions
 
 
 class LossResult(NamedTuple):
@@ -31,17 +31,70 @@ class Problem(Protocol):
 
     Several processes may share the work: each builds its part of a batch, and the losses and terms of the parts must
     add up to those of the batch (a mean over the batch has the denominator of the whole batch in every part).
-    ``evaluate`` and ``report`` are called on all of them at once and may share their work by
-    :mod:`fp_potential.train.trainer.distributed`.
+    ``evaluate`` and ``report`` are called on all of them at once and may share their work by `trainer.distributed`.
+
+    The mean of four numbers, which gradient descent on Σ (v - x_i)²/4 with the rate 1/2 finds in one step:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from rich.console import Console
+    >>> from fp_potential.train.trainer.options import RunOptions
+    >>> from fp_potential.train.trainer.problem import LossResult
+    >>> from fp_potential.train.trainer.trainer import Trainer
+    >>> class Mean:
+    ...     name, config_type, free_options = "mean", RunOptions, ()
+    ...     numbers = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    ...     def __init__(self):
+    ...         self.module = torch.nn.ParameterDict({"v": torch.zeros(())})
+    ...     def introduction(self):
+    ...         return ["four numbers"]
+    ...     def parameter_groups(self):
+    ...         return [{"name": "all", "params": [self.module["v"]], "weight_decay": 0.0}]
+    ...     def initialise(self, options, seed):
+    ...         return ["begins at zero"]
+    ...     def state(self):
+    ...         return {}
+    ...     def plan(self, split, seed=None):
+    ...         return [[0, 1, 2, 3]]
+    ...     def batch(self, split, content, part=0, parts=1):
+    ...         return self.numbers[content]
+    ...     def loss(self, batch, stage, differentiable=True):
+    ...         error = (self.module["v"] - batch).square().mean()
+    ...         return LossResult(error, {"square": error.detach()}, len(batch))
+    ...     def columns(self):
+    ...         return ["train error", "valid loss"]
+    ...     def summarise(self, terms):
+    ...         return {"train error": terms["square"] ** 0.5}
+    ...     def evaluate(self, split, stage, epoch_of_stage):
+    ...         return {"valid loss": self.loss(self.numbers, stage).total.item()}
+    ...     def report(self, split):
+    ...         return f"mean: {self.module['v'].item()}"
+    ...     def export(self, path):
+    ...         torch.save(self.module.state_dict(), path)
+    >>> options = RunOptions(
+    ...     training={"optimizer": "sgd", "ema_decay": None},
+    ...     train_schedule=[{"name": "descent", "epochs": 2, "lr": 0.5}],
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Trainer(Mean(), options, Path(folder), Console(quiet=True)).run()
+    'mean: 2.5'
     """
 
-    name: str
+    config_type: type[RunOptions]  #: the class of the whole training file
+    free_options: Sequence[str]  #: dotted options of it, not the trainer's, that a resumed run may change
+    name: str  #: in messages
     module: nn.Module
+
+    def introduction(self) -> list[str]:
+        """What a run says of its data and its model before it begins, line by line."""
+        ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser: ``name``, ``params``, ``weight_decay``; every trainable parameter is in one.
 
-        A stage may freeze a group by its name, and give it a learning rate of its own by an option ``<name>_lr``.
+        A stage may freeze a group by its name, and give it a learning rate of its own by an option ``<name>_lr``, which
+        the class of stages in ``config_type`` declares.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The trainer: stages, weight average, validation, checkpoints and log of any :class:`Problem`.
+"""The trainer: stages, weight average, validation, checkpoints and log of any `Problem`.
 
 A run can be stopped at any moment; the same command continues it from the last checkpoint, also inside of an epoch, and
 gives the numbers of an uninterrupted run. The order of the frames is a function of (seed, epoch) alone, the learning
@@ -21,13 +21,13 @@ from torch.optim import Optimizer
 
 from ...files import write_whole
 from ..errors import InputError
-from ..potential.config import Stage, TrainConfig
 from . import checkpoint, distributed
 from .descent import Descent
 from .gradients import BatchGradient, EpochSums
 from .log import Log
 from .monte_carlo import MC_COLUMNS, MonteCarlo
 from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
+from .options import RunOptions, Stage
 from .pacing import Pacing
 from .problem import Problem
 from .weight_average import WeightAverage, applied, set_values
@@ -40,6 +40,10 @@ class Trainer:
     """Runs the schedule of ``config`` on ``problem``; results go to ``run_dir``.
 
     Args:
+        problem: what is trained.
+        config: sections ``training`` and ``train_schedule``; kept in checkpoints as a whole.
+        run_dir: folder of ``log.csv``, ``checkpoints/`` and ``test_table.txt``.
+        console: the screen.
         data: fingerprint of the data, kept in checkpoints.
         resumed: a checkpoint to continue, already checked against ``config``.
 
@@ -50,7 +54,7 @@ class Trainer:
     def __init__(
         self,
         problem: Problem,
-        config: TrainConfig,
+        config: RunOptions,
         run_dir: Path,
         console: Console,
         data: str = "",

@@ -1,4 +1,9 @@
-"""Running average of the weights: θ̄ ← d θ̄ + (1 − d) θ after every step, with d = min(decay, (1 + n)/(10 + n))."""
+"""Running average of the weights: θ̄ ← d θ̄ + (1 − d) θ after every step, with d = min(decay, (1 + n)/(10 + n)).
+
+n is the number of steps before, so that the average forgets where it began. Source: Polyak and Juditsky, SIAM J.
+Control Optim. 30, 838 (1992), doi:10.1137/0330046, for averages; the decay is that of TensorFlow's
+``ExponentialMovingAverage``.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,12 @@ def set_values(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 class WeightAverage:
-    """The average of ``parameters``; one fused operation per step."""
+    """The average of ``parameters``; one fused operation per step.
+
+    Args:
+        parameters: what is averaged, in the order of ``values``.
+        decay: the largest d, reached after many steps.
+    """
 
     def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
         self.parameters = list(parameters)

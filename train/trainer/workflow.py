@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError, nearest
 from .gradients import BatchGradient, BatchLoss
 from .optimizers import Group, build_optimizer, optimizer_name, with_rates
-from .options import RunningOptions, TrainingOptions
+from .options import RunningOptions, Stage, TrainingOptions
 from .problem import Problem
 from .weight_average import applied
 
@@ -30,6 +30,7 @@ class Workflow(Protocol):
         """Work on a batch of the plan.
 
         Args:
+            content: the item of the plan.
             epochs: length of the part of the stage before it, in epochs.
             step: its own.
 
@@ -47,12 +48,17 @@ class Workflow(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from `state_dict`."""
         ...
 
 
 class Evaluation:
-    """Losses of the batches with the values that the parameters have in evaluation; nothing changes."""
+    """Workflow ``evaluate``: losses of the batches with the values that the parameters have in evaluation.
+
+    Args:
+        batches: losses.
+        values: those of the parameters, in their order; none: as they are.
+    """
 
     def __init__(self, batches: BatchGradient, values: Sequence[Tensor] | None) -> None:
         self.batches, self.values = batches, values
@@ -102,10 +108,13 @@ def free_groups(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group["name"] not in stage.freeze]
 
 
-def check_stage(stage: Any, groups: Sequence[Group], options: TrainingOptions, validated: bool) -> None:
+def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions, validated: bool) -> None:
     """What would fail when the stage begins fails before the first one.
 
     Args:
+        stage: the stage (`options.Stage`).
+        groups: all groups of parameters.
+        options: section ``training``.
         validated: whether there is a validation set.
 
     Raises:

@@ -7,12 +7,12 @@ from typing import get_args
 
 import pytest
 import yaml
-from fp_potential.train.config.load import load_config
-from fp_potential.train.config.manual import as_text, entries, show
+from fp_potential.train.config.manual import as_text, show
 from fp_potential.train.config.schema import validate
 from fp_potential.train.errors import InputError
 from fp_potential.train.potential import config
-from fp_potential.train.potential.config import TrainConfig
+from fp_potential.train.potential.config import TrainConfig, load_config
+from fp_potential.train.potential.config.manual import entries
 from fp_potential.train.potential.modes import predict as modes
 from rich.console import Console
 

@@ -1,10 +1,9 @@
 """Options of the terms of the loss: how they are written, and what a term needs of labels and modes."""
 
 import pytest
-from fp_potential.train.config.load import load_config
 from fp_potential.train.config.schema import validate
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import Keys, LossWeights
+from fp_potential.train.potential.config import Keys, LossWeights, load_config
 from fp_potential.train.potential.config.loss import missing_label, unavailable
 from fp_potential.train.potential.modes.predict import MODES
 

@@ -4,10 +4,9 @@ import copy
 
 import pytest
 import yaml
-from fp_potential.train.config.load import load_config
 from fp_potential.train.config.schema import validate
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import TrainConfig
+from fp_potential.train.potential.config import TrainConfig, load_config
 from fp_potential.train.potential.config.published_names import NAMES
 
 #: the method's options: architecture, electrostatics, optimiser, data, running
@@ -228,9 +227,11 @@ def test_heads_that_cannot_be(heads, reason):
 
 
 def test_translation_can_be_repeated():
-    once, problems = TrainConfig.translated(copy.deepcopy(BASE) | {"model": "FixedPoint", "hidden_irreps": "4x0e+4x1o"})
+    once, problems = TrainConfig.translator().translated(
+        copy.deepcopy(BASE) | {"model": "FixedPoint", "hidden_irreps": "4x0e+4x1o"}
+    )
     assert not problems and once["model"] == {"num_channels": 4, "max_L": 1}
-    assert TrainConfig.translated(once) == (once, [])
+    assert TrainConfig.translator().translated(once) == (once, [])
 
 
 def test_the_file_of_a_user_is_not_changed():

@@ -1,6 +1,7 @@
 """Prepared sets: the same frames, samples and runs as from the files, from the disk, complete or refused."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -11,14 +12,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fp_potential.train.config.load import load_config
-from fp_potential.train.data.frame_sequence import FrameSequence
+from fp_potential.train.data.frame_sequence import FrameSequence, fingerprint
 from fp_potential.train.data.prepared_set import MANIFEST, PreparedSet
-from fp_potential.train.data.prepared_writer import prepare
+from fp_potential.train.data.prepared_writer import prepare as write_set
 from fp_potential.train.data.read import read_frames
-from fp_potential.train.data.sets import fingerprint, load_data
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import DataOptions
+from fp_potential.train.potential.config import DataOptions, load_config
 from fp_potential.train.potential.samples import batches, make_samples, rebuilt_lists, sizes
 from fp_potential.train.potential.statistics import collect
 from fp_potential.train.run import train
@@ -29,6 +29,8 @@ from structures import ELEMENTS
 from training_data import KEYS, frames, training_file, write_frames
 
 CUTOFF = 3.5
+
+prepare = functools.partial(write_set, collect=collect)
 
 
 @pytest.fixture(scope="module")
@@ -383,6 +385,7 @@ KILLED = """
 import sys
 from fp_potential.train.data.options import DataOptions
 from fp_potential.train.data.prepared_writer import _Writer, prepare
+from fp_potential.train.potential.statistics import collect
 add = _Writer.add
 def slow(self, *arguments):
     add(self, *arguments)
@@ -391,7 +394,8 @@ def slow(self, *arguments):
     print("written", flush=True)
     sys.stdin.readline()
 _Writer.add = slow
-prepare(DataOptions(files=[sys.argv[1]], keys={"energy": "REF_energy"}, valid_fraction=0.0), 3.5, sys.argv[2])
+options = DataOptions(files=[sys.argv[1]], keys={"energy": "REF_energy"}, valid_fraction=0.0)
+prepare(options, 3.5, sys.argv[2], collect)
 """
 
 
@@ -421,7 +425,8 @@ import sys
 import torch
 from fp_potential.train.data.options import DataOptions
 from fp_potential.train.potential.samples import batches, make_samples
-from fp_potential.train.data.sets import fingerprint, load_data
+from fp_potential.train.data.frame_sequence import fingerprint
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.potential.statistics import collect
 
 def peak():

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from ase.io import write
-from fp_potential.train.config.load import load_config
+from fp_potential.train.data.frame_sequence import fingerprint
 from fp_potential.train.data.read import read_frames
-from fp_potential.train.data.sets import fingerprint, load_data
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import DataOptions, Keys
+from fp_potential.train.potential.config import DataOptions, Keys, load_config
 from fp_potential.train.potential.samples import make_samples
 from fp_potential.train.potential.statistics import collect
 from fp_potential.train.run import train

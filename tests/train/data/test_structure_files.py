@@ -9,11 +9,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import read, write
-from fp_potential.train.config.load import load_config
 from fp_potential.train.data.read import read_frames
 from fp_potential.train.data.structure_files import expand, structures
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import Keys
+from fp_potential.train.potential.config import Keys, load_config
 
 from training_data import KEYS, frames, training_file, write_frames
 

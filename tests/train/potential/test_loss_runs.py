@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from fp_potential.train.config.load import load_config
+from fp_potential.train.potential.config import load_config
 from fp_potential.train.potential.error_tables import error_table
 from fp_potential.train.potential.evaluate import evaluate
 from fp_potential.train.potential.modes import density as densities

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from fp_potential.train.data.frame import LABELS
 from fp_potential.train.data.read import read_frames
-from fp_potential.train.data.sets import LABELS
 from fp_potential.train.potential.config import Keys, LossWeights
 from fp_potential.train.potential.config.loss import LABELS_OF, unavailable
 from fp_potential.train.potential.losses import LOSSES, NEEDS_PROPERTIES, needs, weighted_loss

@@ -5,10 +5,10 @@ import csv
 import numpy as np
 import pytest
 import torch
-from fp_potential.train.config.load import load_config
 from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
 from fp_potential.train.potential.batch import with_charges_only
+from fp_potential.train.potential.config import load_config
 from fp_potential.train.potential.config.loss import Squares
 from fp_potential.train.potential.losses import LOSSES
 from fp_potential.train.potential.problem import PotentialProblem

@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 import torch
-from fp_potential.train.config.load import load_config
 from fp_potential.train.data.sets import load_data
+from fp_potential.train.potential.config import load_config
 from fp_potential.train.potential.config.loss import unavailable
 from fp_potential.train.potential.losses import LOSSES
 from fp_potential.train.potential.problem import PotentialProblem

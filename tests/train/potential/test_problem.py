@@ -5,9 +5,9 @@ import io
 
 import pytest
 import torch
-from fp_potential.train.config.load import load_config
 from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
+from fp_potential.train.potential.config import load_config
 from fp_potential.train.potential.evaluate import evaluate
 from fp_potential.train.potential.problem import PotentialProblem
 from fp_potential.train.potential.trained import find_checkpoint, load_trained, training_summary

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from fp_potential.train.config.load import load_config
+from fp_potential.train.data.frame import Frame
 from fp_potential.train.data.read import read_frames
-from fp_potential.train.data.sets import Frame, load_data
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import Keys, StatisticsOptions
+from fp_potential.train.potential.config import Keys, StatisticsOptions, load_config
 from fp_potential.train.potential.problem import PotentialProblem
 from fp_potential.train.potential.samples import batches, make_samples
 from fp_potential.train.potential.statistics import NORM_FLOOR, SetStatistics, collect, field_feature_norms

@@ -4,16 +4,15 @@ import io
 
 import pytest
 import torch
-from fp_potential.train.config.load import load_config
 from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
+from fp_potential.train.potential.config import InitialiseOptions, load_config
 from fp_potential.train.potential.initialise.transfer import Source, element_axes, take_potential
 from fp_potential.train.potential.problem import VALIDATION_SCF, PotentialProblem
 from fp_potential.train.potential.solution import solve
 from fp_potential.train.potential.trained import find_checkpoint, load_trained, training_summary
 from fp_potential.train.run import train
 from fp_potential.train.trainer import checkpoint
-from fp_potential.train.trainer.options import InitialiseOptions
 from rich.console import Console
 
 from fp_potential.export import export_model

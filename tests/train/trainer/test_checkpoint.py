@@ -1,13 +1,16 @@
 """Checkpoints: whole or absent, checked before a run is resumed; every format ever written can be resumed."""
 
+import functools
+
 import pytest
 import torch
 from fp_potential.train.config.schema import validate
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import TrainConfig
 from fp_potential.train.trainer import checkpoint
 
-from line_problem import Line, line_config, line_trainer, log_rows, same_state
+from line_problem import Line, LineOptions, line_config, line_trainer, log_rows, same_state
+
+check_resumable = functools.partial(checkpoint.check_resumable, problem=Line)
 
 
 @pytest.fixture
@@ -57,39 +60,39 @@ def changed(config, **updates):
         for part in parents:
             place = place[int(part)] if part.isdigit() else place[part]
         place[last] = value
-    return validate(data, TrainConfig, "test")
+    return validate(data, LineOptions, "test")
 
 
-def test_resume_with_another_architecture_names_the_options(config, tmp_path):
-    other = changed(config, model__num_channels=32, training__batch_size=2)
+def test_resume_with_another_model_names_the_options(config, tmp_path):
+    other = changed(config, degree=2, training__batch_size=2)
     with pytest.raises(InputError) as caught:
-        checkpoint.check_resumable(state_of(config, 2), other, "abc", tmp_path)
+        check_resumable(state_of(config, 2), other, "abc", tmp_path)
     text = str(caught.value)
-    assert "model.num_channels: 16 -> 32" in text and "training.batch_size: 8 -> 2" in text and "--restart" in text
+    assert "degree: 1 -> 2" in text and "training.batch_size: 8 -> 2" in text and "--restart" in text
 
 
 def test_options_newer_than_the_checkpoint_are_taken_as_their_defaults(config, tmp_path):
     state = state_of(config, 2)
     del state["config"]["training"]["max_atoms_per_batch"]
-    checkpoint.check_resumable(state, config, "abc", tmp_path)
+    check_resumable(state, config, "abc", tmp_path)
     with pytest.raises(InputError, match=r"training\.max_atoms_per_batch: None -> 2"):
-        checkpoint.check_resumable(state, changed(config, training__max_atoms_per_batch=2), "abc", tmp_path)
+        check_resumable(state, changed(config, training__max_atoms_per_batch=2), "abc", tmp_path)
 
 
 def test_resume_with_other_data_is_refused(config, tmp_path):
     with pytest.raises(InputError, match="frames of the data files"):
-        checkpoint.check_resumable(state_of(config, 2), config, "xyz", tmp_path)
+        check_resumable(state_of(config, 2), config, "xyz", tmp_path)
 
 
 def test_machine_and_coming_stages_may_change(config, tmp_path):
     longer = changed(config, train_schedule__1__epochs=9, train_schedule__1__end=12, train_schedule__1__lr=0.5)
-    checkpoint.check_resumable(state_of(config, 4), longer, "abc", tmp_path)
+    check_resumable(state_of(config, 4), longer, "abc", tmp_path)
     with pytest.raises(InputError, match=r"train_schedule\.1\.lr: 0\.01 -> 0\.5"):
-        checkpoint.check_resumable(state_of(config, 5), longer, "abc", tmp_path)
+        check_resumable(state_of(config, 5), longer, "abc", tmp_path)
     with pytest.raises(InputError, match=r"train_schedule\.1\.lr: 0\.01 -> 0\.5"):
-        checkpoint.check_resumable(state_of(config, 4, step=1), longer, "abc", tmp_path)
+        check_resumable(state_of(config, 4, step=1), longer, "abc", tmp_path)
     elsewhere = changed(config, run_dir="other", training__num_threads=1, training__workers=2)
-    checkpoint.check_resumable(state_of(config, 5), changed(elsewhere, data__files=["moved.xyz"]), "abc", tmp_path)
+    check_resumable(state_of(config, 5), changed(elsewhere, points="moved.csv"), "abc", tmp_path)
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
@@ -110,7 +113,7 @@ def test_format_1_is_resumed(config, tmp_path):
     new = ("step", "epoch_so_far", "pacing", "workflow", "stage", "optimizer_name")
     torch.save({name: value for name, value in state.items() if name not in new} | {"format": 1}, path)
     old = checkpoint.load(path)
-    checkpoint.check_resumable(old, config, "data", path)
+    check_resumable(old, config, "data", path)
     line_trainer(Line(), config, folder, old).run()
     assert log_rows(folder) == log_rows(tmp_path / "whole")
     ends = [checkpoint.load(run / "checkpoints" / checkpoint.LATEST) for run in (folder, tmp_path / "whole")]

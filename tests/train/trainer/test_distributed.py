@@ -31,7 +31,7 @@ def gradients_of_an_epoch(problem, workers):
             result = gradient.gradient(part)
             assert value.total == result.total
             found.append(
-                (result.total, result.terms["forces"], result.structures, [p.grad.clone() for p in parameters])
+                (result.total, result.terms["square"], result.structures, [p.grad.clone() for p in parameters])
             )
             with torch.no_grad():
                 for parameter in parameters:

@@ -6,8 +6,8 @@ import re
 import sys
 
 import pytest
-from fp_potential.train.config.load import load_config
 from fp_potential.train.errors import InputError
+from fp_potential.train.potential.config import load_config
 from fp_potential.train.progress import track
 from fp_potential.train.run import train
 from fp_potential.train.trainer.log import EVENTS, Log

@@ -5,16 +5,15 @@ import math
 import pytest
 import torch
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import Stage
 from fp_potential.train.trainer import checkpoint
 from fp_potential.train.trainer.optimizers import WeightDecay, averaged_values, build_optimizer, learning_rate, warmup
-from fp_potential.train.trainer.options import TrainingOptions
+from fp_potential.train.trainer.options import Stage, TrainingOptions
 
 from line_problem import Line, line_config, line_trainer, log_rows
 
 
 def test_learning_rate():
-    stage = {"name": "s", "epochs": 10, "loss": {}, "fixed_point_training_options": {"mode": "direct"}}
+    stage = {"name": "s", "epochs": 10}
     exponential = Stage(lr=0.1, lr_final=0.001, **stage)
     cosine = Stage(lr=0.1, lr_final=0.001, lr_decay="cosine", **stage)
     assert [learning_rate(exponential, f) for f in (0, 0.5, 1)] == pytest.approx([0.1, 0.01, 0.001])
@@ -23,7 +22,7 @@ def test_learning_rate():
 
 
 def test_warm_up_rises_linearly():
-    stage = Stage(name="s", epochs=9, loss={}, warmup_epochs=2.0, fixed_point_training_options={"mode": "direct"})
+    stage = Stage(name="s", epochs=9, warmup_epochs=2.0)
     assert [warmup(stage, epochs) for epochs in (0.5, 1.0, 2.0, 5.0)] == [0.25, 0.5, 1.0, 1.0]
 
 

@@ -15,7 +15,7 @@ SCHEDULES = {
     "rmsprop": ([], {"optimizer": "rmsprop", "momentum": 0.5}),
     "schedulefree": ([], {"optimizer": "schedulefree"}),
     "lbfgs": ([{"epochs": 3, "lr": 1.0}], {"optimizer": "lbfgs", "lbfgs_iterations": 3}),
-    "optimiser kept": ([{"epochs": 3}, {"epochs": 3, "reset_optimizer": False, "freeze": ["backbone"]}], {}),
+    "optimiser kept": ([{"epochs": 3}, {"epochs": 3, "reset_optimizer": False, "freeze": ["slope"]}], {}),
     "plateau": (
         [{"epochs": 9, "lr": 2.0, "lr_decay": "plateau", "plateau_patience": 1, "patience": 2}, {"epochs": 3}],
         {"ema_decay": None},

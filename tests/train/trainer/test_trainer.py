@@ -23,7 +23,7 @@ def test_trains_logs_and_reports(config, tmp_path):
     assert [row["epoch"] for row in log] == [str(n) for n in range(7)]
     assert [row["stage"] for row in log] == ["first"] * 4 + ["second"] * 3
     assert float(log[-1]["valid loss"]) < 0.5 * float(log[0]["valid loss"])
-    assert set(log[0]) == {"epoch", "stage", "lr", "train loss", "train forces [meV/Å]", "valid loss"}
+    assert set(log[0]) == {"epoch", "stage", "lr", "train loss", "train error [mm]", "valid loss"}
     assert (tmp_path / "test_table.txt").read_text() == table + "\n"
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["best.pt", "latest.pt", "stage_0.pt", "stage_1.pt"]
@@ -131,7 +131,7 @@ def test_warm_up(tmp_path):
 
 
 def test_frozen_groups_do_not_change(tmp_path):
-    config = line_config({"epochs": 2, "freeze": ["readout"]}, {"epochs": 2, "freeze": ["backbone"]})
+    config = line_config({"epochs": 2, "freeze": ["constant"]}, {"epochs": 2, "freeze": ["slope"]})
     problem = Line()
     trainer = line_trainer(problem, config, tmp_path)
     slope, constant = problem.module.weight.item(), problem.module.bias.item()
@@ -146,7 +146,7 @@ def test_frozen_groups_do_not_change(tmp_path):
 @pytest.mark.parametrize("optimizer", ["lbfgs", "schedulefree", "sgd"])
 def test_group_that_is_frozen_later_does_not_move_by_what_was_before(tmp_path, optimizer):
     """Neither by momentum nor by the curvature of the stage before."""
-    stages = [{"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.1, "freeze": ["backbone"], "reset_optimizer": False}]
+    stages = [{"epochs": 1, "lr": 0.1}, {"epochs": 2, "lr": 0.1, "freeze": ["slope"], "reset_optimizer": False}]
     config = line_config(*stages, optimizer=optimizer, ema_decay=None, momentum=0.9, lbfgs_iterations=1)
     line_trainer(Line(), config, tmp_path).run()
     first, second = (checkpoint.load(tmp_path / "checkpoints" / f"stage_{n}.pt") for n in (0, 1))
@@ -155,26 +155,26 @@ def test_group_that_is_frozen_later_does_not_move_by_what_was_before(tmp_path, o
 
 
 def test_groups_have_their_own_learning_rates(tmp_path):
-    stage = {"epochs": 1, "lr": 0.1, "lr_final": 0.01, "readout_lr": 0.02}
+    stage = {"epochs": 1, "lr": 0.1, "lr_final": 0.01, "constant_lr": 0.02}
     trainer = line_trainer(Line(), line_config(stage, optimizer="sgd"), tmp_path)
     trainer.run()
     rates = {group["name"]: group["lr"] for group in trainer.optimizer.param_groups}
     last = 0.1 * 0.1**0.75
-    assert rates == pytest.approx({"backbone": last, "readout": 0.2 * last})
+    assert rates == pytest.approx({"slope": last, "constant": 0.2 * last})
 
 
 @pytest.mark.parametrize(
     ("stage", "training", "expected"),
     [
-        ({"freeze": ["backbones"]}, {}, "freeze names 'backbones', no group that it may; did you mean 'backbone'"),
-        ({"freeze": ["backbone", "readout"]}, {}, "all groups are frozen"),
-        ({"readout_lr": 0.1}, {"optimizer": "lbfgs"}, "lbfgs has one learning rate for all parameters, got backbone"),
+        ({"freeze": ["slopes"]}, {}, "freeze names 'slopes', no group that it may; did you mean 'slope'"),
+        ({"freeze": ["slope", "constant"]}, {}, "all groups are frozen"),
+        ({"constant_lr": 0.1}, {"optimizer": "lbfgs"}, "lbfgs has one learning rate for all parameters, got slope"),
         ({}, {"optimizer": "sgd", "amsgrad": True}, "amsgrad belongs to adam and adamw, not to sgd"),
         ({}, {"optimizer": "schedulefree", "beta_one": 0.0}, "schedulefree needs training.beta_one above zero"),
         (
-            {"workflow": "monte_carlo", "freeze": ["readout"], "monte_carlo": {"move": {"readout": 0.1}}},
+            {"workflow": "monte_carlo", "freeze": ["constant"], "monte_carlo": {"move": {"constant": 0.1}}},
             {},
-            "monte_carlo.move names 'readout', no group that it may; valid names: backbone",
+            "monte_carlo.move names 'constant', no group that it may; valid names: slope",
         ),
     ],
 )
@@ -202,4 +202,4 @@ def test_loss_of_frozen_parameters_only_is_named(tmp_path):
 
     problem.loss = of_the_slope
     with pytest.raises(InputError, match="its loss does not depend on any parameter that is not frozen"):
-        line_trainer(problem, line_config({"epochs": 1, "freeze": ["backbone"]}), tmp_path).run()
+        line_trainer(problem, line_config({"epochs": 1, "freeze": ["slope"]}), tmp_path).run()

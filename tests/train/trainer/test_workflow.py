@@ -54,7 +54,7 @@ def test_cold_moves_find_the_line(tmp_path):
 def test_moves_sample_the_distribution_of_boltzmann():
     """At temperature T a loss k a²/2 gives <k a²> = T: equipartition, by 8000 moves of one parameter."""
     problem = Line()
-    group = {"name": "backbone", "params": [problem.module.weight], "weight_decay": 0.0}
+    group = {"name": "slope", "params": [problem.module.weight], "weight_decay": 0.0}
     with torch.no_grad():
         problem.module.weight.fill_(1.0)
     k, temperature = 4.0, 0.3
@@ -83,7 +83,7 @@ def test_temperature_falls_exponentially():
 
 def test_only_the_groups_named_move_and_by_their_sizes(tmp_path):
     problem = Line()
-    workflow = monte_carlo(problem, move={"readout": 0.01}, temperature=1e9)
+    workflow = monte_carlo(problem, move={"constant": 0.01}, temperature=1e9)
     slope, size = problem.module.weight.item(), abs(problem.module.bias.item())
     moves = []
     for _ in range(400):
@@ -130,7 +130,7 @@ def test_evaluation_changes_nothing(tmp_path):
 def test_initialise_only_sets_parameters_and_trains_nothing(tmp_path):
     stages = [
         {"epochs": 1},
-        {"workflow": "initialise_only", "initialise": {"method": "he"}, "freeze": ["backbone"]},
+        {"workflow": "initialise_only", "initialise": {"method": "he"}, "freeze": ["slope"]},
     ]
     problem = Line()
     trainer = line_trainer(problem, line_config(*stages), tmp_path)

@@ -1,38 +1,41 @@
-"""The whole training file."""
+"""The whole training file of a potential."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from ....options import ModelOptions
-from ...config.schema import Section
+from ...config.load import load
 from ...data.options import DataOptions
-from ...trainer.options import TrainingOptions
+from ...trainer.options import Number, RunFolder, RunOptions, stages_in_order
 from .loss import missing_label, unavailable
 from .schedule import Stage
 from .statistics import StatisticsOptions
+from .training import TrainingOptions
 from .translation import Translator
 
-_Number = Annotated[str, StringConstraints(pattern=r"^\d+$")]
 
+class _Learned(RunFolder):
+    """What is learned, and from what; a base beside `RunOptions`, so that its sections come first in the manual."""
 
-class TrainConfig(Section):
-    """The whole training file."""
-
-    run_dir: str = "run"
-    """Folder of the results, relative to where the command is called."""
     data: DataOptions
     """Reference data."""
     model: ModelOptions = ModelOptions()
     """Architecture."""
     statistics: StatisticsOptions = StatisticsOptions()
     """Constants from the training set."""
+
+
+class TrainConfig(RunOptions, _Learned):
+    """The whole training file."""
+
     training: TrainingOptions = TrainingOptions()
     """Optimiser and machine."""
-    train_schedule: list[Stage] = Field(min_length=1)
+    train_schedule: list[Stage] = Field(min_length=1)  # type: ignore[assignment]
     """Stages, one after the other: a list, or a mapping with the keys 0, 1, 2 ..."""
 
     @classmethod
@@ -44,47 +47,10 @@ class TrainConfig(Section):
         }
         return Translator(sections, list(cls.model_fields))
 
+    @field_validator("train_schedule", mode="before", json_schema_input_type=list[Stage] | dict[Number, Stage])
     @classmethod
-    def translated(cls, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
-        """``data`` with every option in its section, and what is wrong with it."""
-        return cls.translator().translated(data)
-
-    @classmethod
-    def further_names(cls) -> list[str]:
-        """Names that the top level may have besides its own."""
-        return cls.translator().names()
-
-    @field_validator("train_schedule", mode="before", json_schema_input_type=list[Stage] | dict[_Number, Stage])
-    @classmethod
-    def _schedule_as_list(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        numbers = list(range(len(value)))
-        if sorted(value, key=str) != sorted(numbers, key=str):
-            raise ValueError(f"the stages must be numbered 0, 1, 2 ...; got {list(value)}")
-        return [value[number] for number in numbers]
-
-    @field_validator("train_schedule")
-    @classmethod
-    def _consecutive(cls, stages: list[Stage]) -> list[Stage]:
-        begin = 0
-        for number, stage in enumerate(stages):
-            label = f"stage {number} ('{stage.name}')"
-            if stage.epochs is None:
-                if stage.start is None or stage.end is None:
-                    raise ValueError(f"{label}: give epochs, or start and end")
-                stage.epochs = stage.end - stage.start + 1
-            if stage.start is not None and stage.start != begin:
-                raise ValueError(
-                    f"{label}: start is {stage.start}, expected {begin} (the epoch after the stage before)"
-                )
-            if stage.end is not None and stage.end != begin + stage.epochs - 1:
-                raise ValueError(f"{label}: end is {stage.end}, expected {begin + stage.epochs - 1}; end counts itself")
-            if stage.epochs <= 0:
-                raise ValueError(f"{label}: end {stage.end} is before start {stage.start}")
-            stage.start, stage.end = begin, begin + stage.epochs - 1
-            begin += stage.epochs
-        return stages
+    def _schedule_as_list(cls, value: Any) -> Any:  # of these stages, for the JSON schema
+        return stages_in_order(value)
 
     @model_validator(mode="after")
     def _labels_for_losses(self) -> TrainConfig:
@@ -102,3 +68,18 @@ class TrainConfig(Section):
             if stage.fixed_point_training_options.mode == "direct" and density is None:
                 raise ValueError(f"train_schedule.{number}: mode 'direct' needs data.keys.atomic_multipoles")
         return self
+
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] | None = None, notes: list[str] | None = None
+) -> TrainConfig:
+    """The training file at ``path`` with ``name=value`` overrides applied; paths of data made absolute.
+
+    Names are dotted (``training.batch_size``) or those that may stand at the top level of the file (``batch_size``,
+    ``hidden_irreps``); an override replaces what the file says. ``notes`` receives what is to be said of names that are
+    deprecated or change nothing.
+
+    Raises:
+        InputError: file missing, not YAML, or an option unknown (with the nearest name), of the wrong type or refused.
+    """
+    return load(path, TrainConfig, overrides or (), notes)

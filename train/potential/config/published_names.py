@@ -51,7 +51,11 @@ class PublishedName:
 
 
 def hidden_irreps(value: Any) -> Places:
-    """``128x0e + 128x1o`` -> num_channels and max_L."""
+    """``128x0e + 128x1o`` -> num_channels and max_L.
+
+    Raises:
+        ValueError: other irreps than these, or no vectors.
+    """
     channels, l_max = _uniform(value, "hidden_irreps")
     if l_max < 1:
         raise ValueError(f"hidden_irreps '{value}': vectors are needed, as in '{channels}x0e + {channels}x1o'")
@@ -59,7 +63,11 @@ def hidden_irreps(value: Any) -> Places:
 
 
 def mlp_irreps(value: Any) -> Places:
-    """``16x0e`` -> readout_channels."""
+    """``16x0e`` -> readout_channels.
+
+    Raises:
+        ValueError: other irreps than these.
+    """
     return {"model.readout_channels": _uniform(value, "MLP_irreps")[0]}
 
 
@@ -80,7 +88,11 @@ def _uniform(value: Any, name: str) -> tuple[int, int]:
 
 
 def heads(value: Any) -> Places:
-    """``{<one head>: {info_keys: {...}, arrays_keys: {...}}}`` -> data.keys, and files and E0s that the head names."""
+    """``{<one head>: {info_keys: {...}, arrays_keys: {...}}}`` -> data.keys, and files and E0s that the head names.
+
+    Raises:
+        ValueError: several heads, or something in one that has no place here.
+    """
     value = from_text(value)
     if not isinstance(value, Mapping) or len(value) != 1:
         names = f"got {sorted(map(str, value))}" if isinstance(value, Mapping) else f"got {value!r}"
@@ -120,7 +132,11 @@ def _renamed(name: str, section: str, values: Any, place: str) -> PublishedName:
 
 
 def ema(value: Any) -> Places:
-    """Without an average of the weights there is no decay of it."""
+    """Without an average of the weights there is no decay of it.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
     if value is False:
         return {"training.ema_decay": None}
     raise ValueError(f"expected true or false, got {value!r}")

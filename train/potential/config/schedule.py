@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from ....options import SCFOptions
 from ...config.schema import Section
-from ...trainer.options import RunningOptions
+from ...trainer import options as shared
 from .loss import LossWeights
+from .training import InitialiseOptions, MonteCarloOptions
 
 
 class FixedPointTrainingOptions(Section):
@@ -51,17 +52,23 @@ class FixedPointTrainingOptions(Section):
         return self
 
 
-class Stage(RunningOptions):
+class Stage(shared.Stage):
     """One stage of the schedule."""
 
-    name: str
-    """Name in the log."""
-    epochs: int | None = Field(default=None, gt=0)
-    """Number of epochs; or give ``start`` and ``end``."""
-    start: int | None = Field(default=None, ge=0)
-    """First epoch: that after the ``end`` of the stage before."""
-    end: int | None = Field(default=None, ge=0)
-    """Last epoch, itself included."""
+    backbone_lr: float | None = Field(default=None, gt=0)
+    """That of the backbone and the local energy; none: ``lr``. All rates follow the same schedule."""
+    local_charges_lr: float | None = Field(default=None, gt=0)
+    """That of the local density read-out; none: ``lr``."""
+    field_block_lr: float | None = Field(default=None, gt=0)
+    """That of the response to the field; none: ``lr``."""
+    readout_lr: float | None = Field(default=None, gt=0)
+    """That of the non-local energy; none: ``lr``."""
+    freeze: list[str] = Field(default=[])
+    """Groups of parameters that do not change in this stage: backbone, local_charges, field_block, readout."""
+    monte_carlo: MonteCarloOptions | None = None
+    """Moves and temperature of ``workflow: monte_carlo``."""
+    initialise: InitialiseOptions | None = None
+    """What ``workflow: initialise_only`` does (the start of a run is ``training.initialise``)."""
     loss: LossWeights
     """Weights of the loss terms."""
     fixed_point_training_options: FixedPointTrainingOptions
@@ -77,29 +84,8 @@ class Stage(RunningOptions):
             )
         return self
 
-    @model_validator(mode="after")
-    def _one_row(self) -> Stage:
-        untrained = self.workflow in ("evaluate", "initialise_only")
-        if untrained and self.epochs is None and self.end is None:
-            self.epochs = 1
-        if self.workflow == "initialise_only" and (self.epochs not in (None, 1) or self.end != self.start):
-            raise ValueError("workflow: initialise_only has one epoch: leave out epochs, start and end")
-        return self
-
     @property
     def constant_charge(self) -> bool:
         """Whether the stage holds the total charge (or else the Fermi level)."""
         scf = self.fixed_point_training_options.scf
         return scf is None or scf.constant_charge
-
-    @property
-    def length(self) -> int:
-        """Number of epochs."""
-        assert self.epochs is not None
-        return self.epochs
-
-    @property
-    def first_epoch(self) -> int:
-        """Number of the first epoch, counted from 0 over all stages."""
-        assert self.start is not None
-        return self.start

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from ....options import SCFOptions
 from ....options.base import from_text
+from ...config import schema
 from .published_names import NAMES, Places, PublishedName, published
 
 
-class Translator:
-    """Puts options in their sections.
+class Translator(schema.Translator):
+    """Puts options in their sections, and published names in the place of options.
 
     Args:
         sections: name -> class of the sections whose options may stand at the top level.
@@ -23,8 +24,8 @@ class Translator:
     """
 
     def __init__(self, sections: Mapping[str, type[BaseModel]], own: Collection[str]) -> None:
+        super().__init__()
         self.sections, self.own = sections, own
-        self.notes: list[str] = []  #: on names that are deprecated, or accepted and change nothing
 
     def names(self) -> list[str]:
         """All names that the top level may have."""

@@ -18,12 +18,12 @@ from ....export import load_model
 from ....model import FixedPointPotential
 from ....nets import EquivariantLinear
 from ....options import ModelOptions, ModelStatistics
-from ...data.sets import Frame
+from ...data.frame import Frame
 from ...errors import InputError
 from ...trainer import checkpoint
 from ...trainer.initial_values import Rows, take_parameters
-from ...trainer.options import InitialiseOptions
-from ..config import StatisticsOptions
+from ..config.statistics import StatisticsOptions
+from ..config.training import InitialiseOptions
 from ..trained import build_model, find_checkpoint
 from .mace_weights import MaceWeights, stored_weights
 

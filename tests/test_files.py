@@ -1,0 +1,43 @@
+"""Files that are there whole or not at all."""
+
+import os
+
+import pytest
+
+from fp_potential.files import replaced, write_whole
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "model.pt"
+
+
+def test_file_takes_its_place_when_it_is_written(path):
+    for content in ("old", "new"):
+        with replaced(path) as temporary:
+            temporary.write_text(content)
+            assert temporary.parent == path.parent and temporary != path
+            assert not path.exists() or path.read_text() == "old"
+        assert path.read_text() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_error_leaves_what_was_there(path, error):
+    with replaced(path) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(error), replaced(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_written_is_an_error(path):
+    with pytest.raises(FileNotFoundError), replaced(path):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_text_has_the_line_ends_it_is_given(tmp_path):
+    write_whole(tmp_path / "log.csv", "a\r\nb\n")
+    assert (tmp_path / "log.csv").read_bytes() == b"a\r\nb\n" and os.listdir(tmp_path) == ["log.csv"]
