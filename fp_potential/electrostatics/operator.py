@@ -51,11 +51,18 @@ def with_parts(x: Tensor, rows: Tensor, parts: List[Tensor]) -> Tensor:
 class Electrostatics(nn.Module):
     """Coulomb operator of Gaussian multipoles of width sigma, received by Gaussians of several widths.
 
+    rho(r) = sum_i (q_i - d_i·grad) g_sigma(r - r_i),   <.>_n the average over g_sigma_n at an atom,
+    g_s(r) = (2 pi s²)^(-3/2) exp(-r²/2s²).
+
     Structures without periodic axes use the erf kernels (`open`), others the sum over waves (`reciprocal`) or, when
     that takes less time, a particle mesh (`mesh`), both with kernels truncated along open axes.  Fully periodic ones
     have waves up to ``kspace_cutoff_factor`` · 2.25 · (l_max + 1)^0.3 / sigma_min (1/Å), ``l_max`` being the largest l
     of densities and features.  An atom's own, free-space part is left out of the features unless ``include_field_si``
     and kept in the energy if ``include_self_energy``.
+
+    Args:
+        sigma: width of the density, Å.
+        widths: sigma_n of the receivers of features, Å; one more has the width of the density, for the energy.
     """
 
     combined: Tensor
