@@ -8,6 +8,15 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Neighbours
 
 
+class ResponseShape(NamedTuple):
+    """Sizes that all parts of an update share."""
+
+    channels: int  #: C of the features
+    n_widths: int  #: m, receivers of the field
+    n_elements: int
+    l_max: int  #: of the density: charges (0), or charges and dipoles (1)
+
+
 class ResponseState(NamedTuple):
     """The density as a function of the raw total field u = (<v>, <grad v>), ``n`` atoms, ``m`` widths, C channels.
 
