@@ -1,4 +1,4 @@
-"""What a read-out needs from the geometry, made once per geometry."""
+"""What a non-local energy read-out needs from the geometry, made once per geometry."""
 
 from typing import NamedTuple
 

@@ -20,6 +20,8 @@ class StrictQuadraticReadout(Readout):
 
     Δp is the induced density p - p_loc, v the field features.  The method writes this as linear maps of Δp and
     0.01 v to 32 channels, a bilinear product and a contraction with the scalars of h; the product of these maps is K.
+
+    Source: Baldwin et al., arXiv:2603.14700.
     """
 
     def __init__(self, channels: int, n_widths: int) -> None:

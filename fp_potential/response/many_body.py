@@ -4,6 +4,8 @@
 
 with U and f as in `one_body`.  The message pass runs in every application of the map; its radial weights and U are
 built once per geometry.
+
+Source: Baldwin et al., arXiv:2603.14700.
 """
 
 import torch

@@ -19,6 +19,8 @@ zero for l = 1, and no part in any of this.
 
 ``monotone_charge`` makes the charge fall with the Fermi level on every atom: its response to l = 0 features is
 q -= sum_n S_n v_n^0 with S_n = softplus(b_{z n} + c sum_u w_{n u} h_u^0) >= 0 and nothing else.
+
+Source: Baldwin et al., arXiv:2603.14700; the response on symmetric sites is ours.
 """
 
 import math
@@ -42,7 +44,7 @@ NONLINEARITY_HIDDEN = [64, 64]
 
 
 class ScalarResponse(nn.Module):
-    """The response by environment-dependent scalars: the skip path and the monotone charge."""
+    """The response by environment-dependent scalars, α^l_n and -S_n above: the skip path and the monotone charge."""
 
     softness_weight: Tensor
     softness_bias: Tensor

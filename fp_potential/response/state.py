@@ -99,5 +99,5 @@ def detach_state(s: ResponseState) -> ResponseState:
 
 
 def no_rows(x: Tensor, shape: list[int]) -> Tensor:
-    """An empty tensor of ``x``'s kind."""
+    """An empty tensor of ``x``'s kind: ``shape`` holds a zero."""
     return torch.zeros(shape, dtype=x.dtype, device=x.device)

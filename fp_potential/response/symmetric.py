@@ -11,7 +11,8 @@ matrix per atom,
 
 The minimum exists and is unique in every geometry, at every charge and Fermi level: the loop has one fixed point, no
 eigenvalue of dG/dp reaches 1 and charges cannot run away, on data or off it.  Charge equilibration and induced dipoles
-are of this form.  Where field features leave out an atom's own part D (``include_field_si: false``) the update is
+are of this form (`reference.models`).  Where field features leave out an atom's own part D (``include_field_si:
+false``) the update is
 
     Δp = -M' u,   M' = (M^-1 + D)^-1,
 
