@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..density.trace import trace_loop
@@ -19,8 +18,8 @@ from ..options import SCFOptions
 from ..options.kspace import KSpace
 from ..periodicity import has_volume, letters, open_axes
 from ..units import CARTESIAN_FROM_STORED
-from .inputs import Given, InputReader, State, gradient_of
-from .published_arguments import PublishedArguments, take_published
+from .inputs import Given, State, gradient_of, input_reader
+from .published_arguments import take_published
 
 STATUS = {
     1: "the step limit was reached: raise num_scf_steps or loosen scf_tolerance",
@@ -68,6 +67,32 @@ class FixedPointCalculator(Calculator):
             strain; None: the centre of the cell along open axes that have a vector, else 0. It matters for charged
             structures (energy) and for the Fermi level.
         kwargs: arguments of ASE's calculators, and those of the published one (`published_arguments`).
+
+    Raises:
+        FileNotFoundError, ValueError: as `export.load_model`, and for arguments that do not exist or contradict others.
+
+    With a model of random weights:
+
+    >>> import tempfile
+    >>> import torch
+    >>> from ase.build import molecule
+    >>> from fp_potential.calculator import FixedPointCalculator
+    >>> from fp_potential.export import export_model
+    >>> from fp_potential.model import FixedPointPotential
+    >>> from fp_potential.options import ModelOptions, ModelStatistics
+    >>> options = ModelOptions(num_channels=2, num_interactions=1, radial_MLP=[4], field_feature_widths=[1.5])
+    >>> statistics = ModelStatistics(
+    ...     atomic_energies={1: -13.6, 8: -430.0}, avg_num_neighbors=2.0, field_feature_norms=[10.0, 0.5]
+    ... )
+    >>> _ = torch.manual_seed(0)
+    >>> water = molecule("H2O")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export_model(FixedPointPotential(options, [1, 8], statistics).double(), f"{folder}/model.pt")
+    ...     water.calc = FixedPointCalculator(f"{folder}/model.pt", total_charge=1.0)
+    >>> water.get_forces().shape, water.get_dipole_moment().shape
+    ((3, 3), (3,))
+    >>> round(float(water.get_charges().sum()), 6)
+    1.0
     """
 
     implemented_properties = [  # noqa: RUF012  declared so by ASE
@@ -118,7 +143,6 @@ class FixedPointCalculator(Calculator):
         chosen.apply(self.module)
         self.device = torch.device(device)
         self.dtype = getattr(torch, self.metadata["dtype"])
-        self.elements = [atomic_numbers[s] for s in self.metadata["elements"]]
         if said.default_dtype not in (None, self.metadata["dtype"]):
             raise ValueError(
                 f"`default_dtype` is {said.default_dtype}, but the archive has {self.metadata['dtype']}; export it "
@@ -134,7 +158,9 @@ class FixedPointCalculator(Calculator):
         self.total_charge, self.fermi_level, self.electric_field = total_charge, fermi_level, electric_field
         self.ignore_nonconverged = ignore_nonconverged
         self.full_scf_history = full_scf_history
-        self.inputs = self._input_reader(said, said.own.get("density_key", density_key), field_origin)
+        self.inputs = input_reader(
+            self.metadata, self.device, self.scf, said, said.own.get("density_key", density_key), field_origin
+        )
         self._last: tuple[np.ndarray, torch.Tensor] | None = None
 
     def _set_jellium(
@@ -154,24 +180,6 @@ class FixedPointCalculator(Calculator):
             )
         half = 0.5 * (bounds[1] - bounds[0])
         self.module.set_jellium([-half, half])
-
-    def _input_reader(
-        self, said: PublishedArguments, density_key: str, field_origin: Sequence[float] | None
-    ) -> InputReader:
-        return InputReader(
-            elements=self.elements,
-            cutoff=float(self.metadata["cutoff"]),
-            dtype=self.dtype,
-            device=self.device,
-            scf=self.scf,
-            charge_key=said.info_keys.get("total_charge", "total_charge"),
-            field_key=said.info_keys.get("external_field", "external_field"),
-            level_key=said.info_keys.get("fermi_level", "initial_fermi_level"),
-            density_key=density_key,
-            pbc_handling=said.pbc_handling,
-            field_origin=field_origin,
-            jellium_bounds=said.jellium_bounds,
-        )
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """ASE's changes, and changes of the inputs in ``atoms.info``."""

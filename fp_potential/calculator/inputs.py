@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers
 
 from ..graph import Graph, graph_from_atoms, to_device
 from ..options import PERIODIC_AXES, SCFOptions
 from ..periodicity import completed_cell, field_origin, letters
+from .published_arguments import PublishedArguments
 
 
 class Given(NamedTuple):
@@ -166,3 +168,28 @@ class InputReader:
         if level is None:
             raise ValueError(f"initial_fermi_level 'from_data' needs atoms.info['{self.level_key}'] in eV")
         return torch.tensor([float(level)], dtype=self.dtype, device=self.device)
+
+
+def input_reader(
+    metadata: dict[str, Any],
+    device: torch.device,
+    scf: SCFOptions,
+    said: PublishedArguments,
+    density_key: str,
+    field_origin: Any,
+) -> InputReader:
+    """The reader for an archive with ``metadata`` and the arguments of the calculator."""
+    return InputReader(
+        elements=[atomic_numbers[symbol] for symbol in metadata["elements"]],
+        cutoff=float(metadata["cutoff"]),
+        dtype=getattr(torch, metadata["dtype"]),
+        device=device,
+        scf=scf,
+        charge_key=said.info_keys.get("total_charge", "total_charge"),
+        field_key=said.info_keys.get("external_field", "external_field"),
+        level_key=said.info_keys.get("fermi_level", "initial_fermi_level"),
+        density_key=density_key,
+        pbc_handling=said.pbc_handling,
+        field_origin=field_origin,
+        jellium_bounds=said.jellium_bounds,
+    )
