@@ -257,7 +257,10 @@ def strip_debug_records(source: Path, target: Path) -> None:
 
 
 def run_model(module: torch.jit.ScriptModule, *arguments: Any) -> dict[str, Tensor]:
-    """Call an exported model without the optimising executor, whose first three calls take seconds."""
+    """`OUTPUTS` of an exported model, or what one of its methods gives, for tensors and numbers as `ExportedModel` takes.
+
+    Without the optimising executor, whose first three calls take seconds.
+    """
     with torch.jit.optimized_execution(False):
         return module(*arguments)
 

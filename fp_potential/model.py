@@ -110,7 +110,18 @@ class FixedPointPotential(SelfConsistentModel):
     """Interatomic potential with a self-consistent density of Gaussian charges and dipoles.
 
     A MACE-family backbone makes the features h of every layer; from them come the local energy and density, the
-    response of the density to the field, and the coefficients of the non-local energy.
+    response of the density to the field, and the coefficients of the non-local energy:
+
+        p = p_loc(h) + Δp(h, v),   v = field features of p, external field and Fermi level,
+        E = sum_i [E0 + e(h_i) + core] + E_Coulomb(p) + F·D(p) + sum_i e_nonlocal(h_i, p_i, v_i).
+
+    Args:
+        elements: atomic numbers, in the order of `graph.Graph.species`.
+
+    Raises:
+        ValueError: ``statistics`` lack an element, or have another number of norms than the features.
+
+    Source: Baldwin et al., arXiv:2603.14700; backbone of Batatia et al., NeurIPS 2022, arXiv:2206.07697.
     """
 
     feature_scale: Tensor
@@ -178,6 +189,7 @@ class FixedPointPotential(SelfConsistentModel):
         return self.backbone.pull_back(graph, vectors, made, gradients)
 
     def _read_out(self, graph: Graph, vectors: Tensor, features: list[Tensor], neighbours: Neighbours) -> LocalState:
+        """Energy, density and response from the features ``(n, (max_L+1)², C)`` of every layer."""
         n_owned = graph.batch.shape[0]
         species = graph.species[:n_owned]
         last = features[len(features) - 1]
@@ -209,7 +221,7 @@ class FixedPointPotential(SelfConsistentModel):
     def nonlocal_energy(
         self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
     ) -> Tensor:
-        """Energy per owned atom ``(n,)`` of the read-out, in the raw total field ``(n, m, 4)``."""
+        """Energy per owned atom ``(n,)`` (eV) of the read-out, in the raw total field ``(n, m, 4)``."""
         features = field * self.normalised_scale.to(field.dtype)
         return self.nonlocal_readout.energy(readout, local_density, density, features, distributed)
 

@@ -40,7 +40,7 @@ class ManyBodyReadout(Readout):
         return ReadoutState(nothing, h[:, :4], self.message.radial_features(neighbours), neighbours, species)
 
     def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
-        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         inputs = (density + local_density).unsqueeze(1)
         if self.with_field:
             inputs = torch.cat([inputs, v], dim=1)

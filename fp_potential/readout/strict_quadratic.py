@@ -39,7 +39,7 @@ class StrictQuadraticReadout(Readout):
         return ReadoutState(kappa, nothing, nothing, neighbours, species)
 
     def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
-        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         return (s.coefficients * (density - local_density).unsqueeze(1) * v).sum(dim=[1, 2])
 
 
