@@ -257,7 +257,7 @@ def strip_debug_records(source: Path, target: Path) -> None:
 
 
 def run_model(module: torch.jit.ScriptModule, *arguments: Any) -> dict[str, Tensor]:
-    """`OUTPUTS` of an exported model, or what one of its methods gives, for tensors and numbers as `ExportedModel` takes.
+    """`OUTPUTS` of an exported model, or what one of its methods gives, for arguments as `ExportedModel` takes them.
 
     Without the optimising executor, whose first three calls take seconds.
     """

@@ -196,7 +196,13 @@ class FixedPointCalculator(Calculator):
         properties: Sequence[str] | None = None,
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Run the model on ``atoms`` and fill ``results``."""
+        """Run the model on ``atoms`` and fill ``results``.
+
+        Raises:
+            SCFNotConverged: the loop or its adjoint failed.
+            PropertyNotImplementedError: a stress without a volume, or responses without an open axis.
+            ValueError: inputs that are missing, contradict each other or do not fit the model.
+        """
         super().calculate(atoms, properties, system_changes)
         wanted = set(properties or ())
         state, start = self._state(), self.inputs.start(self.atoms, self._last)
