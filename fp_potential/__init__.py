@@ -13,10 +13,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "FixedPointCalculator": "fp_potential.calculator.calculator",
+    "FixedPointCalculator": "fp_potential.calculator",
     "FixedPointPotential": "fp_potential.model",
-    "ModelOptions": "fp_potential.options.model",
-    "SCFOptions": "fp_potential.options.model",
+    "ModelOptions": "fp_potential.options",
+    "SCFOptions": "fp_potential.options",
 }
 
 __all__ = ["__version__", *sorted(_LAZY)]

@@ -34,7 +34,7 @@ def _registered() -> bool:
 
 
 def _define_in_python() -> None:
-    """Register the single-process operators, for a package without compiled parts."""
+    """The operators of a single process in torch, for a package without compiled parts."""
     global _python_library
     library = torch.library.Library("fixedpoint", "DEF")
     for schema in (
@@ -124,17 +124,17 @@ load_operators()
 
 
 def ghost_gather(x: torch.Tensor, n_total: int) -> torch.Tensor:
-    """Rows of owned atoms [n_owned, ...] -> rows of owned and ghost atoms [n_total, ...]."""
+    """Rows of owned atoms ``(n_owned, …)`` -> rows of owned and ghost atoms ``(n_total, …)``."""
     return torch.ops.fixedpoint.ghost_gather(x, n_total)
 
 
 def ghost_reduce(x: torch.Tensor, n_owned: int) -> torch.Tensor:
-    """Rows of owned and ghost atoms [n_total, ...] -> [n_owned, ...], ghosts added to their owners over all ranks."""
+    """Rows of owned and ghost atoms ``(n_total, …)`` -> ``(n_owned, …)``, ghosts added to their owners on all ranks."""
     return torch.ops.fixedpoint.ghost_reduce(x, n_owned)
 
 
 def sum_ranks(x: torch.Tensor) -> torch.Tensor:
-    """Elementwise sum over ranks, the same on every rank."""
+    """Sum over ranks of arrays of one shape, element by element; the same on every rank."""
     return torch.ops.fixedpoint.sum_ranks(x)
 
 
@@ -164,17 +164,20 @@ def redistribute(x: torch.Tensor, source: torch.Tensor, target: torch.Tensor, pe
     from 0 (nothing) to N.  Every rank passes the same two tables, and its own box of the source in ``x``.
 
     Args:
-        x: (m, a, b, c) real or complex, this rank's box of ``source``; ``m`` is the same on every rank.
-        source: (P, 6) int64, best in host memory, as ``target``.
-        target: (P, 6) int64.
+        x: ``(m, a, b, c)`` real or complex, this rank's box of ``source``; ``m`` is the same on every rank.
+        source: ``(P, 6)`` int64, best in host memory, as ``target``.
+        target: ``(P, 6)`` int64.
         period: points of the array along its axes.
 
     Returns:
-        (m, a', b', c') this rank's box of ``target``: at every point the sum, in the order of the ranks, of all
+        ``(m, a', b', c')`` this rank's box of ``target``: at every point the sum, in the order of the ranks, of all
         source boxes that hold it or one of its images.  The dtype is that of ``x``, also between ranks.
 
+    Raises:
+        RuntimeError: tables, shape and period do not fit together (ValueError where nothing is compiled).
+
     The derivative is ``redistribute(gradient, target, source, period)``.  Only ranks whose boxes overlap exchange
-    messages, yet all of them must call.  RuntimeError if tables, shape and period do not fit together.
+    messages, yet all of them must call.
     """
     return torch.ops.fixedpoint.redistribute(x, source, target, period)
 

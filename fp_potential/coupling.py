@@ -1,7 +1,10 @@
-"""Coupling coefficients of O(3), computed when a model is built (the only use of e3nn).
+"""Coupling coefficients of O(3), made when a model is built (the only use of e3nn).
 
 Components of angular momentum l follow m = -l … l of real spherical harmonics with z as polar axis, so l = 1 is
-(y, z, x); vectors enter as r[[1, 2, 0]].  Normalisation: "component", as in MACE (Batatia et al., NeurIPS 2022).
+(y, z, x); vectors enter as r[[1, 2, 0]].  Normalisation: "component", sum_m Y_lm² = 2l + 1, as in MACE.
+
+Sources: e3nn (Geiger and Smidt, arXiv:2207.09453); Batatia et al., NeurIPS 2022, arXiv:2206.07697; Dusson et al.,
+J. Comput. Phys. 454, 110946 (2022), doi:10.1016/j.jcp.2022.110946 (coupling of symmetric products).
 """
 
 from functools import lru_cache
@@ -20,7 +23,11 @@ def _o3():
 
 
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
-    """sqrt(2 l3 + 1) · Wigner 3j symbol of real harmonics, ``(2 l1 + 1, 2 l2 + 1, 2 l3 + 1)``, float64."""
+    """sqrt(2 l3 + 1) · Wigner 3j symbol of real harmonics, ``(2 l1 + 1, 2 l2 + 1, 2 l3 + 1)``, float64.
+
+    sum_{m1 m2} C_{m1 m2 m3} a_{m1} b_{m2} rotates as l3 where a and b do as l1 and l2; DLMF, §34.2, for the symbol of
+    complex harmonics.
+    """
     return _o3().wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
 
 
@@ -35,8 +42,9 @@ def silu_norm() -> float:
 def _coupled(l_max: int, correlation: int) -> list[tuple[int, int, np.ndarray]]:
     """All left-to-right couplings of ``correlation`` copies of l = 0 … l_max: (l, parity, tensor).
 
-    The tensor has shape ``(2l+1, n, …, n)``, n = (l_max+1)².  At every level the list is sorted (stably) by
-    (l, parity), the order that numbers the parameters of MACE's symmetric contraction.
+    Factors are coupled one at a time, ((A A)_l A)_l' …, through every intermediate l.  The tensor has shape
+    ``(2l+1, n, …, n)``, n = (l_max+1)².  At every level the list is sorted (stably) by (l, parity), the order that
+    numbers the parameters of MACE's symmetric contraction.
     """
     n = (l_max + 1) ** 2
     eye = np.eye(n)
@@ -58,9 +66,10 @@ def _coupled(l_max: int, correlation: int) -> list[tuple[int, int, np.ndarray]]:
 def symmetric_basis(l_max: int, l_out: int, correlation: int) -> tuple[np.ndarray, np.ndarray]:
     """Basis of equivariant homogeneous polynomials A^nu -> l_out, over symmetric monomials.
 
-    Returns monomials ``(n_mono, correlation)`` (sorted index tuples) and coefficients ``(n_mono, 2 l_out + 1, K)``:
-    out_m = sum_k w_k sum_mono coefficients · prod A.  K counts couplings, also those that vanish by symmetry, so that
-    parameters keep MACE's numbering.
+    out_m = sum_k w_k sum_mono U_{mono, m, k} prod_{s in mono} A_s.
+
+    Returns monomials ``(n_mono, correlation)`` (sorted index tuples) and U ``(n_mono, 2 l_out + 1, K)``.  K counts
+    couplings, also those that vanish by symmetry, so that parameters keep MACE's numbering.
     """
     parity = (-1) ** l_out
     stack = np.stack([t for ell, p, t in _coupled(l_max, correlation) if (ell, p) == (l_out, parity)], axis=-1)

@@ -155,7 +155,10 @@ class ExportedModel(nn.Module):
 
 
 def metadata_of(model: SelfConsistentModel, scf: SCFOptions, training: Mapping[str, Any] | None = None) -> dict:
-    """The metadata of a model as written to its archive."""
+    """The metadata of a model as written to its archive: how its loop runs, what it knows, what made it.
+
+    The LAMMPS plugin reads the same keys.
+    """
     from ase.data import chemical_symbols
 
     dtype = next(model.parameters()).dtype
@@ -181,7 +184,31 @@ def export_model(
     scf: SCFOptions | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Script ``model`` in its present dtype and write it with its metadata to ``path``, atomically."""
+    """Script ``model`` in its present dtype and write it with its metadata to ``path``, atomically.
+
+    Args:
+        scf: settings the archive runs with where nothing else is said; ``history`` cannot be changed afterwards.
+        training: what the metadata say of where the weights come from.
+
+    A model with random weights:
+
+    >>> import tempfile
+    >>> import torch
+    >>> from fp_potential.export import export_model, read_metadata
+    >>> from fp_potential.model import FixedPointPotential
+    >>> from fp_potential.options import ModelOptions, ModelStatistics
+    >>> options = ModelOptions(num_channels=2, num_interactions=1, radial_MLP=[4], field_feature_widths=[1.5])
+    >>> statistics = ModelStatistics(
+    ...     atomic_energies={1: -13.6, 8: -430.0}, avg_num_neighbors=2.0, field_feature_norms=[10.0, 0.5]
+    ... )
+    >>> _ = torch.manual_seed(0)
+    >>> model = FixedPointPotential(options, [1, 8], statistics).double()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export_model(model, f"{folder}/model.pt")
+    ...     metadata = read_metadata(f"{folder}/model.pt")
+    >>> metadata["elements"], metadata["cutoff"], metadata["dtype"]
+    (['H', 'O'], 4.5, 'float64')
+    """
     path = Path(path)
     scf = scf or SCFOptions()
     model.solver.loop.mixer.history = scf.history
@@ -214,21 +241,57 @@ def strip_debug_records(source: Path, target: Path) -> None:
 
 
 def run_model(module: torch.jit.ScriptModule, *arguments: Any) -> dict[str, Tensor]:
-    """Call an exported model without the optimising executor, whose first three calls take seconds."""
+    """`OUTPUTS` of an exported model, or what one of its methods gives, for arguments as `ExportedModel` takes them.
+
+    Without the optimising executor, whose first three calls take seconds.
+    """
     with torch.jit.optimized_execution(False):
         return module(*arguments)
 
 
 def read_metadata(path: str | Path) -> dict:
-    """Metadata of an archive; raises ``ValueError`` if it is not one this version can run."""
+    """Metadata of an archive, as `metadata_of` wrote them.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`.
+    """
     return load_model(path)[1]
 
 
 def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptModule, dict]:
-    """The scripted model and its metadata.
+    """The scripted model of an archive, on ``device``, and its metadata.
 
-    Raises ``FileNotFoundError`` if there is no such file and ``ValueError`` if it is not a model of this package or was
-    written by a newer or an older one.
+    `run_model` calls it, with the arguments of `ExportedModel.forward`; `calculator.FixedPointCalculator` does both.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a model of this package, or one written by a newer or an older version.
+
+    With a model of random weights:
+
+    >>> import tempfile
+    >>> import torch
+    >>> from ase.build import molecule
+    >>> from fp_potential.export import export_model, load_model, run_model
+    >>> from fp_potential.graph import graph_from_atoms
+    >>> from fp_potential.model import FixedPointPotential
+    >>> from fp_potential.options import ModelOptions, ModelStatistics
+    >>> options = ModelOptions(num_channels=2, num_interactions=1, radial_MLP=[4], field_feature_widths=[1.5])
+    >>> statistics = ModelStatistics(
+    ...     atomic_energies={1: -13.6, 8: -430.0}, avg_num_neighbors=2.0, field_feature_norms=[10.0, 0.5]
+    ... )
+    >>> _ = torch.manual_seed(0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export_model(FixedPointPotential(options, [1, 8], statistics).double(), f"{folder}/model.pt")
+    ...     module, metadata = load_model(f"{folder}/model.pt")
+    >>> graph = graph_from_atoms(molecule("H2O"), [1, 8], metadata["cutoff"], torch.float64, total_charge=1.0)
+    >>> loop = (100, 1e-8, 0.3, "anderson", True, True)  # steps, tolerance, mixing, solver, constant charge, adjoint
+    >>> nothing = torch.zeros(0, 4, dtype=torch.float64)  # starts from the model's own guess
+    >>> out = run_model(module, *graph, *loop, nothing, nothing[:, 0])
+    >>> out["status"].tolist(), out["forces"].shape
+    ([0], torch.Size([3, 3]))
+    >>> round(float(out["density"][:, 0].sum()), 6)
+    1.0
     """
     path = Path(path)
     if not path.is_file():

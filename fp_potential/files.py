@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is never half there."""
+    """Write a text file so that it is never half there: under another name, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
         file.write(text)

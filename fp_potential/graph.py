@@ -30,6 +30,15 @@ class Graph(NamedTuple):
     distributed: bool  #: True where other ranks own other atoms of the same structure
 
 
+class Conditions(NamedTuple):
+    """What a structure is under, beside its atoms and its cell."""
+
+    total_charge: float = 0.0  #: e
+    fermi_level: float = 0.0  #: eV, absolute
+    external_field: Sequence[float] = (0.0, 0.0, 0.0)  #: V/Å, gradient F of the potential
+    field_origin: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0)  #: Å, where that potential is zero
+
+
 def to_device(graph: Graph, device: str | torch.device) -> Graph:
     """All tensors on ``device``."""
     moved = {name: value.to(device) for name, value in graph._asdict().items() if isinstance(value, Tensor)}
@@ -66,25 +75,32 @@ def graph_from_arrays(
     elements: Sequence[int],
     cutoff: float,
     dtype: torch.dtype,
-    total_charge: float = 0.0,
-    fermi_level: float = 0.0,
-    external_field: Sequence[float] = (0.0, 0.0, 0.0),
+    conditions: Conditions | None = None,
     neighbours: tuple[np.ndarray, np.ndarray] | None = None,
-    field_origin: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
 ) -> Graph:
     """One structure as a `Graph` on the CPU.
 
-    ``neighbours`` is what `neighbour_list` gives for the structure and the cutoff, where it is known already.
-    ``field_origin`` is where the external field's potential is zero (`periodicity.field_origin`): positions of the
-    graph are relative to it, and so are the dipoles of results.  ``cell`` of the graph: `periodicity.cell_of_graph`.
+    Args:
+        positions: ``(n, 3)`` Å.
+        numbers: ``(n,)`` atomic numbers.
+        cell: ``(3, 3)`` Å, rows are vectors; that of the graph is `periodicity.cell_of_graph`.
+        pbc: ``(3,)`` bool.
+        elements: atomic numbers that the model knows, in its order.
+        cutoff: of the neighbour list, Å.
+        dtype: of all real tensors.
+        conditions: charge, level and field, zeros if None.  Positions of the graph, and dipoles of results, are
+            relative to the origin of the field (`periodicity.field_origin`).
+        neighbours: what `neighbour_list` gives for the structure and the cutoff, where it is known already.
 
-    Raises ``ValueError`` naming what is wrong: unknown elements, non-finite positions, periodic vectors without a
-    volume, area or length, or an external field along a periodic axis.
+    Raises:
+        ValueError: naming what is wrong: unknown elements, non-finite positions, periodic vectors without a volume,
+            area or length, or an external field along a periodic axis.
     """
+    given = conditions or Conditions()
     numbers = np.asarray(numbers)
     positions = np.asarray(positions, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
-    field = np.asarray(external_field, dtype=np.float64)
+    field = np.asarray(given.external_field, dtype=np.float64)
     unknown = sorted(set(numbers.tolist()) - set(elements))
     if unknown:
         from ase.data import chemical_symbols
@@ -110,15 +126,15 @@ def graph_from_arrays(
     box = cell_of_graph(cell, pbc)
     shifts = cells.astype(np.float64) @ box
     return Graph(
-        positions=torch.tensor(positions - np.asarray(field_origin, dtype=np.float64), dtype=dtype),
+        positions=torch.tensor(positions - np.asarray(given.field_origin, dtype=np.float64), dtype=dtype),
         species=torch.tensor(index[numbers]),
         edge_index=torch.tensor(pairs),
         edge_shifts=torch.tensor(shifts, dtype=dtype),
         batch=torch.zeros(len(numbers), dtype=torch.int64),
         cell=torch.tensor(box, dtype=dtype).reshape(1, 3, 3),
         pbc=torch.tensor(pbc).reshape(1, 3),
-        total_charge=torch.tensor([total_charge], dtype=dtype),
-        fermi_level=torch.tensor([fermi_level], dtype=dtype),
+        total_charge=torch.tensor([given.total_charge], dtype=dtype),
+        fermi_level=torch.tensor([given.fermi_level], dtype=dtype),
         external_field=torch.tensor(field, dtype=dtype).reshape(1, 3),
         distributed=False,
     )
@@ -135,7 +151,20 @@ def graph_from_atoms(
     neighbours: tuple[np.ndarray, np.ndarray] | None = None,
     field_origin: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
 ) -> Graph:
-    """An ``ase.Atoms`` as a `Graph`; arguments and errors as in `graph_from_arrays`."""
+    """An ``ase.Atoms`` as a `Graph`; arguments and errors as in `graph_from_arrays` and `Conditions`.
+
+    Nothing is read from ``atoms.info``:
+
+    >>> import torch
+    >>> from ase.build import molecule
+    >>> from fp_potential.graph import graph_from_atoms
+    >>> water = molecule("H2O")
+    >>> graph = graph_from_atoms(water, [1, 8], 3.0, torch.float64, total_charge=-1.0)
+    >>> graph.species.tolist(), graph.total_charge.tolist()
+    ([1, 0, 0], [-1.0])
+    >>> graph.edge_index.shape  # every atom is a neighbour of both others
+    torch.Size([2, 6])
+    """
     return graph_from_arrays(
         atoms.get_positions(),
         atoms.get_atomic_numbers(),
@@ -144,16 +173,13 @@ def graph_from_atoms(
         elements,
         cutoff,
         dtype,
-        total_charge,
-        fermi_level,
-        external_field,
+        Conditions(total_charge, fermi_level, external_field, field_origin),
         neighbours,
-        field_origin,
     )
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:
-    """Several structures as one batch, without padding."""
+    """Several structures as one batch, without padding; all on one process."""
     offsets = np.cumsum([0] + [g.positions.shape[0] for g in graphs])
     structures = np.cumsum([0] + [g.cell.shape[0] for g in graphs])
     return Graph(

@@ -1,4 +1,4 @@
-"""Cells, reciprocal vectors and structure factors."""
+"""Volumes, reciprocal vectors and half spheres of waves of cells."""
 
 import math
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbone.blocks import BlockedPass
+from .backbone.interaction import MessageShape
 from .backbone.mace import Backbone
 from .backbone.neighbours import Neighbours, no_neighbours
 from .density.density_model import LocalState
@@ -16,15 +17,18 @@ from .graph import Graph
 from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
 from .options import ModelOptions, ModelStatistics
 from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
-from .response import ManyBodyUpdate, OneBodyUpdate, SymmetricUpdate, Update
+from .response import ManyBodyUpdate, OneBodyUpdate, ResponseShape, SymmetricUpdate, Update
 from .response.embedding import TANH_WIDTHS
 from .units import GRADIENT_FEATURE, SCALAR_FEATURE
 
 
 def feature_scales(options: ModelOptions, norms: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Field features per raw field ``(m, 4)``, un-normalised and normalised (`units`); zeros for an l that is left out.
+    """Field features per raw field ``(m, 4)``, un-normalised and normalised; zeros for an l that is left out.
 
-    Raises ``ValueError`` where the number of norms is not that of the features.
+    sqrt(4 pi) for <v> and pi sqrt(3/2) sigma_n for <grad v> (`units`), divided by ``norms``, which are l-major.
+
+    Raises:
+        ValueError: the number of norms is not that of the features.
     """
     if len(norms) != options.number_of_norms:
         raise ValueError(
@@ -40,39 +44,39 @@ def feature_scales(options: ModelOptions, norms: Sequence[float]) -> tuple[Tenso
     return per_l[[0, 1, 1, 1]].t().contiguous(), normalised[[0, 1, 1, 1]].t().contiguous()
 
 
-def build_update(
-    o: ModelOptions, n_elements: int, statistics: ModelStatistics, scale: Tensor, electrostatics: Electrostatics
-) -> Update:
-    """The update of ``fixedpoint_update_config``."""
-    u = o.fixedpoint_update_config
-    c, m, start = o.num_channels, len(o.field_feature_widths), o.fixedpoint_initial_charge_head_scale
-    l_max = o.atomic_multipoles_max_l
+def message_shape(o: ModelOptions, n_elements: int, statistics: ModelStatistics) -> MessageShape:
+    """What the message passes of backbone, update and read-out have in common."""
+    sizes = [o.num_radial_basis, *o.radial_MLP]
+    return MessageShape(n_elements, o.num_channels, o.max_ell, sizes, statistics.avg_num_neighbors)
+
+
+def build_electrostatics(o: ModelOptions) -> Electrostatics:
+    """The Coulomb operator of the density and of the field features."""
+    electrostatics = Electrostatics(
+        o.atomic_multipoles_smearing_width,
+        o.field_feature_widths,
+        o.kspace_cutoff_factor,
+        o.include_field_si,
+        o.include_electrostatic_self_interaction,
+        max(o.atomic_multipoles_max_l, o.field_feature_max_l),
+    )
+    electrostatics.set_kspace(o.kspace, o.kspace_accuracy)
+    return electrostatics
+
+
+def build_update(o: ModelOptions, passes: MessageShape, scale: Tensor, electrostatics: Electrostatics) -> Update:
+    """The update of ``fixedpoint_update_config``, for normalised features per raw field ``scale`` ``(m, 4)``."""
+    u, start = o.fixedpoint_update_config, o.fixedpoint_initial_charge_head_scale
+    shape = ResponseShape(o.num_channels, len(o.field_feature_widths), passes.n_elements, o.atomic_multipoles_max_l)
     if u.type == "SymmetricUpdate":
         receiver = o.field_feature_widths.index(o.atomic_multipoles_smearing_width)
-        return SymmetricUpdate(c, m, n_elements, start, electrostatics.left_out(receiver), receiver, l_max)
-    shared = (u.embedding, u.nonlinearity_cls, u.polarize_symmetric_sites, u.monotone_charge)
+        return SymmetricUpdate(shape, start, electrostatics.left_out(receiver), receiver)
     if u.type == "OneBodyVariableUpdate":
-        return OneBodyUpdate(c, m, n_elements, start, scale, *shared, l_max)
-    sizes = [o.num_radial_basis, *o.radial_MLP]
-    return ManyBodyUpdate(
-        c,
-        m,
-        n_elements,
-        start,
-        scale,
-        sizes,
-        o.max_ell,
-        statistics.avg_num_neighbors,
-        *shared,
-        u.correlation,
-        u.use_sc,
-        u.central_atom_mixer_cls == "AdditiveFieldMixer",
-        u.central_atom_feats_mixer_cls == "AdditiveFieldMixer",
-        l_max,
-    )
+        return OneBodyUpdate(shape, u, start, scale)
+    return ManyBodyUpdate(shape, passes, u, start, scale)
 
 
-def build_readout(o: ModelOptions, n_elements: int, statistics: ModelStatistics) -> Readout:
+def build_readout(o: ModelOptions, passes: MessageShape) -> Readout:
     """The non-local energy of ``field_readout_config``."""
     c, m, kind = o.num_channels, len(o.field_feature_widths), o.field_readout_config.type
     if not o.include_local_electron_energy or kind == "NullFieldReadout":
@@ -81,16 +85,43 @@ def build_readout(o: ModelOptions, n_elements: int, statistics: ModelStatistics)
         return StrictQuadraticReadout(c, m)
     if kind == "OneBodyMLPFieldReadout":
         return OneBodyMLPReadout(c, m)
-    sizes = [o.num_radial_basis, *o.radial_MLP]
-    with_field = kind == "ManyBodyChargesFieldReadout"
-    return ManyBodyReadout(c, m, n_elements, sizes, o.max_ell, statistics.avg_num_neighbors, with_field)
+    return ManyBodyReadout(passes, m, kind == "ManyBodyChargesFieldReadout")
+
+
+def build_density_head(o: ModelOptions, scaling: Tensor) -> nn.Module:
+    """The read-out of one layer to the local density; ``scaling`` ``(Z,)`` is that of a linear one, e."""
+    c, scale = o.num_channels, o.fixedpoint_initial_charge_head_scale
+    if o.use_linear_local_charges:
+        return LinearDensityReadout(c, scaling, scale, o.atomic_multipoles_max_l)
+    kind = ChargeReadout if o.atomic_multipoles_max_l == 0 else GatedReadout
+    return kind(c, o.readout_channels, scale)
+
+
+def widest_exchange(o: ModelOptions) -> int:
+    """The most numbers per ghost atom that one exchange between ranks moves."""
+    widest = o.num_channels * (o.max_L + 1) ** 2
+    if o.fixedpoint_update_config.type == "ManyBodyUpdate":
+        # ghosts receive the expanded field, too
+        widest = max(widest, 4 * TANH_WIDTHS * len(o.field_feature_widths))
+    return widest
 
 
 class FixedPointPotential(SelfConsistentModel):
     """Interatomic potential with a self-consistent density of Gaussian charges and dipoles.
 
     A MACE-family backbone makes the features h of every layer; from them come the local energy and density, the
-    response of the density to the field, and the coefficients of the non-local energy.
+    response of the density to the field, and the coefficients of the non-local energy:
+
+        p = p_loc(h) + Δp(h, v),   v = field features of p, external field and Fermi level,
+        E = sum_i [E0 + e(h_i) + core] + E_Coulomb(p) + F·D(p) + sum_i e_nonlocal(h_i, p_i, v_i).
+
+    Args:
+        elements: atomic numbers, in the order of `graph.Graph.species`.
+
+    Raises:
+        ValueError: ``statistics`` lack an element, or have another number of norms than the features.
+
+    Source: Baldwin et al., arXiv:2603.14700; backbone of Batatia et al., NeurIPS 2022, arXiv:2206.07697.
     """
 
     feature_scale: Tensor
@@ -103,22 +134,14 @@ class FixedPointPotential(SelfConsistentModel):
         if missing:
             raise ValueError(f"`statistics.atomic_energies` lacks the elements with atomic numbers {missing}")
         n_elements, c = len(numbers), o.num_channels
-        electrostatics = Electrostatics(
-            o.atomic_multipoles_smearing_width,
-            o.field_feature_widths,
-            o.kspace_cutoff_factor,
-            o.include_field_si,
-            o.include_electrostatic_self_interaction,
-            max(o.atomic_multipoles_max_l, o.field_feature_max_l),
-        )
-        electrostatics.set_kspace(o.kspace, o.kspace_accuracy)
+        electrostatics, passes = build_electrostatics(o), message_shape(o, n_elements, statistics)
         plain, normalised = feature_scales(o, statistics.field_feature_norms)
         e0 = torch.tensor([statistics.atomic_energies[z] for z in numbers], dtype=torch.float64)
         super().__init__(
             numbers,
             float(o.r_max),
             electrostatics,
-            build_update(o, n_elements, statistics, normalised, electrostatics),
+            build_update(o, passes, normalised, electrostatics),
             normalised,
             e0.tolist(),
             statistics.fermi_level_offset,
@@ -128,40 +151,16 @@ class FixedPointPotential(SelfConsistentModel):
         #: whether update or read-out pass messages of their own
         self.many_body = "ManyBody" in o.fixedpoint_update_config.type or "ManyBody" in o.field_readout_config.type
         self.num_interactions = o.num_interactions
-        self.comm_width = c * (o.max_L + 1) ** 2
-        if o.fixedpoint_update_config.type == "ManyBodyUpdate":
-            # ghosts receive the expanded field, too
-            self.comm_width = max(self.comm_width, 4 * TANH_WIDTHS * len(o.field_feature_widths))
-        self.backbone = Backbone(
-            n_elements,
-            o.r_max,
-            o.num_radial_basis,
-            o.num_cutoff_basis,
-            o.max_ell,
-            o.max_L,
-            c,
-            o.correlation,
-            o.num_interactions,
-            o.radial_MLP,
-            o.interaction_first == "RealAgnosticResidualInteractionBlock",
-            o.interaction == "RealAgnosticResidualInteractionBlock",
-            statistics.avg_num_neighbors,
-        )
-        hidden = o.readout_channels
+        self.comm_width = widest_exchange(o)
+        self.backbone = Backbone(o, passes)
         layers = range(o.num_interactions)
-        self.energy_readouts = nn.ModuleList(ScalarReadout(c, hidden if t == layers[-1] else 0) for t in layers)
-        scale = o.fixedpoint_initial_charge_head_scale
-        if o.use_linear_local_charges:
-            scaling = torch.tensor([statistics.density_scaling.get(z, 1.0) for z in numbers], dtype=torch.float64)
-            heads: list[nn.Module] = [
-                LinearDensityReadout(c, scaling, scale, o.atomic_multipoles_max_l) for _ in layers
-            ]
-        else:
-            kind = ChargeReadout if self.without_dipoles else GatedReadout
-            heads = [kind(c, hidden, scale) for _ in layers]
-        self.density_readouts = nn.ModuleList(heads)
+        self.energy_readouts = nn.ModuleList(
+            ScalarReadout(c, o.readout_channels if t == layers[-1] else 0) for t in layers
+        )
+        scaling = torch.tensor([statistics.density_scaling.get(z, 1.0) for z in numbers], dtype=torch.float64)
+        self.density_readouts = nn.ModuleList(build_density_head(o, scaling) for _ in layers)
         self.feature_mixers = nn.ModuleList(EquivariantLinear(1, c, c) for _ in layers)
-        self.nonlocal_readout = build_readout(o, n_elements, statistics)
+        self.nonlocal_readout = build_readout(o, passes)
         nearest = torch.zeros(n_elements, n_elements, dtype=torch.float64)
         if statistics.minimum_distances:
             nearest = torch.tensor(statistics.minimum_distances, dtype=torch.float64)
@@ -190,6 +189,7 @@ class FixedPointPotential(SelfConsistentModel):
         return self.backbone.pull_back(graph, vectors, made, gradients)
 
     def _read_out(self, graph: Graph, vectors: Tensor, features: list[Tensor], neighbours: Neighbours) -> LocalState:
+        """Energy, density and response from the features ``(n, (max_L+1)², C)`` of every layer."""
         n_owned = graph.batch.shape[0]
         species = graph.species[:n_owned]
         last = features[len(features) - 1]
@@ -221,7 +221,7 @@ class FixedPointPotential(SelfConsistentModel):
     def nonlocal_energy(
         self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
     ) -> Tensor:
-        """Energy per owned atom ``(n,)`` of the read-out, in the raw total field ``(n, m, 4)``."""
+        """Energy per owned atom ``(n,)`` (eV) of the read-out, in the raw total field ``(n, m, 4)``."""
         features = field * self.normalised_scale.to(field.dtype)
         return self.nonlocal_readout.energy(readout, local_density, density, features, distributed)
 

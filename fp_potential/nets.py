@@ -13,7 +13,7 @@ from .coupling import silu_norm
 
 
 def charges_only(density: Tensor) -> Tensor:
-    """``(n, >= 1, …)`` -> ``(n, 4, …)``: the charges, and zeros in place of dipoles."""
+    """The charges of a density, and zeros in place of dipoles: ``(n, >= 1, …)`` -> ``(n, 4, …)``."""
     charge = density[:, :1]
     nothing = torch.zeros_like(charge)
     return torch.cat([charge, nothing, nothing, nothing], dim=1)
@@ -42,7 +42,7 @@ class EquivariantLinear(nn.Module):
 
 
 class ScalarReadout(nn.Module):
-    """Energy per atom from the scalars: linear, or linear – silu – linear with ``hidden`` > 0 channels."""
+    """Energy per atom (eV) from the scalars: linear, or linear – silu – linear with ``hidden`` > 0 channels."""
 
     def __init__(self, n_in: int, hidden: int) -> None:
         super().__init__()
@@ -63,7 +63,11 @@ class ScalarReadout(nn.Module):
 
 
 class MLP(nn.Module):
-    """Bias-free MLP with second-moment-normalised silu and weights N(0, 1) / sqrt(fan-in): bounded, zero at zero."""
+    """Network without biases, zero at zero: x -> x W / sqrt(fan-in), W ~ N(0, 1), and normalised silu in between.
+
+    silu(x) / sqrt(E[silu(x)²]), x ~ N(0, 1) (`coupling.silu_norm`), keeps the size of what passes through; as e3nn's
+    FullyConnectedNet.
+    """
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ _SPAN = {1: "length", 2: "area", 3: "volume"}
 
 
 def letters(pbc: np.ndarray) -> str:
-    """``T T F``, as extended XYZ writes it."""
+    """Periodic axes as extended XYZ writes them: ``T T F``."""
     return " ".join("T" if axis else "F" for axis in pbc)
 
 
@@ -84,7 +84,7 @@ def cell_of_graph(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
 
 
 def open_axes(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Cartesian axes without a component of a periodic cell vector (3,): those along which a dipole is defined."""
+    """Cartesian axes without a component of a periodic vector ``(3,)`` bool: those along which a dipole is defined."""
     periodic = np.asarray(cell, dtype=np.float64)[pbc]
     return ~(np.abs(periodic) > PERPENDICULAR * np.linalg.norm(periodic, axis=1, keepdims=True)).any(axis=0)
 
@@ -97,7 +97,7 @@ def is_along_periodic_axes(field: np.ndarray, cell: np.ndarray, pbc: np.ndarray)
 
 
 def field_origin(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Point (3,) at which the potential F·(r - origin) of an external field is zero, Å.
+    """Point ``(3,)`` at which the potential F·(r - origin) of an external field is zero, Å.
 
     It is the centre of the cell along those open axes that have a vector, else 0; never a centre of the atoms, which
     moves with them.  Another origin changes the energy of a charged structure and the Fermi level.

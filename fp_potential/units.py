@@ -6,7 +6,7 @@ and stresses eV/Å³.  Densities are stored per atom as ``[q, d_y, d_z, d_x]``; 
 
 import math
 
-#: Coulomb constant 1/(4 pi eps0), eV Å / e².
+#: Coulomb constant 1/(4 pi eps0), eV Å / e² (CODATA, to eight digits).
 COULOMB = 14.399645
 #: 1/eps0, V Å / e; the constant in front of the reciprocal-space Coulomb kernel.
 INVERSE_EPSILON0 = 4.0 * math.pi * COULOMB

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fp_potential.graph import graph_from_arrays, neighbour_list
+from fp_potential.graph import Conditions, graph_from_arrays, neighbour_list
 
 PATTERNS = list(product([True, False], repeat=3))
 CELLS = {
@@ -61,9 +61,8 @@ def test_edges_do_not_depend_on_open_vectors(pbc: tuple[bool, ...]) -> None:
 
 def test_positions_are_relative_to_the_origin_of_the_field() -> None:
     positions = np.arange(6.0).reshape(2, 3)
-    graph = graph_from_arrays(
-        positions, np.ones(2, int), np.eye(3), np.zeros(3), [1], 2.0, torch.float64, field_origin=[0.5, 1.0, -1.0]
-    )
+    conditions = Conditions(field_origin=[0.5, 1.0, -1.0])
+    graph = graph_from_arrays(positions, np.ones(2, int), np.eye(3), np.zeros(3), [1], 2.0, torch.float64, conditions)
     assert graph.positions.tolist() == [[-0.5, 0.0, 3.0], [2.5, 3.0, 6.0]]
 
 
@@ -71,9 +70,8 @@ def test_bad_input_is_named() -> None:
     two = np.array([True, False, True])
 
     def graph(cell: np.ndarray, field: tuple[float, float, float] = (0.0, 0.0, 0.0)):
-        return graph_from_arrays(
-            np.zeros((1, 3)), np.ones(1, int), cell, two, [1], 3.0, torch.float64, external_field=field
-        )
+        conditions = Conditions(external_field=field)
+        return graph_from_arrays(np.zeros((1, 3)), np.ones(1, int), cell, two, [1], 3.0, torch.float64, conditions)
 
     with pytest.raises(ValueError, match="no area"):
         graph(np.array([[2.0, 0, 0], [0, 3, 0], [-4, 0, 0]]))

@@ -2,7 +2,11 @@
 
     B^{LM}_c = sum_nu sum_k w^nu_{z,k,c} sum_{mono} U^nu_{mono, M, k} prod_{s in mono} A_{s c},
 
-with U over symmetric monomials, so every product is formed once (Batatia et al., NeurIPS 2022, eq. 10–11).
+with w weights of the element z, A the messages, c the channel and U the generalised coupling coefficients over
+symmetric monomials (`coupling.symmetric_basis`), so that every product is formed once.
+
+Sources: Batatia et al., NeurIPS 2022, arXiv:2206.07697, eqs. 10 and 11; the basis is that of the atomic cluster
+expansion, Drautz, Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104.
 """
 
 import torch

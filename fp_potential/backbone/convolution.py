@@ -18,7 +18,7 @@ from ..communication import load_operators
 def padded_convolution(
     x: Tensor, weight: Tensor, harmonics: Tensor, features: Tensor, sender: Tensor, first: Tensor, paths: List[int]
 ) -> Tensor:
-    """`convolve` in plain torch."""
+    """`convolve` in plain torch, over neighbour lists padded to the longest one."""
     n, n_edges, c = first.shape[0] - 1, sender.shape[0], features.shape[2]
     counts = first[1:] - first[:-1]
     width = 1

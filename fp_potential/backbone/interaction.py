@@ -1,14 +1,16 @@
-"""Message: equivariant convolution of neighbours' features, without ever storing a product per edge and component.
+"""The message: equivariant convolution of neighbours' features, without ever storing a product per edge and component.
 
 For receiver i and coupling path (l1, l2, l3)
 
     A_i^{l3 m3} = 1/N_avg sum_{m1 m2} C^{l1 l2 l3}_{m1 m2 m3} [ sum_j Y_{l2 m2}(r_ij) R_path(r_ij) h_j^{l1 m1} ].
 
-The bracket is `convolution.convolve`; the coupling is applied once per atom afterwards.  Conventions are those of
-MACE's density-residual interactions (Batatia et al., NeurIPS 2022).
+The bracket is `convolution.convolve`; the coupling C (`coupling.clebsch_gordan`) is applied once per atom afterwards.
+
+Source: Batatia et al., NeurIPS 2022, arXiv:2206.07697, eq. 8, with the average number of neighbours N_avg.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +21,26 @@ from .convolution import convolve
 from .neighbours import Neighbours
 
 
+class MessageShape(NamedTuple):
+    """What all message passes of a model have in common."""
+
+    n_elements: int
+    channels: int
+    max_ell: int  #: largest l of the messages and of the spherical harmonics on edges
+    radial_sizes: list[int]  #: of the radial network: number of basis functions, then hidden layers
+    avg_num_neighbors: float  #: N_avg
+
+
 class Interaction(nn.Module):
-    """Convolution of features with l <= ``l_in`` into l <= ``max_ell``, followed by a linear map."""
+    """Convolution of features with l <= ``l_in`` into messages with l <= max_ell, followed by a linear map."""
 
     coupling: Tensor
 
-    def __init__(
-        self, l_in: int, max_ell: int, channels: int, radial_sizes: list[int], avg_num_neighbors: float
-    ) -> None:
+    def __init__(self, l_in: int, shape: MessageShape) -> None:
         super().__init__()
+        max_ell, channels = shape.max_ell, shape.channels
         self.l_in, self.max_ell, self.channels = l_in, max_ell, channels
-        self.inverse_neighbours = 1.0 / avg_num_neighbors
+        self.inverse_neighbours = 1.0 / shape.avg_num_neighbors
         # (l1, l2) blocks in the order of the radial network's output; each holds the l3 it can reach
         self.blocks = [(l1, l2) for l2 in range(max_ell + 1) for l1 in range(l_in + 1)]
         targets = {
@@ -61,7 +72,7 @@ class Interaction(nn.Module):
             column += d2 * n3 * d1
         self.register_buffer("coupling", coupling, persistent=False)
         self.linear_up = EquivariantLinear(l_in, channels, channels)
-        self.radial = MLP([*radial_sizes, n_paths * channels])
+        self.radial = MLP([*shape.radial_sizes, n_paths * channels])
         self.weights = nn.ParameterList([nn.Parameter(torch.randn(n * channels, channels)) for n in into])
         self.scales = [1.0 / math.sqrt(n * channels) for n in into]
 

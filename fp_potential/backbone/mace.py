@@ -1,7 +1,15 @@
 """MACE-family backbone: geometry -> equivariant features of every layer.
 
-Layer t: message (interaction), product basis, self-connection; every layer, the last included, puts out the full hidden
-features.  Ghost atoms are refreshed before each layer, so the halo is one cutoff wide for any number of layers.
+Layer t makes h^{t+1} from h^t, Z_i the element of atom i:
+
+    A_i = interaction of h^t_j over the neighbours j,   h^{t+1}_i = product basis of A_i + W_{Z_i} h^t_i   (residual)
+                                                     or h^{t+1}_i = product basis of W_{Z_i} A_i           (not).
+
+Every layer, the last included, puts out the full hidden features.  Ghost atoms are refreshed before each layer, so the
+halo is one cutoff wide for any number of layers.
+
+Source: Batatia et al., NeurIPS 2022, arXiv:2206.07697; both kinds of layers as in mace-torch, whose weights can be read
+(`train.potential.initialise.mace_weights`).
 """
 
 import math
@@ -12,35 +20,26 @@ from torch import Tensor, nn
 from ..communication import ghost_gather, ghost_reduce
 from ..graph import Graph
 from ..nets import EquivariantLinear
+from ..options import ModelOptions
 from .blocks import CPU_EDGES, CUDA_EDGES, BlockedPass, first_of, pulled_back, receiver_blocks
 from .contraction import ProductBasis
-from .interaction import Interaction
+from .interaction import Interaction, MessageShape
 from .neighbours import Neighbours, first_edges
 from .radial import BesselBasis
 from .spherical_harmonics import spherical_harmonics
 
 
 class Layer(nn.Module):
-    """One message-passing layer of `Backbone`."""
+    """One message-passing layer of `Backbone`: features with l <= ``l_in`` -> l <= ``l_out``."""
 
-    def __init__(
-        self,
-        l_in: int,
-        l_out: int,
-        max_ell: int,
-        channels: int,
-        correlation: int,
-        radial_sizes: list[int],
-        avg_num_neighbors: float,
-        n_elements: int,
-        residual: bool,
-    ) -> None:
+    def __init__(self, l_in: int, l_out: int, shape: MessageShape, correlation: int, residual: bool) -> None:
         super().__init__()
         self.residual = residual
         self.l_in, self.l_out = l_in, l_out
-        self.interaction = Interaction(l_in, max_ell, channels, radial_sizes, avg_num_neighbors)
-        self.product = ProductBasis(max_ell, l_out, channels, correlation, n_elements)
-        skip_l = min(l_in, l_out) if residual else max_ell
+        channels, n_elements = shape.channels, shape.n_elements
+        self.interaction = Interaction(l_in, shape)
+        self.product = ProductBasis(shape.max_ell, l_out, channels, correlation, n_elements)
+        skip_l = min(l_in, l_out) if residual else shape.max_ell
         self.skip = EquivariantLinear(skip_l, channels, channels, n_elements)
 
     def sent(self, h: Tensor, species: Tensor) -> Tensor:
@@ -64,44 +63,25 @@ class Layer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Species embedding, radial basis, spherical harmonics and a stack of layers."""
+    """Species embedding, radial basis, spherical harmonics and a stack of layers.
 
-    def __init__(
-        self,
-        n_elements: int,
-        r_max: float,
-        num_radial_basis: int,
-        num_cutoff_basis: int,
-        max_ell: int,
-        max_L: int,
-        channels: int,
-        correlation: int,
-        num_interactions: int,
-        radial_MLP: list[int],
-        first_residual: bool,
-        residual: bool,
-        avg_num_neighbors: float,
-    ) -> None:
+    Of ``options`` those from ``r_max`` to ``interaction_first`` count; ``shape`` holds what follows from them and the
+    training set.
+    """
+
+    def __init__(self, options: ModelOptions, shape: MessageShape) -> None:
         super().__init__()
-        self.max_ell, self.channels, self.max_L = max_ell, channels, max_L
+        o, max_L = options, options.max_L
+        self.max_ell, self.channels, self.max_L = shape.max_ell, shape.channels, max_L
         self.size = (max_L + 1) * (max_L + 1)
         self.cpu_edges, self.cuda_edges = CPU_EDGES, CUDA_EDGES
-        self.embedding = nn.Parameter(torch.randn(n_elements, channels))
-        self.embedding_scale = 1.0 / math.sqrt(n_elements)
-        self.basis = BesselBasis(r_max, num_radial_basis, num_cutoff_basis)
+        self.embedding = nn.Parameter(torch.randn(shape.n_elements, shape.channels))
+        self.embedding_scale = 1.0 / math.sqrt(shape.n_elements)
+        self.basis = BesselBasis(o.r_max, o.num_radial_basis, o.num_cutoff_basis)
+        kinds = [o.interaction_first] + [o.interaction] * (o.num_interactions - 1)
         self.layers = nn.ModuleList(
-            Layer(
-                0 if t == 0 else max_L,
-                max_L,
-                max_ell,
-                channels,
-                correlation,
-                [num_radial_basis, *radial_MLP],
-                avg_num_neighbors,
-                n_elements,
-                first_residual if t == 0 else residual,
-            )
-            for t in range(num_interactions)
+            Layer(0 if t == 0 else max_L, max_L, shape, o.correlation, "Residual" in kind)
+            for t, kind in enumerate(kinds)
         )
 
     def tables(self, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Radial basis of the message passing."""
+"""The radial basis of the message passing."""
 
 import math
 
@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 
 class BesselBasis(nn.Module):
-    """sqrt(2/r_c) sin(n pi r / r_c) / r times the polynomial cutoff of power p (Gasteiger et al., ICLR 2020).
+    """sqrt(2/r_c) sin(n pi r / r_c) / r, n = 1 … ``number``, times the polynomial cutoff of power p.
 
     The cutoff 1 - (p+1)(p+2)/2 u^p + p(p+2) u^(p+1) - p(p+1)/2 u^(p+2), u = r/r_c, is zero with two derivatives at
     and beyond r_c.
+
+    Source: Gasteiger, Groß and Günnemann, ICLR 2020, arXiv:2003.03123, eqs. 7 and 8.
     """
 
     frequencies: Tensor
@@ -23,7 +25,7 @@ class BesselBasis(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, distance: Tensor) -> Tensor:
-        """Distances ``(n,)`` in Å -> ``(n, number)``."""
+        """Distances ``(n,)`` > 0 in Å -> ``(n, number)``, Å^(-3/2)."""
         p = self.power
         u = distance / self.r_max
         up = u**p

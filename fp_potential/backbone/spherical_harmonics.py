@@ -1,4 +1,4 @@
-"""Real spherical harmonics of unit vectors, component normalisation (|Y_l|² = 2l + 1)."""
+"""Real spherical harmonics of unit vectors, in component normalisation: sum_m Y_lm² = 2l + 1."""
 
 import math
 
@@ -10,7 +10,14 @@ def spherical_harmonics(unit: Tensor, l_max: int) -> Tensor:
     """Y_lm for unit vectors ``(…, 3)`` in Cartesian order: ``(…, (l_max+1)²)``, m = -l … l for each l.
 
     Y_lm = N_lm P_l^|m|(z) {Re, Im}(x + i y)^|m| without the Condon–Shortley sign, with
-    N_lm = sqrt((2l+1) (2 - delta_m0) (l-|m|)! / (l+|m|)!) and P_l^m the Legendre functions without sin^m.
+    N_lm = sqrt((2l+1) (2 - delta_m0) (l-|m|)! / (l+|m|)!) and P_l^m the Legendre functions without sin^m, by
+
+        P_m^m = (2m-1)!!,   (l-m) P_l^m = (2l-1) z P_{l-1}^m - (l+m-1) P_{l-2}^m.
+
+    For l = 1 they are sqrt(3) (y, z, x): the order and normalisation of e3nn (Geiger and Smidt, arXiv:2207.09453), of
+    vectors whose polar axis is z.
+
+    Sources: DLMF, §14.30(i) (definition) and eq. 14.10.3 (recursion in the degree); Abramowitz and Stegun, eq. 8.5.3.
     """
     x, y, z = unit[..., 0], unit[..., 1], unit[..., 2]
     cosine = [torch.ones_like(x)]

@@ -1,4 +1,4 @@
-"""ASE calculator of exported models."""
+"""ASE calculator of exported models: from an archive and atoms to results under ASE's names."""
 
 import inspect
 import warnings
@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..density.trace import trace_loop
 from ..export import load_model, run_model
-from ..graph import Graph, graph_from_arrays, to_device
-from ..options import PERIODIC_AXES, SCFOptions
+from ..options import SCFOptions
 from ..options.kspace import KSpace
-from ..periodicity import completed_cell, field_origin, has_volume, letters, open_axes
+from ..periodicity import has_volume, letters, open_axes
 from ..units import CARTESIAN_FROM_STORED
+from .inputs import Given, State, gradient_of, input_reader
 from .published_arguments import take_published
 
 STATUS = {
@@ -68,6 +67,32 @@ class FixedPointCalculator(Calculator):
             strain; None: the centre of the cell along open axes that have a vector, else 0. It matters for charged
             structures (energy) and for the Fermi level.
         kwargs: arguments of ASE's calculators, and those of the published one (`published_arguments`).
+
+    Raises:
+        FileNotFoundError, ValueError: as `export.load_model`, and for arguments that do not exist or contradict others.
+
+    With a model of random weights:
+
+    >>> import tempfile
+    >>> import torch
+    >>> from ase.build import molecule
+    >>> from fp_potential.calculator import FixedPointCalculator
+    >>> from fp_potential.export import export_model
+    >>> from fp_potential.model import FixedPointPotential
+    >>> from fp_potential.options import ModelOptions, ModelStatistics
+    >>> options = ModelOptions(num_channels=2, num_interactions=1, radial_MLP=[4], field_feature_widths=[1.5])
+    >>> statistics = ModelStatistics(
+    ...     atomic_energies={1: -13.6, 8: -430.0}, avg_num_neighbors=2.0, field_feature_norms=[10.0, 0.5]
+    ... )
+    >>> _ = torch.manual_seed(0)
+    >>> water = molecule("H2O")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export_model(FixedPointPotential(options, [1, 8], statistics).double(), f"{folder}/model.pt")
+    ...     water.calc = FixedPointCalculator(f"{folder}/model.pt", total_charge=1.0)
+    >>> water.get_forces().shape, water.get_dipole_moment().shape
+    ((3, 3), (3,))
+    >>> round(float(water.get_charges().sum()), 6)
+    1.0
     """
 
     implemented_properties = [  # noqa: RUF012  declared so by ASE
@@ -109,7 +134,6 @@ class FixedPointCalculator(Calculator):
         model = said.own.get("model") if model is None else model
         if model is None:
             raise ValueError("expected `model`, an archive of `fixedpoint export`")
-        density_key = said.own.get("density_key", density_key)
         full_scf_history = bool(said.own.get("full_scf_history", full_scf_history))
         scf_options = {**said.scf_options, **(scf_options or {})}
         if total_charge is not None and fermi_level is not None:
@@ -119,31 +143,13 @@ class FixedPointCalculator(Calculator):
         chosen.apply(self.module)
         self.device = torch.device(device)
         self.dtype = getattr(torch, self.metadata["dtype"])
-        self.elements = [atomic_numbers[s] for s in self.metadata["elements"]]
         if said.default_dtype not in (None, self.metadata["dtype"]):
             raise ValueError(
                 f"`default_dtype` is {said.default_dtype}, but the archive has {self.metadata['dtype']}; export it "
                 f"with `fixedpoint export --dtype {said.default_dtype}`"
             )
         self.scf = SCFOptions(**{**self.metadata["scf"], **scf_options})
-        self.keys = {"total_charge": "total_charge", "external_field": "external_field"} | said.info_keys
-        self.level_key = self.keys.pop("fermi_level", "initial_fermi_level")
-        self.pbc_handling = said.pbc_handling
-        self.field_origin, self.jellium_bounds = field_origin, said.jellium_bounds
-        if said.jellium_bounds is not None:
-            if remove_net_force:
-                raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
-            if field_origin is not None:
-                raise ValueError(
-                    "`field_origin`: with a compensating jellium it is the middle of the slab; leave it out"
-                )
-            if not hasattr(self.module, "set_jellium"):
-                raise ValueError(
-                    "`compensating_jellium`: this archive has none; export it again from its run folder with "
-                    "`fixedpoint export`"
-                )
-            half = 0.5 * (said.jellium_bounds[1] - said.jellium_bounds[0])
-            self.module.set_jellium([-half, half])
+        self._set_jellium(said.jellium_bounds, remove_net_force, field_origin)
         if self.scf.history != self.metadata["scf"]["history"]:
             raise ValueError(
                 f"`scf_options.history` is {self.metadata['scf']['history']} in this archive and cannot be changed "
@@ -151,14 +157,36 @@ class FixedPointCalculator(Calculator):
             )
         self.total_charge, self.fermi_level, self.electric_field = total_charge, fermi_level, electric_field
         self.ignore_nonconverged = ignore_nonconverged
-        self.density_key = density_key
         self.full_scf_history = full_scf_history
+        self.inputs = input_reader(
+            self.metadata, self.device, self.scf, said, said.own.get("density_key", density_key), field_origin
+        )
         self._last: tuple[np.ndarray, torch.Tensor] | None = None
+
+    def _set_jellium(
+        self, bounds: tuple[float, float] | None, remove_net_force: bool, field_origin: Sequence[float] | None
+    ) -> None:
+        """A compensating slab between two heights, about whose middle the graph will be (`InputReader.origin`)."""
+        if bounds is None:
+            return
+        if remove_net_force:
+            raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
+        if field_origin is not None:
+            raise ValueError("`field_origin`: with a compensating jellium it is the middle of the slab; leave it out")
+        if not hasattr(self.module, "set_jellium"):
+            raise ValueError(
+                "`compensating_jellium`: this archive has none; export it again from its run folder with "
+                "`fixedpoint export`"
+            )
+        half = 0.5 * (bounds[1] - bounds[0])
+        self.module.set_jellium([-half, half])
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """ASE's changes, and changes of the inputs in ``atoms.info``."""
         changes = list(super().check_state(atoms, tol))
-        if self.atoms is not None and repr(self._inputs(self.atoms)) != repr(self._inputs(atoms)):
+        if self.atoms is not None and repr(self.inputs.of_info(self.atoms.info)) != repr(
+            self.inputs.of_info(atoms.info)
+        ):
             changes.append("info")
         return changes
 
@@ -168,18 +196,24 @@ class FixedPointCalculator(Calculator):
         properties: Sequence[str] | None = None,
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Run the model on ``atoms`` and fill ``results``."""
+        """Run the model on ``atoms`` and fill ``results``.
+
+        Raises:
+            SCFNotConverged: the loop or its adjoint failed.
+            PropertyNotImplementedError: a stress without a volume, or responses without an open axis.
+            ValueError: inputs that are missing, contradict each other or do not fit the model.
+        """
         super().calculate(atoms, properties, system_changes)
         wanted = set(properties or ())
-        charge, level, field = self._state()
-        start = (self._initial_density(), self._initial_level())
-        out = self._run(charge, level, field, start)
+        state, start = self._state(), self.inputs.start(self.atoms, self._last)
+        constant_charge = state.fermi_level is None
+        out = self._run(state, start)
         self._check(out)
         self._last = (self.atoms.numbers.copy(), out["density"])
-        self.results = self._collect(out, level is None)
+        self.results = self._collect(out, constant_charge)
         if self.full_scf_history:
-            options = self.scf.model_copy(update={"constant_charge": level is None})
-            graph = self._graph(charge, level, field)
+            options = self.scf.model_copy(update={"constant_charge": constant_charge})
+            graph = self.inputs.graph(self.atoms, state)
             self.results["full_scf_history"] = trace_loop(
                 self.module.model, graph, options, *start, with_spectrum=False
             )
@@ -223,19 +257,18 @@ class FixedPointCalculator(Calculator):
         return {"polarizability": polarizability * np.outer(defined, defined), "born_charges": born_charges * defined}
 
     def _responses_of_density(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        charge, level, field = self._state()
-        out = self._run(charge, level, field, (self._initial_density(), self._initial_level()), responses=True)
+        out = self._run(self._state(), self.inputs.start(self.atoms, self._last), responses=True)
         self._check(out)
         by_field = out["dipole_by_field"][0].cpu().numpy().astype(float)
         return -by_field, out["dipole_by_positions"].cpu().numpy().astype(float)
 
     def _responses_of_energy(self, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        charge, level, field = self._state()
-        start = (self._initial_density(), self._initial_level())
+        state, start = self._state(), self.inputs.start(self.atoms, self._last)
         polarizability, born_charges = np.zeros((3, 3)), np.zeros((len(self.atoms), 3, 3))
         for axis in np.flatnonzero(axes):
             step = FIELD_STEP * np.eye(3)[axis]
-            plus, minus = (self._run(charge, level, field + sign * step, start) for sign in (1, -1))
+            fields = (np.add(state.external_field, sign * step).tolist() for sign in (1, -1))
+            plus, minus = (self._run(state._replace(external_field=tuple(field)), start) for field in fields)
             self._check(plus)
             self._check(minus)
             change = {key: (plus[key] - minus[key]).cpu().numpy() for key in ("energy_by_field", "forces")}
@@ -243,118 +276,27 @@ class FixedPointCalculator(Calculator):
             born_charges[:, :, axis] = -change["forces"] / (2 * FIELD_STEP)
         return polarizability, born_charges
 
-    def _inputs(self, atoms: Atoms) -> tuple[Any, ...]:
-        """What is read from ``atoms.info``: charge, Fermi level, physical field."""
-        info = atoms.info
-        gradient, gradient_key = info.get(self.keys["external_field"]), self.keys["external_field"]
-        if info.get("electric_field") is not None and gradient is not None:
-            raise ValueError(f"give atoms.info['electric_field'] (E) or ['{gradient_key}'] (F = -E), not both")
-        field = info.get("electric_field")
-        if gradient is not None:
-            field = -np.asarray(gradient, dtype=float)
-        vector = None if field is None else tuple(np.asarray(field, dtype=float).tolist())
-        level = info.get("fermi_level")
-        if level is None and not self.scf.constant_charge:
-            level = info.get(self.level_key)
-        return info.get(self.keys["total_charge"]), level, vector
-
-    def _state(self) -> tuple[float, float | None, np.ndarray]:
-        """Total charge, Fermi level (None: constant charge) and gradient F of the external potential."""
-        info_charge, info_level, info_field = self._inputs(self.atoms)
-        level = self.fermi_level if self.fermi_level is not None else info_level
-        charge = self.total_charge if self.total_charge is not None else info_charge
-        if self.total_charge is not None:
-            level = None
-        if level is None and not self.scf.constant_charge:
-            raise ValueError(
-                "constant_charge: false holds a Fermi level: give the argument `fermi_level`, or "
-                f"atoms.info['fermi_level'] or ['{self.level_key}'], in eV, and no argument `total_charge`"
-            )
-        if level is None and charge is None:
-            warnings.warn(
-                "no total charge given: using 0; set atoms.info['total_charge'] or the argument `total_charge`",
-                stacklevel=3,
-            )
-        field = self.electric_field if self.electric_field is not None else info_field
-        gradient = -np.asarray(field if field is not None else (0.0, 0.0, 0.0), dtype=float)
-        return float(charge or 0.0), None if level is None else float(level), gradient
-
-    def _graph(self, charge: float, level: float | None, gradient: np.ndarray) -> Graph:
-        pbc = self.atoms.pbc
-        demanded = PERIODIC_AXES.get(self.pbc_handling, pbc.sum())
-        if pbc.sum() != demanded:
-            raise ValueError(
-                f"pbc is {letters(pbc)}, but `pbc_handling` '{self.pbc_handling}' is for {demanded} periodic axes"
-            )
-        graph = graph_from_arrays(
-            self.atoms.get_positions(),
-            self.atoms.get_atomic_numbers(),
-            self.atoms.cell.array,
-            self.atoms.pbc,
-            self.elements,
-            float(self.metadata["cutoff"]),
-            self.dtype,
-            total_charge=charge,
-            fermi_level=level or 0.0,
-            external_field=gradient.tolist(),
-            field_origin=self._origin(),
-        )
-        return to_device(graph, self.device)
-
-    def _origin(self) -> np.ndarray:
-        """Where the potential of the field is zero (3,), Å; with a compensating jellium at the height of its middle."""
-        cell, pbc = self.atoms.cell.array, self.atoms.pbc
-        if self.jellium_bounds is None:
-            return field_origin(cell, pbc) if self.field_origin is None else np.asarray(self.field_origin, dtype=float)
-        if pbc.sum() != 2:
-            raise ValueError(
-                f"`compensating_jellium` is for structures with two periodic axes (slabs), got pbc = {letters(pbc)}"
-            )
-        return 0.5 * sum(self.jellium_bounds) * completed_cell(cell, pbc)[~pbc][0]
+    def _state(self) -> State:
+        given = Given(self.total_charge, self.fermi_level, gradient_of(self.electric_field))
+        return self.inputs.state(self.atoms, given)
 
     def _run(
-        self,
-        charge: float,
-        level: float | None,
-        gradient: np.ndarray,
-        start: tuple[torch.Tensor, torch.Tensor],
-        responses: bool = False,
+        self, state: State, start: tuple[torch.Tensor, torch.Tensor], responses: bool = False
     ) -> dict[str, torch.Tensor]:
-        graph, s = self._graph(charge, level, gradient), self.scf
-        loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, level is None)
+        """What the archive's ``forward``, or its ``responses``, gives."""
+        graph, s = self.inputs.graph(self.atoms, state), self.scf
+        loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, state.fermi_level is None)
         if responses:
             return run_model(self.module.responses, *graph, *loop, *start)
         return run_model(self.module, *graph, *loop, s.use_autograd_forces, *start)
 
-    def _initial_density(self) -> torch.Tensor:
-        start = torch.zeros((0, 4), dtype=self.dtype, device=self.device)
-        if self.scf.initial_density == "restart" and self._last is not None:
-            numbers, density = self._last
-            return density if np.array_equal(numbers, self.atoms.numbers) else start
-        if self.scf.initial_density == "from_data":
-            given = self.atoms.arrays.get(self.density_key)
-            if given is None or given.shape != (len(self.atoms), 4):
-                raise ValueError(
-                    f"initial_density 'from_data' needs atoms.arrays['{self.density_key}'] with 4 columns "
-                    f"[q, d_y, d_z, d_x], got {None if given is None else given.shape}"
-                )
-            return torch.tensor(given, dtype=self.dtype, device=self.device)
-        return start
-
-    def _initial_level(self) -> torch.Tensor:
-        if self.scf.initial_fermi_level == "zero":
-            return torch.zeros(0, dtype=self.dtype, device=self.device)
-        level = self.atoms.info.get(self.level_key)
-        if level is None:
-            raise ValueError(f"initial_fermi_level 'from_data' needs atoms.info['{self.level_key}'] in eV")
-        return torch.tensor([float(level)], dtype=self.dtype, device=self.device)
-
     def _collect(self, out: dict[str, torch.Tensor], constant_charge: bool) -> dict[str, Any]:
+        """Outputs of the archive (`export.OUTPUTS`) as results of the calculator."""
         values = {key: value.cpu().numpy() for key, value in out.items()}
         density = values["density"].astype(float)
         energy, level = float(values["energy"][0]), float(values["fermi_level"][0])
         charge, dipole = float(values["total_charge"][0]), values["dipole"][0].astype(float)
-        moved = charge * self._origin()  # the model's dipole is about the origin of the field
+        moved = charge * self.inputs.origin(self.atoms)  # the model's dipole is about the origin of the field
         by_target = float(values["energy_by_target"][0])
         results = {
             "energy": energy,
@@ -383,6 +325,7 @@ class FixedPointCalculator(Calculator):
         return results
 
     def _check(self, out: dict[str, torch.Tensor]) -> None:
+        """Raise `SCFNotConverged`, or warn, if the loop or its adjoint failed."""
         status = int(out["status"][0])
         if status == 0:
             return

@@ -2,7 +2,7 @@
 
 A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``, and may have
 ``prepare(words) -> words``, called before the words are parsed; it imports what is slow inside these. Bad input
-(:class:`ValueError`, missing files) ends with one message and exit status 2; ``--traceback`` shows where it was raised.
+(``ValueError``, missing files) ends with one message and exit status 2; ``--traceback`` shows where it was raised.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(model: SelfConsistentModel, samples: Sequence[Sample]) -> Comparison:
-    """A model beside the labels of ``samples``, point by point and self-consistently."""
+    """A model beside the labels of ``samples``: G at the reference density, and its own solution."""
     batch = batch_samples(samples, range(len(samples)))
     point = predict(
         model,  # type: ignore[arg-type]

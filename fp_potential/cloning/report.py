@@ -73,6 +73,7 @@ def flat(row: Clone) -> dict[str, Any]:
 
 
 def write_report(folder: Path, options: CloningOptions, rows: Sequence[Clone]) -> None:
+    """``cloning.csv`` and ``cloning.json``: one row per clone, and what they were made with."""
     flat_rows = [{name: _finite(value) for name, value in flat(row).items()} for row in rows]
     with open(folder / "cloning.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(flat_rows[0]))

@@ -44,7 +44,11 @@ def random_structures(number: int, seed: int) -> list[Atoms]:
 
 
 def read_structures(files: Sequence[str], number: int) -> list[Atoms]:
-    """The first ``number`` structures of ``files``, dealt in a fixed random order, without their labels."""
+    """The first ``number`` structures of ``files``, dealt in a fixed random order, without their labels.
+
+    Raises:
+        ValueError: there are not so many.
+    """
     found: list[Atoms] = []
     for name in files:
         content = read(name, ":")

@@ -4,7 +4,11 @@ A truncated kernel of radius R is exact for atoms whose largest distance along t
 
     R >= d + t W,    L_a >= R + d_a + t W    along every open axis a,
 
-W being the largest combined width and exp(-(t - 1/2)²/2) the error.
+W being the largest combined width and exp(-(t - 1/2)²/2) the error: no image of an atom is then within R of another
+one, as seen through their Gaussians, and every pair of the structure itself is.
+
+Source: Rozzi et al., Phys. Rev. B 73, 205119 (2006), doi:10.1103/PhysRevB.73.205119, for densities that vanish outside
+a region; t W is what Gaussians reach beyond theirs.
 """
 
 import math
@@ -82,6 +86,12 @@ def padded_box(
     step: float = STEP,
 ) -> Box:
     """The box of atoms at ``positions`` ``(n, 3)`` for combined widths up to ``widest`` (Å).
+
+    Args:
+        cell: ``(3, 3)`` Å, rows are vectors; those of open axes do not matter.
+        precision: error of the truncated kernel, relative.
+        distributed: other ranks own other atoms of the structure (collective).
+        step: extents along open axes are rounded up to multiples of this, Å.
 
     Raises:
         ValueError: a non-finite position or cell, or periodic vectors that span nothing.

@@ -1,6 +1,7 @@
-"""Which method takes the least time, from the counts of atoms, waves and mesh points."""
+"""The choice of the method by its estimated time, from the counts of atoms, waves and mesh points."""
 
 import math
+from typing import NamedTuple
 
 from torch import nn
 
@@ -19,8 +20,20 @@ SMALL_STENCIL = 6**3
 MOST_PAIRED = 250.0
 
 
+class Work(NamedTuple):
+    """What a sum over the waves of one structure takes."""
+
+    atoms: float  #: of the structure, in all processes
+    processes: float
+    box: Box  #: for the accuracy of the sum over waves
+    cutoff: float  #: largest k, 1/Å
+
+
 class MethodTimes(nn.Module):
-    """Estimated times (ns) of an application with ``n_widths`` receivers."""
+    """Estimated times (ns) of an application with ``n_widths`` receivers, and what they decide.
+
+    ``method`` is that of `options.kspace.KSpaceMethod`; what is not "auto" is taken at its word.
+    """
 
     def __init__(self, n_widths: int) -> None:
         super().__init__()
@@ -29,26 +42,51 @@ class MethodTimes(nn.Module):
         self.small_stencil, self.most_paired = float(SMALL_STENCIL), MOST_PAIRED
         self.most_waves = MOST_WAVES
 
-    def number_of_waves(self, box: Box, cutoff: float) -> float:
+    def number_of_waves(self, work: Work) -> float:
         """About V k³ / 12 pi² in the half sphere."""
-        return 1.0 + box.lengths[0] * box.lengths[1] * box.lengths[2] * cutoff**3 / (12.0 * math.pi**2)
+        lengths = work.box.lengths
+        return 1.0 + lengths[0] * lengths[1] * lengths[2] * work.cutoff**3 / (12.0 * math.pi**2)
 
-    def waves_fit(self, atoms: float, box: Box, cutoff: float) -> bool:
-        """Whether the tables of so many atoms of a process can be held."""
-        return 2.0 * atoms * self.number_of_waves(box, cutoff) <= self.most_waves
-
-    def waves(self, atoms: float, box: Box, cutoff: float) -> float:
-        """Of the sum over the waves up to ``cutoff``."""
-        return self.waves_fixed + atoms * self.per_wave * self.number_of_waves(box, cutoff)
+    def waves(self, work: Work) -> float:
+        """Of the sum over waves."""
+        return self.waves_fixed + work.atoms * self.per_wave * self.number_of_waves(work)
 
     def mesh(self, atoms: float, stencil: float, points: float) -> float:
         """Of a mesh of so many ``points``, with a ``stencil`` of so many for every atom."""
         return self.mesh_fixed + atoms * stencil * self.per_stencil + points * self.per_point
 
-    def pairs_are_fast(self, atoms: float) -> bool:
-        """Whether the erf kernels are used for an isolated structure."""
-        return atoms <= self.most_paired
+    def by_pairs(self, method: str, isolated: bool, atoms: float) -> bool:
+        """Whether a structure of so many atoms, ``isolated`` without periodic axes, has the erf kernels.
 
-    def waves_are_fast(self, atoms: float, box: Box, cutoff: float) -> bool:
-        """Whether the sum over waves takes less time than any mesh."""
-        return self.waves(atoms, box, cutoff) <= self.mesh(atoms, self.small_stencil, 0.0)
+        Raises:
+            ValueError: they were asked for, and the structure is periodic.
+        """
+        if method == "open" and not isolated:
+            raise ValueError("kspace method open is for structures without periodic axes; use auto, reciprocal or mesh")
+        return isolated and (method == "open" or (method == "auto" and atoms <= self.most_paired))
+
+    def mesh_is_tried(self, method: str, work: Work) -> bool:
+        """Whether it is worth while to choose a mesh: not where the sum over waves takes less time than any."""
+        if method == "auto":
+            return self.waves(work) > self.mesh(work.atoms, self.small_stencil, 0.0)
+        return method != "reciprocal"
+
+    def by_mesh(self, method: str, work: Work, mesh_time: float) -> bool:
+        """Whether a mesh that takes ``mesh_time`` is used rather than the sum over waves."""
+        return method == "mesh" or mesh_time < self.waves(work) or not self.waves_fit(work)
+
+    def waves_fit(self, work: Work) -> bool:
+        """Whether the tables of the atoms of a process can be held."""
+        return 2.0 * work.atoms / work.processes * self.number_of_waves(work) <= self.most_waves
+
+    def check_waves(self, work: Work) -> None:
+        """Refuse a sum over more waves than can be held.
+
+        Raises:
+            ValueError: saying how many.
+        """
+        if not self.waves_fit(work):
+            raise ValueError(
+                f"kspace method reciprocal has about {int(self.number_of_waves(work))} waves for {int(work.atoms)} "
+                "atoms, more than fit memory; use mesh or auto"
+            )

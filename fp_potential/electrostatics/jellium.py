@@ -14,6 +14,9 @@ operator stays linear, and symmetric for that width:
     A_n -> A_n - V_n e^T - e V^T + J e e^T,   e = 1 for charges, 0 for dipoles.
 
 Its potentials do not depend on where charged sheets have their zero: the average over the slab is the zero of all.
+
+Sources: G, H and J are integrals of F, done here; F is the mean of a folded normal distribution.  For slabs with a net
+charge see Ballenegger, Arnold and Cerdà, J. Chem. Phys. 131, 094107 (2009), doi:10.1063/1.3216473.
 """
 
 import math
@@ -35,19 +38,22 @@ class Jellium(NamedTuple):
 
 
 def smeared_distance(t: Tensor, width: Tensor) -> Tensor:
-    """F(t) = <|t + W ξ|> for a normal ξ, Å."""
+    """F(t) = <|t + W ξ|> for a normal ξ, Å; ``t`` and ``width`` broadcast, here and below."""
     gauss = width * math.sqrt(2.0 / math.pi) * torch.exp(-0.5 * (t / width) ** 2)
     return t * torch.erf(t / (math.sqrt(2.0) * width)) + gauss
 
 
 def integrated_distance(t: Tensor, width: Tensor) -> Tensor:
-    """G(t), the integral of `smeared_distance` from 0, Å²."""
+    """G(t) = ½ [(t² + W²) erf(t/√2W) + t W √(2/π) exp(-t²/2W²)], the integral of `smeared_distance` from 0, Å²."""
     gauss = width * math.sqrt(2.0 / math.pi) * torch.exp(-0.5 * (t / width) ** 2)
     return 0.5 * ((t * t + width * width) * torch.erf(t / (math.sqrt(2.0) * width)) + t * gauss)
 
 
 def twice_integrated_distance(t: Tensor, width: Tensor) -> Tensor:
-    """H(t), the integral of `integrated_distance` from 0, Å³."""
+    """H(t), the integral of `integrated_distance` from 0, Å³.
+
+    H = t (t²/6 + W²/2) erf(t/√2W) - W √(2/π) [W² (1 - e) - t² e / 2] / 3,   e = exp(-t²/2W²).
+    """
     w2 = width * width
     exponential = torch.exp(-0.5 * t * t / w2)
     rest = math.sqrt(2.0 / math.pi) * width * (w2 * (1.0 - exponential) - 0.5 * t * t * exponential) / 3.0
@@ -55,7 +61,7 @@ def twice_integrated_distance(t: Tensor, width: Tensor) -> Tensor:
 
 
 def slab_normal(cell: Tensor, pbc: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit normal (3,) of the two periodic vectors of a cell ``(3, 3)``, and their area in Å².
+    """Unit normal ``(3,)`` of the two periodic vectors of a cell ``(3, 3)``, and their area in Å².
 
     The largest component of the normal is positive: z is the height over a slab in the xy plane.
     """

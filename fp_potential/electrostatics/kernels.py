@@ -8,8 +8,15 @@ potential of the isolated molecule, wire or slab, without images and without a c
 - one (wire), kappa = k_perpendicular, a = kappa R, b = |k_x| R: 4 pi / k² [1 + a J1(a) K0(b) - b J0(a) K1(b)];
 - none (sphere): 4 pi (1 - cos k R) / k².
 
-Limits at kappa, k_x or k = 0 are those of Rozzi et al., Phys. Rev. B 73, 205119 (2006), with the constant that makes a
-charged sheet -2 pi |z| and a charged line -2 ln(rho / Å) per charge, whatever R is.
+Limits at kappa, k_x or k = 0 have the constant that makes a charged sheet -2 pi |z| and a charged line -2 ln(rho / Å)
+per charge, whatever R is:
+
+- slab, kappa = 0: 4 pi / k_z² [1 - cos k_z R - k_z R sin k_z R]; k = 0: -2 pi R²;
+- wire, k_x = 0: 4 pi [(1 - J0(a)) / kappa² - R ln R J1(a) / kappa]; k = 0: -pi R² (2 ln R - 1);
+- sphere, k = 0: 2 pi R².
+
+Sources: Rozzi et al., Phys. Rev. B 73, 205119 (2006), doi:10.1103/PhysRevB.73.205119 (all three); Sohier, Calandra and
+Mauri, Phys. Rev. B 96, 075448 (2017), doi:10.1103/PhysRevB.96.075448 (slabs).
 """
 
 import math
@@ -60,7 +67,7 @@ def _slab(periodic: Tensor, open_: Tensor, radius: float) -> Tensor:
 
 def _wire(periodic: Tensor, open_: Tensor, radius: float) -> Tensor:
     # torch's Bessel functions have no derivative: to second order in s = k_x², which is all the cell can change,
-    # by K0' = -K1, K1' = -K0 - K1/b
+    # by K0' = -K1, K1' = -K0 - K1/b (DLMF 10.29.3 and 10.29.2)
     s = periodic.detach()
     along = s == 0
     s = torch.where(along, torch.ones_like(s), s)

@@ -3,8 +3,8 @@
     v(r_i) = ∫ rho(r) / (4 pi eps0 |r - r_i|) dr,
 
 the atom's own Gaussian included; isolated structures by the erf kernels with W = sigma, others by the sum over waves,
-with kernels truncated along open axes. With three periodic axes k = 0 is left out: the average potential of the cell is
-zero.
+with kernels truncated along open axes.  With three periodic axes k = 0 is left out: the average potential of the cell
+is zero.
 """
 
 import math
@@ -25,7 +25,11 @@ CUTOFF_FACTOR = math.sqrt(2.0)
 def potentials_at_nuclei(
     electrostatics: Electrostatics, positions: Tensor, cell: Tensor, pbc: Tensor, batch: Tensor, density: Tensor
 ) -> Tensor:
-    """Potential ``(n,)`` in V of the densities ``(n, 4)`` at ``positions`` ``(n, 3)``, differentiable by both."""
+    """Potential ``(n,)`` in V of the densities ``(n, 4)`` at ``positions`` ``(n, 3)``, differentiable by both.
+
+    ``electrostatics`` gives the width of the density and the cutoff; ``cell`` ``(B, 3, 3)``, ``pbc`` ``(B, 3)`` and
+    ``batch`` ``(n,)`` as in `graph.Graph`, in one process.
+    """
     sigma = electrostatics.combined[-1:].to(positions.dtype) / math.sqrt(2.0)
     isolated = torch.logical_not(pbc.any(dim=1))
     charge, _ = self_kernels(sigma)

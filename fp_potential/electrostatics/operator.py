@@ -15,7 +15,7 @@ from ..options.kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
 from ..units import COULOMB
 from . import reciprocal
 from .boundary import count, padded_box
-from .cost import MethodTimes
+from .cost import MethodTimes, Work
 from .jellium import Jellium, apply_jellium, apply_jellium_transposed, detached_jellium, prepare_jellium, receivers
 from .mesh import particle_mesh as mesh
 from .mesh.accuracy import TIGHTEST_SINGLE
@@ -51,11 +51,18 @@ def with_parts(x: Tensor, rows: Tensor, parts: List[Tensor]) -> Tensor:
 class Electrostatics(nn.Module):
     """Coulomb operator of Gaussian multipoles of width sigma, received by Gaussians of several widths.
 
+    rho(r) = sum_i (q_i - d_i·grad) g_sigma(r - r_i),   <.>_n the average over g_sigma_n at an atom,
+    g_s(r) = (2 pi s²)^(-3/2) exp(-r²/2s²).
+
     Structures without periodic axes use the erf kernels (`open`), others the sum over waves (`reciprocal`) or, when
     that takes less time, a particle mesh (`mesh`), both with kernels truncated along open axes.  Fully periodic ones
     have waves up to ``kspace_cutoff_factor`` · 2.25 · (l_max + 1)^0.3 / sigma_min (1/Å), ``l_max`` being the largest l
     of densities and features.  An atom's own, free-space part is left out of the features unless ``include_field_si``
     and kept in the energy if ``include_self_energy``.
+
+    Args:
+        sigma: width of the density, Å.
+        widths: sigma_n of the receivers of features, Å; one more has the width of the density, for the energy.
     """
 
     combined: Tensor
@@ -149,48 +156,49 @@ class Electrostatics(nn.Module):
         for g in range(cell.shape[0]):
             open_axes = [not bool(pbc[g, 0]), not bool(pbc[g, 1]), not bool(pbc[g, 2])]
             atoms = float(totals[g])
-            if self._by_pairs(count(open_axes) == 3, atoms):
+            if self.times.by_pairs(self.method, count(open_axes) == 3, atoms):
                 in_pairs[g] = True
                 continue
             begin, end = int(ends[g] - counts[g]), int(ends[g])
             here = positions[begin:end]
             box = padded_box(here, cell[g], open_axes, self.mesh.widest, self.exact, distributed)
-            cutoff = self.open_cutoff if box.n_open > 0 else self.kspace_cutoff
-            by_mesh = self.method == "mesh"
-            by_waves = self.method == "auto" and self.times.waves_are_fast(atoms, box, cutoff)
-            if self.method != "reciprocal" and not by_waves:
+            work = Work(atoms, processes, box, self.open_cutoff if box.n_open > 0 else self.kspace_cutoff)
+            by_mesh = False
+            if self.times.mesh_is_tried(self.method, work):
                 coarse = self.mesh.box(here, cell[g], open_axes, accuracy, distributed)
                 choice = self.mesh.choose(coarse, accuracy, atoms, processes)
-                by_mesh = by_mesh or choice.time < self.times.waves(atoms, box, cutoff)
-                by_mesh = by_mesh or not self.times.waves_fit(atoms / processes, box, cutoff)
+                by_mesh = self.times.by_mesh(self.method, work, choice.time)
                 if by_mesh:
                     meshes.append(self.mesh.prepare(here, coarse, choice, accuracy, begin, distributed))
             if not by_mesh:
-                if not self.times.waves_fit(atoms / processes, box, cutoff):
-                    number = int(self.times.number_of_waves(box, cutoff))
-                    raise ValueError(
-                        f"kspace method reciprocal has about {number} waves for {int(atoms)} atoms, more than fit "
-                        "memory; use mesh or auto"
-                    )
-                waves.append(prepare_waves(here, box, cutoff, self.combined, begin))
+                self.times.check_waves(work)
+                waves.append(prepare_waves(here, box, work.cutoff, self.combined, begin))
         rows = [torch.arange(w.begin, w.end, device=positions.device) for w in waves]
         for t in meshes:
             rows.append(torch.arange(t.begin, t.end, device=positions.device))
         rows.append(batch[:0])
+        pair_i, pair_j, tensors, first, total = self._pair_tables(positions, batch, in_pairs, distributed)
+        own = self._own(torch.logical_not(in_pairs).to(positions.dtype)[batch])
+        slabs = self._slabs(positions, cell, pbc)
+        return ElectrostaticCache(pair_i, pair_j, tensors, first, total, waves, meshes, torch.cat(rows), own, slabs)
+
+    def _pair_tables(
+        self, positions: Tensor, batch: Tensor, in_pairs: Tensor, distributed: bool
+    ) -> tuple[Tensor, Tensor, Tensor, int, int]:
+        """The first five fields of `ElectrostaticCache`, for the structures that ``in_pairs`` ``(B,)`` marks."""
         first, total = -1, 0
         pair_i, pair_j = batch[:0], batch[:0]
         tensors = torch.zeros([0, self.n_widths + 1, 4, 4], dtype=positions.dtype, device=positions.device)
         if bool(in_pairs.any()):
             sources = positions
             if distributed:
-                ranks = gather_ranks(counts.sum().unsqueeze(0))[:, 0]
+                owned = torch.full([1], batch.shape[0], dtype=torch.int64, device=batch.device)
+                ranks = gather_ranks(owned)[:, 0]
                 first, total = int(ranks[: this_rank()].sum()), int(ranks.sum())
                 sources = self._everyones(positions, first, total)
             pair_i, pair_j = self._pairs(batch, in_pairs, first, total)
             tensors = pair_tensors(positions, sources, pair_i, pair_j, self.combined)
-        own = self._own(torch.logical_not(in_pairs).to(positions.dtype)[batch])
-        slabs = self._slabs(positions, cell, pbc)
-        return ElectrostaticCache(pair_i, pair_j, tensors, first, total, waves, meshes, torch.cat(rows), own, slabs)
+        return pair_i, pair_j, tensors, first, total
 
     def _slabs(self, positions: Tensor, cell: Tensor, pbc: Tensor) -> List[Jellium]:
         slabs: List[Jellium] = []
@@ -210,11 +218,6 @@ class Electrostatics(nn.Module):
                 )
             return self.tightest_single
         return self.accuracy
-
-    def _by_pairs(self, isolated: bool, atoms: float) -> bool:
-        if self.method == "open" and not isolated:
-            raise ValueError("kspace method open is for structures without periodic axes; use auto, reciprocal or mesh")
-        return isolated and (self.method == "open" or (self.method == "auto" and self.times.pairs_are_fast(atoms)))
 
     def _own(self, in_sum: Tensor) -> Tensor:
         """What is added for an atom's own Gaussian ``(n, m+1, 4)``.

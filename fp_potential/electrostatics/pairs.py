@@ -7,6 +7,9 @@ With R = r_i - r_j and W² = sigma² + sigma_n²,
 a charge q and a dipole d at j give at i the averaged potential and gradient
 
     <v> = k_e [q B_0 + d·R B_1],    <grad v> = k_e [-q R B_1 + d B_1 - (d·R) R B_2].
+
+Source: the recursion is B_{n+1} = -(1/R) dB_n/dR, as for the screened multipoles of Toukmaji et al., J. Chem. Phys.
+113, 10913 (2000), doi:10.1063/1.1324708, eq. 2.8, with erf in the place of erfc and 1/(√2 W) in that of their alpha.
 """
 
 import math
@@ -28,13 +31,13 @@ def smeared_kernels(distance: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def self_kernels(width: Tensor) -> tuple[Tensor, Tensor]:
-    """B_0 and B_1 at R = 0: sqrt(2/pi)/W and sqrt(2/pi)/(3 W³)."""
+    """B_0 and B_1 at R = 0, sqrt(2/pi)/W and sqrt(2/pi)/(3 W³) (Å^-1, Å^-3), of any shape."""
     b0 = math.sqrt(2.0 / math.pi) / width
     return b0, b0 / (3.0 * width * width)
 
 
 def all_pairs(batch: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
-    """Ordered pairs i != j ``(P,)`` of atoms in the same structure, for structures with ``selected`` (B,) true."""
+    """Ordered pairs i != j ``(P,)`` of atoms in the same structure, for structures with ``selected`` ``(B,)`` true."""
     counts = torch.bincount(batch, minlength=selected.shape[0])
     counts = torch.where(selected, counts, torch.zeros_like(counts))
     first = torch.cumsum(torch.bincount(batch, minlength=selected.shape[0]), 0) - torch.bincount(

@@ -5,6 +5,10 @@
 
 with the kernel g of `kernels`; k = 0 counts once, where it is not left out (three periodic axes: uniform background).
 <grad v> is the same sum with i k.
+
+Source: the part in reciprocal space of Ewald's sum, Ann. Phys. 369, 253 (1921), doi:10.1002/andp.19213690304, which for
+Gaussian densities is all of it.  Without k = 0 the surroundings are a conductor: de Leeuw, Perram and Smith,
+Proc. R. Soc. A 373, 27 (1980), doi:10.1098/rspa.1980.0135.
 """
 
 import math
@@ -48,7 +52,11 @@ def open_cutoff(narrowest: float, precision: float = PRECISION) -> float:
 def prepare_waves(
     positions: Tensor, box: Box, cutoff: float, widths: Tensor, begin: int, constant: float = COULOMB
 ) -> WaveTables:
-    """Tables of the atoms at ``positions`` ``(n, 3)`` for combined widths W ``(m,)``, with gradients."""
+    """Tables of the atoms at ``positions`` ``(n, 3)`` for combined widths W ``(m,)``, with gradients.
+
+    The ``filters`` are (2 k_e / V) g(k) exp(-k² W²/2), half of it for k = 0; ``cutoff`` is the largest k, 1/Å, and
+    ``begin`` the row of the first of these atoms in the batch.
+    """
     dtype = positions.dtype
     cell = padded_cell(box, box.lengths)
     n = half_sphere(cell, cutoff)
@@ -74,7 +82,7 @@ def prepare_waves(
 
 
 def structure_factors(tables: WaveTables, sources: Tensor, distributed: bool) -> Tensor:
-    """Re and Im of S for sources ``(n, m, 4)``: ``(2, K, m)``, summed over ranks where there are any."""
+    """Re and Im of S(k) for sources ``(n, m, 4)``: ``(2, K, m)``, summed over ranks where there are any."""
     n, m = sources.shape[0], sources.shape[1]
     flat = sources.reshape(n, m * 4)
     on_cos = torch.matmul(tables.cos.t(), flat).reshape(-1, m, 4)

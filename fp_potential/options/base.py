@@ -1,4 +1,4 @@
-"""What all typed options share."""
+"""What all typed options share: values given as text, reasons for values that do not exist, unknown names refused."""
 
 import ast
 import re
@@ -56,5 +56,13 @@ class WithReasons(BaseModel):
         return value
 
 
-class _Options(WithReasons):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+def _first_line_alone(schema: dict[str, Any]) -> None:
+    """What follows the first line of a docstring is for readers of the code, not for those of a JSON schema."""
+    if "description" in schema:
+        schema["description"] = schema["description"].partition("\n")[0]
+
+
+class Options(WithReasons):
+    """Typed options: names that do not exist are errors; the descriptions of the fields are the manual."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, json_schema_extra=_first_line_alone)

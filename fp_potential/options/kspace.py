@@ -1,4 +1,4 @@
-"""How the long-range part of a model is summed: a choice of whoever runs it, beside the one it was made with."""
+"""Options of the long-range sums: a choice of whoever runs a model, beside the one it was made with."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -32,7 +32,11 @@ class KSpace:
             )
 
     def apply(self, module: Any) -> None:
-        """Set them in a model archive (`export.load_model`)."""
+        """Set them in a model archive (`export.load_model`).
+
+        Raises:
+            ValueError: the archive is too old to be told.
+        """
         if self == KSpace():
             return
         if not hasattr(module, "set_kspace"):

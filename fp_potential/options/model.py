@@ -1,20 +1,17 @@
-"""Typed options of the model and of the SCF loop; the descriptions are the manual.
-
-Names are those users know from configuration files and the command line.
-"""
+"""Options of the learned model, and the numbers it takes from its training set."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .base import MayBeText, _Options, from_text
+from .base import MayBeText, Options, from_text
 from .kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
 
 #: messages that a learned density of neighbours normalises
 _DENSITY_NORMALISED = "messages are divided by `avg_num_neighbors`, not by a learned density of neighbours; use {}"
 
 
-class UpdateOptions(_Options):
+class UpdateOptions(Options):
     """`fixedpoint_update_config`: how the density responds to the field."""
 
     refused: ClassVar[dict[str, dict[str, str]]] = {
@@ -100,7 +97,7 @@ class UpdateOptions(_Options):
         return self
 
 
-class ReadoutOptions(_Options):
+class ReadoutOptions(Options):
     """`field_readout_config`: the non-local energy."""
 
     refused: ClassVar[dict[str, dict[str, str]]] = {
@@ -133,8 +130,27 @@ _INTERACTIONS = {
 }
 
 
-class ModelOptions(_Options):
-    """Architecture of a `FixedPointPotential`."""
+class ModelOptions(Options):
+    """Architecture of a `FixedPointPotential`.
+
+    Section ``model`` of a training file; ``fixedpoint train --help-config model`` prints what each option means.
+
+    Raises:
+        ValueError: an unknown option, a value that does not exist (with the reason), or options that do not fit
+            together.
+
+    >>> from fp_potential.options import ModelOptions
+    >>> options = ModelOptions(num_channels=32, fixedpoint_update_config={"monotone_charge": True})
+    >>> options.r_max, options.num_channels, options.fixedpoint_update_config.type
+    (4.5, 32, 'OneBodyVariableUpdate')
+    >>> options.number_of_norms  # one per l = 0, 1 and width 1.5, 3.0
+    4
+    >>> ModelOptions(max_L=2, max_ell=1)
+    Traceback (most recent call last):
+    ...
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelOptions
+      Value error, `max_L` (2) must not exceed `max_ell` (1) ...
+    """
 
     refused: ClassVar[dict[str, dict[str, str]]] = {
         "interaction": _INTERACTIONS,
@@ -267,7 +283,7 @@ class ModelOptions(_Options):
             )
 
 
-class ModelStatistics(_Options):
+class ModelStatistics(Options):
     """Numbers a model takes from its training set."""
 
     atomic_energies: dict[int, float] = Field(description="E0 per atomic number, eV")

@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from .base import _Options
+from .base import Options
 
 #: steps that Anderson mixing remembers: more than all but the hardest maps take, so that it is as fast as GMRES
 HISTORY = 80
 
 
-class SCFOptions(_Options):
+class SCFOptions(Options):
     """Settings of the self-consistent loop."""
 
     num_scf_steps: int = Field(100, ge=1, description="largest number of applications of the map; 1 is legal")

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..backbone.interaction import MessageShape
 from ..backbone.neighbours import Neighbours
 from ..nets import MLP
 from ..response.message import FieldMessage
@@ -22,26 +23,16 @@ class ManyBodyReadout(Readout):
     over p + p_loc, and over the field features v too if ``with_field``; c = 1/sqrt(C).
     """
 
-    def __init__(
-        self,
-        channels: int,
-        n_widths: int,
-        n_elements: int,
-        radial_sizes: list[int],
-        max_ell: int,
-        avg_num_neighbors: float,
-        with_field: bool,
-    ) -> None:
+    def __init__(self, shape: MessageShape, n_widths: int, with_field: bool) -> None:
         super().__init__()
+        channels = shape.channels
         self.c = 1.0 / math.sqrt(channels)
         self.with_field = with_field
         size = 1 + n_widths if with_field else 1
-        self.message = FieldMessage(
-            channels, size, n_elements, radial_sizes, max_ell, avg_num_neighbors, True, CORRELATION, True
-        )
+        self.message = FieldMessage(shape, size, True, CORRELATION, True)
         self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels])
         self.mixing_weight = nn.Parameter(torch.randn(channels, channels))
-        self.element_readout = nn.Parameter(torch.randn(n_elements, channels))
+        self.element_readout = nn.Parameter(torch.randn(shape.n_elements, channels))
 
     def forward(self, h: Tensor, species: Tensor, neighbours: Neighbours) -> ReadoutState:
         """Last-layer features ``(n, >= 4, C)``, species of all atoms -> what the energy needs of this geometry."""
@@ -49,7 +40,7 @@ class ManyBodyReadout(Readout):
         return ReadoutState(nothing, h[:, :4], self.message.radial_features(neighbours), neighbours, species)
 
     def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
-        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         inputs = (density + local_density).unsqueeze(1)
         if self.with_field:
             inputs = torch.cat([inputs, v], dim=1)

@@ -35,7 +35,7 @@ class OneBodyMLPReadout(Readout):
         return ReadoutState(nothing, h[:, :4], nothing, neighbours, species)
 
     def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
-        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         inputs = torch.cat([(density + local_density).unsqueeze(1), v], dim=1)
         d = torch.zeros([density.shape[0], s.features.shape[2]], dtype=density.dtype, device=density.device)
         for ell in range(2):

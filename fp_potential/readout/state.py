@@ -1,4 +1,4 @@
-"""What a read-out needs from the geometry, made once per geometry."""
+"""What a non-local energy read-out needs from the geometry, made once per geometry."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ class Readout(nn.Module):
     """What the model asks of a non-local energy read-out."""
 
     def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
-        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         raise NotImplementedError
 
 

@@ -20,6 +20,8 @@ class StrictQuadraticReadout(Readout):
 
     Δp is the induced density p - p_loc, v the field features.  The method writes this as linear maps of Δp and
     0.01 v to 32 channels, a bilinear product and a contraction with the scalars of h; the product of these maps is K.
+
+    Source: Baldwin et al., arXiv:2603.14700.
     """
 
     def __init__(self, channels: int, n_widths: int) -> None:
@@ -37,7 +39,7 @@ class StrictQuadraticReadout(Readout):
         return ReadoutState(kappa, nothing, nothing, neighbours, species)
 
     def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
-        """Energy per atom ``(n,)`` from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         return (s.coefficients * (density - local_density).unsqueeze(1) * v).sum(dim=[1, 2])
 
 

@@ -103,6 +103,7 @@ def _pairs(positions: Tensor, sigma: float) -> Tensor:
 
 
 def _system(model: ReferenceModel, graph: Graph, positions: Tensor, strain: Tensor) -> _System:
+    """The form at ``positions`` ``(n, 3)`` under ``strain`` ``(1, 3, 3)``, with their gradients."""
     if graph.cell.shape[0] != 1 or graph.positions.dtype != torch.float64:
         raise ValueError("exact solutions are for one structure in float64")
     if bool(graph.pbc.any()) and not bool(graph.pbc.all()):
@@ -148,7 +149,11 @@ def _ground_state(
 
 
 def exact_solution(model: ReferenceModel, graph: Graph, constant_charge: bool = True) -> ExactSolution:
-    """Ground state of ``graph`` at its total charge, or at its Fermi level."""
+    """Ground state of ``graph`` at its total charge, or at its Fermi level.
+
+    Raises:
+        ValueError: several structures, not float64, or one or two periodic axes.
+    """
     positions = graph.positions.detach().requires_grad_(True)
     strain = torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=True)
     system = _system(model, graph, positions, strain)
@@ -168,7 +173,11 @@ def exact_solution(model: ReferenceModel, graph: Graph, constant_charge: bool = 
 
 
 def exact_response(model: ReferenceModel, graph: Graph, constant_charge: bool = True) -> ExactResponse:
-    """Response to charge, Fermi level and field; the ground state is linear in all of them."""
+    """Response to charge, Fermi level and field; the ground state is linear in all of them.
+
+    Raises:
+        ValueError: as `exact_solution`.
+    """
     with torch.no_grad():
         system = _system(model, graph, graph.positions, torch.zeros(1, 3, 3, dtype=torch.float64))
         n = graph.positions.shape[0]

@@ -16,6 +16,10 @@ because the map must be the derivative of the energy, in the field; or in neithe
 derivatives k_e/(sqrt(pi) σ) to η and k_e/(6 sqrt(pi) σ³) to 1/α is the same model with another Jacobian
 (`ReferenceOptions.without_self_interaction`).  With it, A has no negative eigenvalue: the minimum exists for every
 η, α > 0, and the map's Jacobian has no eigenvalue above 0.
+
+Sources: Mortier, Ghosh and Shankar, J. Am. Chem. Soc. 108, 4315 (1986), doi:10.1021/ja00275a013 (equal
+electronegativities); Rappé and Goddard, J. Phys. Chem. 95, 3358 (1991), doi:10.1021/j100161a070 (charge equilibration);
+Thole, Chem. Phys. 59, 341 (1981), doi:10.1016/0301-0104(81)85176-2 (induced dipoles of smeared charges).
 """
 
 import torch
@@ -107,7 +111,7 @@ class ReferenceModel(SelfConsistentModel):
         return charges + ((graph.total_charge - sums[:, 0]) / sums[:, 1])[graph.batch]
 
     def repulsion(self, graph: Graph, vectors: Tensor) -> Tensor:
-        """Half of A exp((R_i + R_j - r)/ρ) c(r/r_max) per owned atom and neighbour: ``(n,)``, eV.
+        """Half of sum_j A exp((R_i + R_j - r)/ρ) c(r/r_max) over the neighbours j of owned atoms ``(n,)``, eV.
 
         c = 1 - 28 u⁶ + 48 u⁷ - 21 u⁸ is zero with two derivatives at the cutoff.
         """

@@ -3,16 +3,13 @@
 import math
 
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from ..options.base import Options
 from ..units import COULOMB
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-
-class ElementParameters(_Options):
+class ElementParameters(Options):
     """Parameters of one element."""
 
     electronegativity: float = Field(description="χ, eV/e")
@@ -22,9 +19,11 @@ class ElementParameters(_Options):
     radius: float = Field(0.0, ge=0, description="of the repulsion, Å")
 
 
-#: χ: H, O, Na, Cl of charge equilibration (Rappé and Goddard, J. Phys. Chem. 95, 3358 (1991)), Cu (IP + EA)/2.
+#: χ: H, O, Na, Cl of charge equilibration (Rappé and Goddard, J. Phys. Chem. 95, 3358 (1991),
+#: doi:10.1021/j100161a070), Cu (IP + EA)/2.
 #: η: their idempotential (Cu: IP - EA) less the 5.416 eV/e² of a Gaussian of 1.5 Å with itself, at least 1.5 eV/e².
-#: Polarizabilities of the size of Thole's atoms and ions, charges and radii: own choice, for tests and not for science.
+#: Polarizabilities of the size of Thole's atoms (Chem. Phys. 59, 341 (1981), doi:10.1016/0301-0104(81)85176-2) and of
+#: ions, charges and radii: own choice, for tests and not for science.
 BUILT_IN = {
     "H": ElementParameters(electronegativity=4.528, hardness=8.47, polarizability=0.4, charge=0.4, radius=0.25),
     "O": ElementParameters(electronegativity=8.741, hardness=7.95, polarizability=0.85, charge=-0.8, radius=0.85),
@@ -37,13 +36,14 @@ BUILT_IN = {
 def own_stiffness(sigma: float) -> tuple[float, float]:
     """Second derivatives of a Gaussian's energy with itself by its charge (eV/e²) and its dipole (eV/(e Å)²).
 
-    k_e/(sqrt(pi) σ) and k_e/(6 sqrt(pi) σ³), for a width σ in Å.
+    k_e/(sqrt(pi) σ) and k_e/(6 sqrt(pi) σ³), for a width σ in Å: limits of the erf kernels (`electrostatics.pairs`) at
+    zero distance.
     """
     charge = COULOMB / (math.sqrt(math.pi) * sigma)
     return charge, charge / (6.0 * sigma * sigma)
 
 
-class ReferenceOptions(_Options):
+class ReferenceOptions(Options):
     """A known model: its elements, its Gaussians and its repulsion."""
 
     elements: dict[str, ElementParameters] = Field(

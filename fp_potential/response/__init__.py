@@ -2,7 +2,15 @@
 
 from .many_body import ManyBodyUpdate
 from .one_body import OneBodyUpdate
-from .state import ResponseState, Update, detach_state
+from .state import ResponseShape, ResponseState, Update, detach_state
 from .symmetric import SymmetricUpdate
 
-__all__ = ["ManyBodyUpdate", "OneBodyUpdate", "ResponseState", "SymmetricUpdate", "Update", "detach_state"]
+__all__ = [
+    "ManyBodyUpdate",
+    "OneBodyUpdate",
+    "ResponseShape",
+    "ResponseState",
+    "SymmetricUpdate",
+    "Update",
+    "detach_state",
+]

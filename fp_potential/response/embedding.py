@@ -6,6 +6,8 @@
 
 with five w_k from 1 to 10, logarithmically.  The method's own tanh acts on single components of l = 1 features, which
 is not equivariant; ours acts on their length.
+
+Source: Baldwin et al., arXiv:2603.14700, and its implementation, whose names these are.
 """
 
 import torch

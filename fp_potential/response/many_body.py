@@ -4,68 +4,62 @@
 
 with U and f as in `one_body`.  The message pass runs in every application of the map; its radial weights and U are
 built once per geometry.
+
+Source: Baldwin et al., arXiv:2603.14700.
 """
 
 import torch
 from torch import Tensor, nn
 
+from ..backbone.interaction import MessageShape
 from ..backbone.neighbours import Neighbours
 from ..nets import MLP
+from ..options import UpdateOptions
 from .embedding import FieldExpansion
 from .message import FieldMessage
 from .one_body import NONLINEARITY_HIDDEN, DensityOutput, ScalarResponse
-from .state import ResponseState, Update, matrix_response, no_rows
+from .state import ResponseShape, ResponseState, Update, matrix_response, no_rows
 
 
 class ManyBodyUpdate(Update):
-    """Response through one message pass over field features; skip path and monotone charge as in `OneBodyUpdate`."""
+    """Response through one message pass over field features; skip path and monotone charge as in `OneBodyUpdate`.
+
+    Args:
+        passes: shape of the message pass.
+        options: ``fixedpoint_update_config``.
+        scale: of the initial response.
+        feature_scale: ``(m, 4)`` normalised field features per raw field (`model.feature_scales`).
+    """
 
     feature_scale: Tensor
 
     def __init__(
         self,
-        channels: int,
-        n_widths: int,
-        n_elements: int,
+        shape: ResponseShape,
+        passes: MessageShape,
+        options: UpdateOptions,
         scale: float,
         feature_scale: Tensor,
-        radial_sizes: list[int],
-        max_ell: int,
-        avg_num_neighbors: float,
-        embedding: str,
-        nonlinearity: str,
-        polarize_symmetric_sites: bool,
-        monotone_charge: bool,
-        correlation: int,
-        use_sc: bool,
-        centre: bool,
-        centre_features: bool,
-        l_max: int,
     ) -> None:
         super().__init__()
-        self.monotone = monotone_charge
-        self.expansion = FieldExpansion(embedding == "TanhPotentialEmbedding", n_widths)
-        self.curved = nonlinearity == "MLPNonLinearity"
-        self.affine = not (self.curved or self.expansion.saturating or correlation > 1)
+        o, channels = options, shape.channels
+        self.monotone = o.monotone_charge
+        self.expansion = FieldExpansion(o.embedding == "TanhPotentialEmbedding", shape.n_widths)
+        self.curved = o.nonlinearity_cls == "MLPNonLinearity"
+        self.affine = not (self.curved or self.expansion.saturating or o.correlation > 1)
         self.local = False
         self.message = FieldMessage(
-            channels,
+            passes,
             self.expansion.size,
-            n_elements,
-            radial_sizes,
-            max_ell,
-            avg_num_neighbors,
-            embedding == "BiasedLinearPotentialEmbedding",
-            correlation,
-            use_sc,
-            centre,
-            centre_features,
+            o.embedding == "BiasedLinearPotentialEmbedding",
+            o.correlation,
+            o.use_sc,
+            o.central_atom_mixer_cls == "AdditiveFieldMixer",
+            o.central_atom_feats_mixer_cls == "AdditiveFieldMixer",
         )
         self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else nn.Identity()
-        self.output = DensityOutput(channels, n_elements, scale, l_max)
-        self.scalars = ScalarResponse(
-            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale, l_max == 0
-        )
+        self.output = DensityOutput(shape, scale)
+        self.scalars = ScalarResponse(shape, o, feature_scale)
         self.register_buffer("feature_scale", feature_scale, persistent=False)
 
     def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:

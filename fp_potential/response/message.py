@@ -7,6 +7,8 @@ With inputs x (field features, or densities; l <= 1), features h and c = 1/sqrt(
     A_i   = message(m)_i [+ centre(m_i)] [+ centre(h_i)]                  (one convolution over the short-range graph)
     B_i   = product basis of A_i up to ``correlation`` [+ self-connection(m_i)]
     d_u   = c sum_l sum_w W^l_{u w} <h_u^l, B_w^l> / sqrt(2l + 1).
+
+Message and product basis are those of the backbone (`backbone.interaction`, `backbone.contraction`).
 """
 
 import math
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.contraction import ProductBasis
-from ..backbone.interaction import Interaction
+from ..backbone.interaction import Interaction, MessageShape
 from ..backbone.neighbours import Neighbours
 from ..communication import ghost_gather
 from ..nets import EquivariantLinear
@@ -30,16 +32,22 @@ class NoMixer(nn.Module):
 
 
 class FieldMessage(nn.Module):
-    """Inputs ``(n, size, 4)`` -> invariants ``(n, C)``; see the equations above."""
+    """Inputs ``(n, size, 4)`` -> invariants ``(n, C)``; see the equations above.
+
+    Args:
+        shape: of the convolution.
+        size: number of inputs of an atom.
+        biased: the embedding has the term of the features.
+        correlation: body order of the product basis.
+        use_sc: with the self-connection.
+        centre: the message has the term of the embedded inputs of the atom itself.
+        centre_features: likewise of its features.
+    """
 
     def __init__(
         self,
-        channels: int,
+        shape: MessageShape,
         size: int,
-        n_elements: int,
-        radial_sizes: list[int],
-        max_ell: int,
-        avg_num_neighbors: float,
         biased: bool,
         correlation: int,
         use_sc: bool,
@@ -47,15 +55,16 @@ class FieldMessage(nn.Module):
         centre_features: bool = False,
     ) -> None:
         super().__init__()
+        channels, n_elements = shape.channels, shape.n_elements
         self.c = 1.0 / math.sqrt(channels)
         self.channels, self.size = channels, size
         self.biased, self.use_sc = biased, use_sc
         self.embedding = nn.Parameter(torch.randn(2, n_elements, size, channels))
         self.feature_weight = nn.Parameter(torch.randn(2, channels, channels), requires_grad=biased)
-        self.interaction = Interaction(1, max_ell, channels, radial_sizes, avg_num_neighbors)
+        self.interaction = Interaction(1, shape)
         self.centre = EquivariantLinear(1, channels, channels) if centre else NoMixer()
         self.centre_features = EquivariantLinear(1, channels, channels) if centre_features else NoMixer()
-        self.product = ProductBasis(max_ell, 1, channels, correlation, n_elements)
+        self.product = ProductBasis(shape.max_ell, 1, channels, correlation, n_elements)
         self.self_connection = EquivariantLinear(1, channels, channels, n_elements)
         if not use_sc:
             self.self_connection.requires_grad_(False)

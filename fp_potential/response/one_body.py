@@ -19,6 +19,8 @@ zero for l = 1, and no part in any of this.
 
 ``monotone_charge`` makes the charge fall with the Fermi level on every atom: its response to l = 0 features is
 q -= sum_n S_n v_n^0 with S_n = softplus(b_{z n} + c sum_u w_{n u} h_u^0) >= 0 and nothing else.
+
+Source: Baldwin et al., arXiv:2603.14700; the response on symmetric sites is ours.
 """
 
 import math
@@ -28,8 +30,9 @@ from torch import Tensor, nn
 
 from ..backbone.neighbours import Neighbours
 from ..nets import MLP, NoNonlinearity, charges_only
+from ..options import UpdateOptions
 from .embedding import FieldExpansion
-from .state import LevelLine, ResponseState, Update, matrix_response, no_rows
+from .state import LevelLine, ResponseShape, ResponseState, Update, matrix_response, no_rows
 
 #: start of the scalar response β: charge per volt (e/V) and dipole per field (e Å²/V)
 INITIAL_SOFTNESS = 0.02
@@ -41,24 +44,17 @@ NONLINEARITY_HIDDEN = [64, 64]
 
 
 class ScalarResponse(nn.Module):
-    """The response by environment-dependent scalars: the skip path and the monotone charge."""
+    """The response by environment-dependent scalars, α^l_n and -S_n above: the skip path and the monotone charge."""
 
     softness_weight: Tensor
     softness_bias: Tensor
 
-    def __init__(
-        self,
-        channels: int,
-        n_widths: int,
-        n_elements: int,
-        skip: bool,
-        monotone: bool,
-        feature_scale: Tensor,
-        without_dipoles: bool,
-    ) -> None:
+    def __init__(self, shape: ResponseShape, options: UpdateOptions, feature_scale: Tensor) -> None:
         super().__init__()
+        channels, n_widths, n_elements = shape.channels, shape.n_widths, shape.n_elements
+        skip, monotone = options.polarize_symmetric_sites, options.monotone_charge
         self.c = 1.0 / math.sqrt(channels)
-        self.skip, self.monotone, self.without_dipoles = skip, monotone, without_dipoles
+        self.skip, self.monotone, self.without_dipoles = skip, monotone, shape.l_max == 0
         self.skip_scale = SKIP_SCALE
         start = torch.tensor([INITIAL_SOFTNESS, INITIAL_POLARIZABILITY], dtype=torch.float64)
         per_feature = start[:, None] / (n_widths * feature_scale.t()[:2])
@@ -96,10 +92,14 @@ class ScalarResponse(nn.Module):
 
 
 class DensityOutput(nn.Module):
-    """U of Δp = U s: element-selective read-out of the features scaled by mixed scalars s; l of Δp up to ``l_max``."""
+    """U of Δp = U s: element-selective read-out of the features scaled by mixed scalars s.
 
-    def __init__(self, channels: int, n_elements: int, scale: float, l_max: int) -> None:
+    ``scale`` multiplies the initial read-out.
+    """
+
+    def __init__(self, shape: ResponseShape, scale: float) -> None:
         super().__init__()
+        channels, n_elements, l_max = shape.channels, shape.n_elements, shape.l_max
         self.c = 1.0 / math.sqrt(channels)
         self.l_max = l_max
         self.mixing_weight = nn.Parameter(torch.randn(l_max + 1, channels, channels))
@@ -118,31 +118,23 @@ class DensityOutput(nn.Module):
 class OneBodyUpdate(Update):
     """`OneBodyVariableUpdate`; see the equations above.
 
-    ``affine`` says that p is affine in the field, ``local`` that `ResponseState.matrix` is all of its slope.
+    Args:
+        options: ``fixedpoint_update_config``.
+        scale: of the initial response.
+        feature_scale: ``(m, 4)`` normalised field features per raw field (`model.feature_scales`).
     """
 
     feature_scale: Tensor
 
-    def __init__(
-        self,
-        channels: int,
-        n_widths: int,
-        n_elements: int,
-        scale: float,
-        feature_scale: Tensor,
-        embedding: str = "BiasedLinearPotentialEmbedding",
-        nonlinearity: str = "NoNonLinearity",
-        polarize_symmetric_sites: bool = True,
-        monotone_charge: bool = False,
-        l_max: int = 1,
-    ) -> None:
+    def __init__(self, shape: ResponseShape, options: UpdateOptions, scale: float, feature_scale: Tensor) -> None:
         super().__init__()
+        channels, n_widths, n_elements = shape.channels, shape.n_widths, shape.n_elements
         self.c = 1.0 / math.sqrt(channels)
         self.n_widths, self.channels = n_widths, channels
-        self.biased = embedding == "BiasedLinearPotentialEmbedding"
-        self.monotone = monotone_charge
-        self.expansion = FieldExpansion(embedding == "TanhPotentialEmbedding", n_widths)
-        self.curved = nonlinearity == "MLPNonLinearity"
+        self.biased = options.embedding == "BiasedLinearPotentialEmbedding"
+        self.monotone = options.monotone_charge
+        self.expansion = FieldExpansion(options.embedding == "TanhPotentialEmbedding", n_widths)
+        self.curved = options.nonlinearity_cls == "MLPNonLinearity"
         self.affine = not (self.curved or self.expansion.saturating)
         self.local = self.affine
         self.straight = self.curved and not self.expansion.saturating
@@ -151,10 +143,8 @@ class OneBodyUpdate(Update):
         self.feature_weight = nn.Parameter(torch.randn(2, channels, channels), requires_grad=self.biased)
         self.invariant_weight = nn.Parameter(torch.randn(2, channels, channels))
         self.nonlinearity = MLP([channels, *NONLINEARITY_HIDDEN, channels]) if self.curved else NoNonlinearity()
-        self.output = DensityOutput(channels, n_elements, scale, l_max)
-        self.scalars = ScalarResponse(
-            channels, n_widths, n_elements, polarize_symmetric_sites, monotone_charge, feature_scale, l_max == 0
-        )
+        self.output = DensityOutput(shape, scale)
+        self.scalars = ScalarResponse(shape, options, feature_scale)
         self.register_buffer("feature_scale", feature_scale, persistent=False)
 
     def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:

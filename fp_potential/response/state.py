@@ -8,6 +8,15 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Neighbours
 
 
+class ResponseShape(NamedTuple):
+    """Sizes that all parts of an update share."""
+
+    channels: int  #: C of the features
+    n_widths: int  #: m, receivers of the field
+    n_elements: int
+    l_max: int  #: of the density: charges (0), or charges and dipoles (1)
+
+
 class ResponseState(NamedTuple):
     """The density as a function of the raw total field u = (<v>, <grad v>), ``n`` atoms, ``m`` widths, C channels.
 
@@ -90,5 +99,5 @@ def detach_state(s: ResponseState) -> ResponseState:
 
 
 def no_rows(x: Tensor, shape: list[int]) -> Tensor:
-    """An empty tensor of ``x``'s kind."""
+    """An empty tensor of ``x``'s kind: ``shape`` holds a zero."""
     return torch.zeros(shape, dtype=x.dtype, device=x.device)

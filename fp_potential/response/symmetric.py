@@ -11,7 +11,8 @@ matrix per atom,
 
 The minimum exists and is unique in every geometry, at every charge and Fermi level: the loop has one fixed point, no
 eigenvalue of dG/dp reaches 1 and charges cannot run away, on data or off it.  Charge equilibration and induced dipoles
-are of this form.  Where field features leave out an atom's own part D (``include_field_si: false``) the update is
+are of this form (`reference.models`).  Where field features leave out an atom's own part D (``include_field_si:
+false``) the update is
 
     Δp = -M' u,   M' = (M^-1 + D)^-1,
 
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Neighbours
 from ..nets import charges_only
 from .one_body import INITIAL_POLARIZABILITY, INITIAL_SOFTNESS, DensityOutput
-from .state import ResponseState, Update, matrix_response, no_rows
+from .state import ResponseShape, ResponseState, Update, matrix_response, no_rows
 
 #: B B^T is multiplied by this (e/V, e Å²/V): weights of order one then make a response as large as that of molecules
 RESPONSE_SCALE = 0.1
@@ -40,26 +41,18 @@ RESPONSE_SCALE = 0.1
 class SymmetricUpdate(Update):
     """Response by one symmetric positive matrix per atom; see the equations above.
 
-    ``own`` ``(4,)`` is the diagonal of D (V per e and so on; zeros where the features keep the own part) and
-    ``receiver`` says which of the ``n_widths`` receivers has the width of the density.
+    ``own`` ``(4,)`` is the diagonal of D (V per e and so on; zeros where the features keep the own part),
+    ``receiver`` says which of the receivers has the width of the density, and ``scale`` multiplies the initial B B^T.
     """
 
     own: Tensor
 
-    def __init__(
-        self,
-        channels: int,
-        n_widths: int,
-        n_elements: int,
-        scale: float,
-        own: Tensor,
-        receiver: int,
-        l_max: int = 1,
-    ) -> None:
+    def __init__(self, shape: ResponseShape, scale: float, own: Tensor, receiver: int) -> None:
         super().__init__()
-        self.without_dipoles = l_max == 0
+        channels, n_elements = shape.channels, shape.n_elements
+        self.without_dipoles = shape.l_max == 0
         self.affine, self.local = True, True
-        self.n_widths, self.receiver = n_widths, receiver
+        self.n_widths, self.receiver = shape.n_widths, receiver
         self.used_receivers = (receiver, receiver + 1)
         self.c = 1.0 / math.sqrt(channels)
         self.response_scale = RESPONSE_SCALE
@@ -67,7 +60,7 @@ class SymmetricUpdate(Update):
         bias = torch.log(torch.expm1(start)).unsqueeze(1).repeat(1, n_elements)
         self.scalar_bias = nn.Parameter(bias.to(torch.get_default_dtype()))
         self.scalar_weight = nn.Parameter(torch.zeros(2, channels))
-        self.output = DensityOutput(channels, n_elements, math.sqrt(scale), l_max)
+        self.output = DensityOutput(shape, math.sqrt(scale))
         self.register_buffer("own", own, persistent=False)
 
     def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:

@@ -1,1 +1,1 @@
-"""The particle mesh: splines, convolution with filters, layout over ranks, accuracy."""
+"""The particle mesh: B-splines, convolution with filters, the layout over ranks, and the mesh for an accuracy."""

@@ -1,17 +1,19 @@
 """Order and spacing of the mesh for an asked accuracy.
 
-The relative rms error of the forces between Gaussian charges and dipoles is a power of
-x = h / sigma_eff, with sigma_eff² = (sigma² + sigma_n²)/2 of the narrowest receiver; fitted to random charges and
-dipoles by ``benchmarks/mesh_accuracy.py``.  Of the meshes that are fine enough the one with the least work is
-taken.
+The relative rms error of the forces between Gaussian charges and dipoles is a power of the spacing h,
+
+    error = a x^b,   x = h / sigma_eff,   sigma_eff² = (sigma² + sigma_n²) / 2 of the narrowest receiver,
+
+with a and b of each order fitted to random charges and dipoles by ``benchmarks/mesh_accuracy.py``.  Of the meshes that
+are fine enough the one with the least work is taken (`particle_mesh.Mesh.choose`).
 """
 
-#: order -> (coefficient, exponent) of the error, valid up to LARGEST
+#: order -> (a, b) of the error, valid up to LARGEST
 ERROR_MODEL = {4: (1.7e-2, 2.4), 6: (1.5e-3, 5.0), 8: (2.8e-4, 7.8), 10: (1.0e-4, 10.8)}
 #: largest spacing over sigma_eff, and a factor for the stress, whose error is up to three times that of the forces, and
 #: for widths that differ much (benchmarks/mesh_accuracy.py, tests/electrostatics/mesh/test_particle_mesh.py)
 LARGEST, SAFETY = 0.9, 6.0
-#: the tightest accuracy that can be asked for in single precision; those of double precision are in `kspace`
+#: the tightest accuracy that can be asked for in single precision; that of double precision is in `options.kspace`
 TIGHTEST_SINGLE = 2e-6
 #: error of the truncated kernel over that of the splines
 PADDING = 0.02

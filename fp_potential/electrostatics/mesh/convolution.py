@@ -1,5 +1,7 @@
 """Convolution of a mesh with filters, by the discrete Fourier transform of a mesh that may be spread over ranks.
 
+    out_c[m] = sum_k filter_c[k] exp(2 pi i k·m / N) sum_m' grid[m'] exp(-2 pi i k·m' / N).
+
 Filters are zero above some wave number along every axis: the other waves are neither transformed further, nor
 exchanged, nor stored.  Of axes 1 and 2 all N waves are kept, or the 2 m + 1 waves 0 … m, -m … -1; of axis 3, along
 which the transform is real, 0 … m.
@@ -15,6 +17,8 @@ from torch import Tensor
 
 from ...communication import load_operators, redistribute
 from .layout import Layout
+
+_python_library: torch.library.Library | None = None
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -60,7 +64,7 @@ def _fft_back(y: Tensor, axis: int, n: int) -> Tensor:
 
 
 def transform(grids: Tensor, layout: Layout) -> Tensor:
-    """Bricks ``(c, …)`` of real grids, summed, to this process's part of sum_m grid[m] exp(-2 pi i k·m / N)."""
+    """This process's part ``(c, …)`` of sum_m grid[m] exp(-2 pi i k·m / N), from bricks ``(c, …)`` of real grids."""
     shape, waves = layout.shape, layout.waves
     x = redistribute(grids, layout.bricks, layout.along3, shape)
     y = torch.fft.rfft(_padded(x), n=shape[2], dim=3)[:, : x.shape[1], : x.shape[2], : waves[2]]
@@ -73,7 +77,7 @@ def transform(grids: Tensor, layout: Layout) -> Tensor:
 
 
 def transform_back(spectrum: Tensor, layout: Layout) -> Tensor:
-    """sum_k spectrum[k] exp(2 pi i k·m / N) at the points of this process's brick."""
+    """sum_k spectrum[k] exp(2 pi i k·m / N) at the points of this process's brick ``(c, …)``."""
     shape, waves = layout.shape, layout.waves
     y = _fft_back(spectrum, 1, shape[0] if spectrum.shape[1] > 0 else 0)
     y = redistribute(y, layout.along1, layout.along2_waves, [shape[0], waves[1], waves[2]])
@@ -133,7 +137,6 @@ def _define_in_python() -> None:
     _python_library = library
 
 
-_python_library: torch.library.Library | None = None
 load_operators()
 if not torch._C._dispatch_has_kernel("fixedpoint::mesh_convolve"):
     _define_in_python()

@@ -1,4 +1,9 @@
-"""Which rank holds which part of a mesh, and which waves are kept."""
+"""Which rank holds which part of a mesh and of its transform, and which waves are kept.
+
+Over P ranks a mesh is divided three times: into the bricks that hold the stencils of each rank's atoms, which overlap;
+into pencils P1 x P2 of points, whole along the axis that is transformed next; and into the waves that are left of them.
+`convolution` moves between these; here is where each of them begins and ends.
+"""
 
 import math
 from typing import List, NamedTuple
@@ -26,12 +31,12 @@ class Layout(NamedTuple):
 
 
 def all_waves(shape: List[int]) -> List[int]:
-    """The waves of a real mesh, all of them."""
+    """All waves of a real mesh: N1, N2 and N3 / 2 + 1."""
     return [shape[0], shape[1], shape[2] // 2 + 1]
 
 
 def waves_up_to(shape: List[int], most: List[int]) -> List[int]:
-    """The waves kept along each axis for the largest wave numbers ``most`` of filters that are not zero."""
+    """The waves kept along each axis where filters are zero above the wave numbers ``most``."""
     return [
         min(shape[0], 2 * most[0] + 1),
         min(shape[1], 2 * most[1] + 1),

@@ -1,13 +1,16 @@
 """Gaussian charges and dipoles on a B-spline particle mesh (`mesh`), for any periodicity.
 
-The k-sum of `reciprocal` with exp(-i k·r) replaced by sum_m W_m(r) exp(-2 pi i k·m / N): the density is smooth, so that
-no part of it is left for real space.  One application of the operator is
+The k-sum of `reciprocal` with exp(-i k·r) replaced by sum_m W_m(r) exp(-2 pi i k·m / N), W_m products of B-splines: the
+density is smooth, so that no part of it is left for real space.  One application of the operator is
 
     spread q + d·grad, transform, multiply by g(k) exp(-k² W_n²/2) / V for every receiver, transform back, gather,
 
 with a factor in the filter that undoes the smoothing of the splines (`splines.least_squares_factor`).  Spreading and
 gathering are adjoint, hence the forces, with the splines' own derivatives, are the exact gradient of the mesh's energy;
-their sum does not vanish exactly.  Essmann et al., J. Chem. Phys. 103, 8577 (1995).
+their sum does not vanish exactly.
+
+Sources: Essmann et al., J. Chem. Phys. 103, 8577 (1995), doi:10.1063/1.470117 (B-splines, gradients); Toukmaji et al.,
+J. Chem. Phys. 113, 10913 (2000), doi:10.1063/1.1324708 (dipoles).
 """
 
 import math
@@ -93,7 +96,10 @@ class Mesh(nn.Module):
         return padded_box(positions, cell, open_axes, self.widest, self.padding * accuracy, distributed)
 
     def choose(self, box: Box, accuracy: float, atoms: float, processes: float) -> MeshChoice:
-        """The cheapest mesh for ``atoms`` that reaches the accuracy; its time is infinite if it has too many points."""
+        """The mesh that takes the least time for so many ``atoms`` and reaches the accuracy.
+
+        Its time is infinite if it has more points than so many ``processes`` hold.
+        """
         best = MeshChoice(0, [0, 0, 0], float("inf"))
         for order, error in zip(self.orders, self.errors):
             h = self.spacing(error, accuracy)
@@ -120,7 +126,16 @@ class Mesh(nn.Module):
         begin: int,
         distributed: bool,
     ) -> MeshTables:
-        """Tables of the atoms at ``positions`` ``(n, 3)``, with their gradient."""
+        """Tables of the atoms at ``positions`` ``(n, 3)``, with their gradient.
+
+        Args:
+            box: `box` of these atoms.
+            choice: `choose` for that box.
+            begin: row of the first of these atoms in the batch.
+
+        Raises:
+            ValueError: the mesh has too many points.
+        """
         order, shape = choice.order, choice.shape
         if math.isinf(choice.time):
             raise ValueError(
@@ -156,6 +171,7 @@ class Mesh(nn.Module):
     def _layout(
         self, u: Tensor, shape: List[int], waves: List[int], order: int, distributed: bool
     ) -> Tuple[Layout, List[int]]:
+        """The layout, and the part of the mesh that holds the stencils of the atoms at ``u`` (see `splines`)."""
         lower, size = [0, 0, 0], [shape[0], shape[1], shape[2]]
         if not distributed:
             return single_process(shape, waves, u.device), lower + size + shape

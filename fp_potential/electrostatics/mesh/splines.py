@@ -11,6 +11,10 @@ the same is written in torch here.
 
 A ``part`` of the mesh is nine numbers: lower, size and period along the three axes; it holds the points m with
 (m - lower) mod period < size.
+
+Sources: Essmann et al., J. Chem. Phys. 103, 8577 (1995), doi:10.1063/1.470117 (splines on a mesh); de Boor, J. Approx.
+Theory 6, 50 (1972), doi:10.1016/0021-9045(72)90080-9 (the recursion); Hockney and Eastwood, Computer Simulation Using
+Particles, ch. 8 (1988), doi:10.1201/9780367806934 (the factor).
 """
 
 from typing import List, Tuple
@@ -20,13 +24,16 @@ from torch import Tensor
 
 from ...communication import load_operators
 
-ORDERS = (4, 6, 8, 10)
+_python_library: torch.library.Library | None = None
 
 
 def stencil(u: Tensor, order: int, part: List[int], single: bool) -> Tuple[Tensor, Tensor]:
     """Work list of the atoms at ``u`` ``(n, 3)`` float64 and table of their splines, for `gather` and `spread`.
 
-    No derivative.  Raises ``ValueError`` for non-finite positions and for atoms outside the part.
+    No derivative.
+
+    Raises:
+        ValueError: non-finite positions, or atoms outside the part.
     """
     return torch.ops.fixedpoint.mesh_stencil(u.detach(), order, part, single)
 
@@ -34,21 +41,25 @@ def stencil(u: Tensor, order: int, part: List[int], single: bool) -> Tuple[Tenso
 def gather(
     u: Tensor, sequence: Tensor, table: Tensor, grid: Tensor, order: int, degree: int, part: List[int]
 ) -> Tensor:
-    """``(n, c, J)`` of grids ``(c, s0, s1, s2)``; J = 1, 4, 10, 20 for degree 0 … 3."""
+    """sum_m d^abc W_m(u_i) grid[c, m]: ``(n, c, J)`` of grids ``(c, s0, s1, s2)``; J = 1, 4, 10, 20 for degree 0 … 3.
+
+    ``sequence`` and ``table`` are those of `stencil` for the same ``u``, ``order`` and ``part``.
+    """
     return torch.ops.fixedpoint.mesh_gather(u, sequence, table, grid, order, degree, part)
 
 
 def spread(
     u: Tensor, sequence: Tensor, table: Tensor, values: Tensor, order: int, degree: int, part: List[int]
 ) -> Tensor:
-    """Grids ``(c, s0, s1, s2)`` of values ``(n, c, J)``."""
+    """sum_i sum_abc value[i, c, abc] d^abc W_m(u_i): grids ``(c, s0, s1, s2)`` of values ``(n, c, J)``; as `gather`."""
     return torch.ops.fixedpoint.mesh_spread(u, sequence, table, values, order, degree, part)
 
 
 def basis(f: Tensor, order: int, derivative: int) -> Tensor:
     """Derivative of M at f - j + order/2 - 1, j = 0 … order-1: ``(..., order)`` of fractions ``f`` ``(...)``.
 
-    By M_k(x) = [x M_{k-1}(x) + (k - x) M_{k-1}(x - 1)] / (k - 1) and M_k' = M_{k-1}(x) - M_{k-1}(x - 1).
+    By M_k(x) = [x M_{k-1}(x) + (k - x) M_{k-1}(x - 1)] / (k - 1) and M_k' = M_{k-1}(x) - M_{k-1}(x - 1), where M_k is
+    the spline on 0 … k (de Boor 1972; Essmann et al. 1995).
     """
     x = f.unsqueeze(-1)
     v = torch.ones_like(x)
@@ -72,8 +83,9 @@ def least_squares_factor(n: int, order: int) -> Tensor:
 
         M(theta)² / [sum_m M(theta + 2 pi m)²]²
 
-    (Hockney and Eastwood, for a kernel that is small at the aliases), where the sum is that of the B-spline of twice
-    the order at whole numbers, as cosines.
+    for a kernel that is small at the aliases: the optimal influence function of Hockney and Eastwood, ch. 8, without
+    the aliases in its numerator (see Ballenegger, Cerdà and Holm, J. Chem. Theory Comput. 8, 936 (2012),
+    doi:10.1021/ct2001792).  The sum is that of the B-spline of twice the order at whole numbers, as cosines.
     """
     k = torch.arange(n, dtype=torch.float64)
     theta = torch.where(2 * k > n, k - n, k) * (2.0 * torch.pi / n)
@@ -139,7 +151,6 @@ def _define_in_python() -> None:
     _python_library = library
 
 
-_python_library: torch.library.Library | None = None
 load_operators()
 if not torch._C._dispatch_has_kernel("fixedpoint::mesh_gather"):
     _define_in_python()
