@@ -12,7 +12,7 @@ from ase import Atoms
 from figures import at_most
 from fp_potential.export import export_model
 from parity import TIGHT, has_empty_rank
-from structures import UPDATES, make_model
+from structures import UPDATES
 
 #: global values that are compared
 TERMS = ("energy", "local energy", "non-local energy", "Coulomb energy", "Fermi level", "charge")
@@ -194,8 +194,7 @@ run {steps}
 @pytest.mark.parametrize("update", ["one-body MLP", "many-body", "symmetric"])
 def test_every_kind_of_update(simulation_of, update):
     """Updates that read one receiver, that pass messages in every iteration, and whose level takes Newton steps."""
-    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, fixedpoint_update_config=UPDATES[update])
-    run = simulation_of(model)
+    run = simulation_of(3, fixedpoint_initial_charge_head_scale=0.1, fixedpoint_update_config=UPDATES[update])
     run.write_structure(SYSTEMS["triclinic"])
     reference = run.frames(1, MESH, steps=2)[0]
     same(run.frames(3, MESH, steps=2, setup="processors 3 1 1")[0], reference)

@@ -13,7 +13,7 @@ from ase import Atoms
 from fp_potential.calculator import FixedPointCalculator
 from fp_potential.export import export_model
 from parity import BAR, TIGHT, compare, has_empty_rank
-from structures import UPDATES, make_model
+from structures import UPDATES
 
 ATM_REAL = 68568.415  # LAMMPS' kcal/mol/Å³ in atm (nktv2p of units real)
 
@@ -107,8 +107,7 @@ def test_every_update_on_two_ranks(simulation_of, update, level):
     """Also with ghosts inside of the loop, and with a read-out that passes messages over densities."""
     readout = {"type": "ManyBodyChargesFieldReadout" if "many" in update else "OneBodyMLPFieldReadout"}
     options = {"fixedpoint_update_config": UPDATES[update], "field_readout_config": readout}
-    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, **options)
-    run = simulation_of(model)
+    run = simulation_of(3, fixedpoint_initial_charge_head_scale=0.1, **options)
     run.write_structure(SYSTEMS["triclinic"])
     frames, _ = run.frames(2, f"{level} {TIGHT}", steps=2, setup="processors 2 1 1", temperature=300)
     word, value = level.split()
@@ -125,8 +124,7 @@ HARD = [(name, 1) for name in UPDATES] + [(name, 0) for name in ("one-body MLP",
 def test_every_update_with_a_rank_without_atoms(simulation_of, update, l_max):
     """The third rank has none; densities of charges only, too."""
     options = {"atomic_multipoles_max_l": l_max, "fixedpoint_update_config": UPDATES[update]}
-    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, **options)
-    run = simulation_of(model)
+    run = simulation_of(3, fixedpoint_initial_charge_head_scale=0.1, **options)
     run.write_structure(SYSTEMS["triclinic"])
     frames, log = run.frames(3, f"charge 0 {TIGHT}", steps=2, setup="processors 3 1 1", temperature=300)
     assert has_empty_rank(log)
