@@ -360,7 +360,7 @@ print("reached the end", flush=True)
 """
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_errors_do_not_end_python(box, tools, ranks):
     """An agreed error is an exception on every rank, after which the same instance works again."""
     (box.folder / "in.lammps").write_text(script())

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from figures import at_most
 from fp_potential.export import export_model
+from matrices import partly_slow
 from parity import TIGHT, has_empty_rank
 from structures import UPDATES
 
@@ -88,7 +89,7 @@ def on_one(simulation, references):
 GRIDS = ["1 1 2", "1 3 1", "2 2 1", "2 2 2"]
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", partly_slow(GRIDS, lambda grid: grid in ("1 3 1", "2 2 1")))
 def test_processor_grids(on_one, grid):
     on_one("triclinic", int(np.prod(list(map(int, grid.split())))), setup=f"processors {grid}")
 
@@ -99,7 +100,9 @@ def test_empty_ranks(on_one, system):
     assert has_empty_rank(on_one(system, 4, setup="processors 4 1 1"))
 
 
-@pytest.mark.parametrize("balance", ["balance 1.0 rcb", "fix tiles all balance 1 1.0 rcb"])
+@pytest.mark.parametrize(
+    "balance", [pytest.param("balance 1.0 rcb", marks=pytest.mark.slow), "fix tiles all balance 1 1.0 rcb"]
+)
 def test_tiled_layout(on_one, balance):
     """Recursive bisection instead of bricks, before the run and with new tiles every step."""
     on_one("gap", 3, setup="comm_style tiled", extra=balance)
@@ -107,7 +110,10 @@ def test_tiled_layout(on_one, balance):
 
 @pytest.mark.parametrize(
     ("boundary", "method"),
-    [("p p f", "mesh"), ("f p f", "mesh"), ("f f f", "mesh"), ("p f p", "reciprocal"), ("f f f", "open")],
+    partly_slow(
+        [("p p f", "mesh"), ("f p f", "mesh"), ("f f f", "mesh"), ("p f p", "reciprocal"), ("f f f", "open")],
+        lambda boundary, method: (boundary, method) not in (("f p f", "mesh"), ("p f p", "reciprocal")),
+    ),
 )
 def test_open_axes(on_one, boundary, method):
     on_one("orthogonal", 3, f"charge 1 kspace {method} {TIGHT}", "processors 1 3 1", boundary=boundary)
@@ -123,6 +129,7 @@ def test_box_that_changes(simulation):
     same(frames, reference)
 
 
+@pytest.mark.slow
 def test_barostat(simulation):
     """The virial moves the box of four ranks as that of one."""
     simulation.write_structure(SYSTEMS["triclinic"])
@@ -191,7 +198,9 @@ run {steps}
     np.testing.assert_allclose(rows[1] / np.abs(rows[0]).max(axis=0), rows[0] / np.abs(rows[0]).max(axis=0), atol=1e-10)
 
 
-@pytest.mark.parametrize("update", ["one-body MLP", "many-body", "symmetric"])
+@pytest.mark.parametrize(
+    "update", partly_slow(["one-body MLP", "many-body", "symmetric"], lambda update: update == "many-body")
+)
 def test_every_kind_of_update(simulation_of, update):
     """Updates that read one receiver, that pass messages in every iteration, and whose level takes Newton steps."""
     run = simulation_of(3, fixedpoint_initial_charge_head_scale=0.1, fixedpoint_update_config=UPDATES[update])

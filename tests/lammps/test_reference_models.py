@@ -11,6 +11,7 @@ from ase import Atoms
 from fp_potential.export import export_model
 from fp_potential.reference import ReferenceModel, exact_solution
 from fp_potential.units import CARTESIAN_FROM_STORED
+from matrices import partly_slow
 from reference.systems import make
 from structures import to_graph
 
@@ -32,7 +33,7 @@ run 200
 """
 
 
-@pytest.fixture(scope="module", params=["charges", "dipoles", "both"])
+@pytest.fixture(scope="module", params=partly_slow(["charges", "dipoles", "both"], lambda kind: kind == "both"))
 def known(request) -> ReferenceModel:
     return make(request.param)
 
