@@ -36,10 +36,10 @@ demo: setup
 	$(BIN)/python $(EXAMPLE)/report.py
 
 test: setup
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
 test-slow: setup
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m slow
+	$(BIN)/pytest -n $(WORKERS) -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -43,21 +43,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, what is made for a file is made in one of them, and LAMMPS runs in one at a time."""
-    for item in items:
-        group = _group(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from scheduling import Scheduler
 
-
-def _group(item: pytest.Item) -> str | None:
-    fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    if "simulation_in" in fixtures or "simulation_of" in fixtures:
-        return "LAMMPS"
-    file = item.nodeid.split("::")[0]
-    own = (definition for definitions in fixtures.values() for definition in definitions if definition.baseid == file)
-    return file if any(definition.scope == "module" for definition in own) else None
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

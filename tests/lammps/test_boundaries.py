@@ -98,7 +98,7 @@ def test_slab_at_constant_fermi_level(simulation):
             {"total_charge": -1.0, "kspace": "mesh"},
             marks=pytest.mark.slow,
         ),
-        ("slab across y", (16.0, 18.0), "fermi -1.7", {"fermi_level": -1.7}),
+        pytest.param("slab across y", (16.0, 18.0), "fermi -1.7", {"fermi_level": -1.7}, marks=pytest.mark.slow),
     ],
 )
 def test_compensating_jellium(simulation, pattern, bounds, words, arguments):

@@ -72,7 +72,7 @@ def compare(frame, known: ReferenceModel, constant_charge: bool, **inputs: float
     assert frame.global_value(6) == pytest.approx(exact.total_charge.item(), abs=1e-9)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_dynamics_follows_the_exact_solution(simulation, known: ReferenceModel, ranks: int) -> None:
     simulation.write_structure(salt_and_water())
     frames, _ = simulation.frames(ranks, f"charge 1 {TIGHT}", steps=10, temperature=2000)
