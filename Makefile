@@ -1,11 +1,13 @@
 # make setup       a Python environment in .venv with the package, its compiled LAMMPS plugin, and the tools
 # make demo        setup, then molecular dynamics of NaCl in water on two MPI ranks, and a report of it
-# make test        setup, then the tests
+# make test        setup, then the tests but the slow ones, in WORKERS processes
+# make test-slow   setup, then the slow tests
 # make lint        setup, then the checks of style and types
 # make train-demo  setup, then training of the demo's model from its data
 
 PYTHON ?= python3
 RANKS ?= 2
+WORKERS ?= 2
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/nacl_water
@@ -14,7 +16,7 @@ SOURCES := $(shell find fp_potential train lammps_plugin -type f \( -name '*.py'
 export OMP_NUM_THREADS ?= 1
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup demo test lint train-demo clean
+.PHONY: setup demo test test-slow lint train-demo clean
 
 setup: $(VENV)/installed
 
@@ -34,7 +36,10 @@ demo: setup
 	$(BIN)/python $(EXAMPLE)/report.py
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-slow: setup
+	$(BIN)/pytest -n $(WORKERS) -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -46,3 +46,19 @@ def lines() -> list[str]:
     """The table of all figures."""
     width = max((len(name) for name in FIGURES), default=0)
     return [f"{name:{width}}  {figure.text()}" for name, figure in sorted(FIGURES.items())]
+
+
+def as_lists() -> list[list]:
+    """All figures as plain lists, for another process."""
+    return [[name, f.value, f.limit, f.upper, f.times] for name, f in FIGURES.items()]
+
+
+def add(lists: list[list]) -> None:
+    """Figures of another process, from its :func:`as_lists`."""
+    for name, value, limit, upper, times in lists:
+        seen = FIGURES.get(name)
+        if seen is None:
+            FIGURES[name] = Figure(value, limit, upper, times)
+        else:
+            seen.value = max(seen.value, value) if upper else min(seen.value, value)
+            seen.times += times

@@ -8,20 +8,18 @@ import pytest
 import torch
 
 import fp_potential
-from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, export_model, load_model
+from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, load_model
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
-from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
+from structures import evaluate, salt_water_box, to_graph, water_cluster
 
 #: no initial density and no initial level
 FROM_LOCAL_GUESS = (torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory):
-    path = tmp_path_factory.mktemp("export") / "model.pt"
-    export_model(make_model(), path, SCFOptions(num_scf_steps=70), {"epochs": 3})
-    return path
+def archive(archive_of):
+    return archive_of(scf=SCFOptions(num_scf_steps=70), training={"epochs": 3})
 
 
 @pytest.mark.parametrize("solver", ["anderson", "linear"])

@@ -7,8 +7,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from figures import at_most
 from fp_potential.calculator import FixedPointCalculator
-from fp_potential.export import export_model
-from structures import make_model, salt_water
+from structures import salt_water
 
 TIGHT = {"scf_tolerance": 1e-11}
 JELLIUM = {"compensating_jellium": True, "jellium_slab_bounds": (-2.0, 1.5)}
@@ -16,10 +15,8 @@ STEP = 1e-4
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory):
-    path = tmp_path_factory.mktemp("partly") / "model.pt"
-    export_model(make_model(), path)
-    return path
+def archive(archive_of):
+    return archive_of()
 
 
 def with_calculator(atoms: Atoms, archive, **arguments) -> Atoms:

@@ -29,7 +29,21 @@ VARIANTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=lambda v: f"{v[0]}, {v[1]}")
+#: every update with the default read-out, every read-out with the default update, and messages in both
+FAST = [
+    (update, readout)
+    for update, readout in VARIANTS
+    if readout == "StrictQuadraticFieldEnergyReadout"
+    or update == "skip path"
+    or (update, readout) == ("many-body", "ManyBodyChargesFieldReadout")
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(v, marks=() if v in FAST else pytest.mark.slow) for v in VARIANTS],
+    ids=lambda v: f"{v[0]}, {v[1]}",
+)
 def variant(request: pytest.FixtureRequest) -> FixedPointPotential:
     update, readout = request.param
     return make_model(3, fixedpoint_update_config=UPDATES[update], field_readout_config={"type": readout})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ def labelled(atoms: Atoms, teacher, kind: str, split: str, field: tuple[float, f
 
 def frames() -> list[Atoms]:
     """Eleven frames: water clusters, some in a field, and periodic boxes with ions; eight for training."""
+    return [atoms.copy() for atoms in _labelled_once()]
+
+
+@cache
+def _labelled_once() -> list[Atoms]:
     teacher = make_model(seed=5)
     out = []
     for number in range(8):

@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 
 from fp_potential.calculator import FixedPointCalculator, SCFNotConverged
-from fp_potential.export import export_model
-from structures import make_model, salt_water_box, water_cluster
+from structures import salt_water_box, water_cluster
 
 TIGHT = {"scf_tolerance": 1e-10}
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory):
-    path = tmp_path_factory.mktemp("calculator") / "model.pt"
-    export_model(make_model(), path)
-    return path
+def archive(archive_of):
+    return archive_of()
 
 
 def test_results(archive) -> None:

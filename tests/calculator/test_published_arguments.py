@@ -5,15 +5,12 @@ import pytest
 
 from fp_potential.calculator import FixedPointCalculator
 from fp_potential.calculator.published_arguments import ARGUMENTS
-from fp_potential.export import export_model
-from structures import make_model, salt_water_box, water_cluster
+from structures import salt_water_box, water_cluster
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    path = tmp_path_factory.mktemp("archive") / "model.pt"
-    export_model(make_model(3, fixedpoint_update_config={"type": "SymmetricUpdate"}), path)
-    return path
+def archive(archive_of):
+    return archive_of(3, fixedpoint_update_config={"type": "SymmetricUpdate"})
 
 
 def results(archive, atoms=None, info=None, **arguments):

@@ -15,8 +15,6 @@ from ase import Atoms
 from ase.io import write
 
 from fp_potential._plugin_path import PLUGIN, find
-from fp_potential.export import export_model
-from fp_potential.model import FixedPointPotential
 from refusals import SYSTEM
 
 TYPES = ["O", "Na", "H", "Cl"]  # not the model's order
@@ -182,15 +180,19 @@ def plugin() -> str:
 
 
 @pytest.fixture(scope="session")
-def model_file(model, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "model.pt"
-    export_model(model, path)
-    return path
+def model_file(archive_of) -> Path:
+    return archive_of()
+
+
+@pytest.fixture(scope="session")
+def simulation_in(model_file) -> Callable[[Path], Simulation]:
+    """A simulation with the usual model in a folder."""
+    return lambda folder: Simulation(folder, model_file)
 
 
 @pytest.fixture
-def simulation(model_file, tmp_path) -> Simulation:
-    return Simulation(tmp_path, model_file)
+def simulation(simulation_in, tmp_path) -> Simulation:
+    return simulation_in(tmp_path)
 
 
 @pytest.fixture
@@ -201,14 +203,9 @@ def box(simulation) -> Simulation:
 
 
 @pytest.fixture
-def simulation_of(tmp_path) -> Callable[[FixedPointPotential], Simulation]:
-    """A folder with another model."""
-
-    def make(model: FixedPointPotential) -> Simulation:
-        export_model(model, tmp_path / "exported.pt")
-        return Simulation(tmp_path, tmp_path / "exported.pt")
-
-    return make
+def simulation_of(archive_of, tmp_path) -> Callable[..., Simulation]:
+    """A folder with another model, that of the arguments of `make_model`."""
+    return lambda *arguments, **options: Simulation(tmp_path, archive_of(*arguments, **options))
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,7 +227,58 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
+IN_ONE_PROCESS = """
+import json
+from mpi4py import MPI
+from fp_potential.lammps import open_instance
+
+said = {}
+with open_instance() as lmp:
+    for name, lines in json.load(open("scripts.json")).items():
+        lmp.commands_list(["clear", "variable e delete"])
+        try:
+            lmp.commands_list(lines)
+            said[name] = "nothing"
+        except Exception as e:
+            said[name] = str(e)
+everywhere = MPI.COMM_WORLD.gather(said)
+if everywhere:
+    json.dump(everywhere, open("said.json", "w"))
+"""
+
+
+@pytest.fixture(scope="session")
+def said(made_once, simulation_in, tools) -> list[dict[str, str]]:
+    """What each of two ranks says of every case, all of them one after the other in one process per rank."""
+
+    def run_all(folder: Path) -> None:
+        folder.mkdir()
+        simulation_in(folder).write_structure(SYSTEM)
+        scripts = {name: script(**lines).splitlines() for name, (lines, _) in CASES.items()}
+        (folder / "scripts.json").write_text(json.dumps(scripts))
+        (folder / "run.py").write_text(IN_ONE_PROCESS)
+        command = [str(tools.scripts / "mpirun"), "-n", "2", sys.executable, "-m", "mpi4py", "run.py"]
+        done = tools.run(command, folder, 180)
+        assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+
+    return json.loads((made_once("refusals", run_all) / "said.json").read_text())
+
+
 @pytest.mark.parametrize("name", list(CASES))
+def test_refused_by_name_on_every_rank(said, name):
+    """As an exception of the library, after which the same process goes on."""
+    assert len(said) == 2
+    for text in said:
+        assert re.search(CASES[name][1], message(text[name])), text[name]
+
+
+#: cases of which one per command and per stage of a run ends the program itself also in the fast tests
+ENDS_FAST = ("unknown element", "charge and level", "newton off", "not converged")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ENDS_FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_refused_by_name(box, name):
     """On two ranks, so that a hang shows."""
     lines, expected = CASES[name]
@@ -335,7 +388,7 @@ print("reached the end", flush=True)
 """
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_errors_do_not_end_python(box, tools, ranks):
     """An agreed error is an exception on every rank, after which the same instance works again."""
     (box.folder / "in.lammps").write_text(script())

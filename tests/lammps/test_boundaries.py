@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 
 from fp_potential.calculator import FixedPointCalculator
+from matrices import partly_slow
 from parity import TIGHT, compare, has_empty_rank
 
 #: boundary, cell: open axes have vacuum, tilts are those LAMMPS allows (the second axis of a tilt is periodic)
@@ -51,10 +52,12 @@ def calculator_of(simulation, **arguments) -> FixedPointCalculator:
     return FixedPointCalculator(simulation.model_file, scf_options={"scf_tolerance": 1e-12}, **arguments)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "method"),
-    [*((name, "auto") for name in PATTERNS), ("tilted slab across x", "mesh"), (WIRE, "mesh"), (CLUSTER, "mesh")],
-)
+METHODS = [*((name, "auto") for name in PATTERNS), ("tilted slab across x", "mesh"), (WIRE, "mesh"), (CLUSTER, "mesh")]
+#: each number of open axes once by default, and a mesh
+IN_EVERY_RUN = [(SLAB, "auto"), ("tilted wire along z", "auto"), (CLUSTER, "auto"), ("tilted slab across x", "mesh")]
+
+
+@pytest.mark.parametrize(("pattern", "method"), partly_slow(METHODS, lambda *pair: pair in IN_EVERY_RUN))
 def test_same_as_ase(simulation, pattern, method):
     """Charged systems; atoms that leave the periodic part of the box come back, new neighbour lists included."""
     boundary = PATTERNS[pattern][0]
@@ -88,8 +91,14 @@ def test_slab_at_constant_fermi_level(simulation):
         (SLAB, (-6.0, -2.0), "charge 1 kspace reciprocal", {"total_charge": 1.0, "kspace": "reciprocal"}),
         (SLAB, (14.0, 15.5), "fermi -1.7 kspace mesh", {"fermi_level": -1.7, "kspace": "mesh"}),
         (SLAB, (3.0, 4.0), "charge 1 efield 0 0 0.2", {"total_charge": 1.0, "electric_field": [0, 0, 0.2]}),
-        ("tilted slab across x", (-3.0, -1.0), "charge -1 kspace mesh", {"total_charge": -1.0, "kspace": "mesh"}),
-        ("slab across y", (16.0, 18.0), "fermi -1.7", {"fermi_level": -1.7}),
+        pytest.param(
+            "tilted slab across x",
+            (-3.0, -1.0),
+            "charge -1 kspace mesh",
+            {"total_charge": -1.0, "kspace": "mesh"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("slab across y", (16.0, 18.0), "fermi -1.7", {"fermi_level": -1.7}, marks=pytest.mark.slow),
     ],
 )
 def test_compensating_jellium(simulation, pattern, bounds, words, arguments):

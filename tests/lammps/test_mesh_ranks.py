@@ -11,8 +11,9 @@ from ase import Atoms
 
 from figures import at_most
 from fp_potential.export import export_model
+from matrices import partly_slow
 from parity import TIGHT, has_empty_rank
-from structures import UPDATES, make_model
+from structures import UPDATES
 
 #: global values that are compared
 TERMS = ("energy", "local energy", "non-local energy", "Coulomb energy", "Fermi level", "charge")
@@ -88,18 +89,20 @@ def on_one(simulation, references):
 GRIDS = ["1 1 2", "1 3 1", "2 2 1", "2 2 2"]
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", partly_slow(GRIDS, lambda grid: grid in ("1 3 1", "2 2 1")))
 def test_processor_grids(on_one, grid):
     on_one("triclinic", int(np.prod(list(map(int, grid.split())))), setup=f"processors {grid}")
 
 
-@pytest.mark.parametrize("system", ["gap", "elongated"])
+@pytest.mark.parametrize("system", ["gap", pytest.param("elongated", marks=pytest.mark.slow)])
 def test_empty_ranks(on_one, system):
     """Four slabs of the one with a gap leave a rank without atoms; the long one leaves three."""
     assert has_empty_rank(on_one(system, 4, setup="processors 4 1 1"))
 
 
-@pytest.mark.parametrize("balance", ["balance 1.0 rcb", "fix tiles all balance 1 1.0 rcb"])
+@pytest.mark.parametrize(
+    "balance", [pytest.param("balance 1.0 rcb", marks=pytest.mark.slow), "fix tiles all balance 1 1.0 rcb"]
+)
 def test_tiled_layout(on_one, balance):
     """Recursive bisection instead of bricks, before the run and with new tiles every step."""
     on_one("gap", 3, setup="comm_style tiled", extra=balance)
@@ -107,7 +110,10 @@ def test_tiled_layout(on_one, balance):
 
 @pytest.mark.parametrize(
     ("boundary", "method"),
-    [("p p f", "mesh"), ("f p f", "mesh"), ("f f f", "mesh"), ("p f p", "reciprocal"), ("f f f", "open")],
+    partly_slow(
+        [("p p f", "mesh"), ("f p f", "mesh"), ("f f f", "mesh"), ("p f p", "reciprocal"), ("f f f", "open")],
+        lambda boundary, method: (boundary, method) in (("p p f", "mesh"), ("f f f", "open")),
+    ),
 )
 def test_open_axes(on_one, boundary, method):
     on_one("orthogonal", 3, f"charge 1 kspace {method} {TIGHT}", "processors 1 3 1", boundary=boundary)
@@ -123,6 +129,7 @@ def test_box_that_changes(simulation):
     same(frames, reference)
 
 
+@pytest.mark.slow
 def test_barostat(simulation):
     """The virial moves the box of four ranks as that of one."""
     simulation.write_structure(SYSTEMS["triclinic"])
@@ -150,9 +157,8 @@ run 10
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("grid", "steps"), [("2 2 1", 100), pytest.param("2 1 1", 1000, marks=pytest.mark.slow)], ids=["four", "two"]
-)
+@pytest.mark.parametrize(("grid", "steps"), [("2 2 1", 100), ("2 1 1", 1000)], ids=["four", "two"])
+@pytest.mark.slow
 def test_atoms_that_cross_all_ranks(simulation, grid, steps):
     """Two atoms fly through the domains of all ranks, which own none to three atoms."""
     atoms = Atoms("NaClO", positions=[[0.5, 0.5, 1.0], [3.0, 5.0, 2.0], [5.0, 3.0, 6.0]], cell=[9, 9, 9], pbc=True)
@@ -191,11 +197,12 @@ run {steps}
     np.testing.assert_allclose(rows[1] / np.abs(rows[0]).max(axis=0), rows[0] / np.abs(rows[0]).max(axis=0), atol=1e-10)
 
 
-@pytest.mark.parametrize("update", ["one-body MLP", "many-body", "symmetric"])
+@pytest.mark.parametrize(
+    "update", partly_slow(["one-body MLP", "many-body", "symmetric"], lambda update: update == "many-body")
+)
 def test_every_kind_of_update(simulation_of, update):
     """Updates that read one receiver, that pass messages in every iteration, and whose level takes Newton steps."""
-    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, fixedpoint_update_config=UPDATES[update])
-    run = simulation_of(model)
+    run = simulation_of(3, fixedpoint_initial_charge_head_scale=0.1, fixedpoint_update_config=UPDATES[update])
     run.write_structure(SYSTEMS["triclinic"])
     reference = run.frames(1, MESH, steps=2)[0]
     same(run.frames(3, MESH, steps=2, setup="processors 3 1 1")[0], reference)

@@ -136,7 +136,7 @@ SCATTERED = Atoms(
 )
 
 
-@pytest.mark.parametrize("width", [1, 7])
+@pytest.mark.parametrize("width", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_narrow_buffers(simulation, width):
     """Arrays wider than LAMMPS' buffers travel in pieces."""
     simulation.write_structure(SCATTERED)

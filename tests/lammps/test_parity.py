@@ -12,8 +12,9 @@ from ase import Atoms
 
 from fp_potential.calculator import FixedPointCalculator
 from fp_potential.export import export_model
+from matrices import partly_slow
 from parity import BAR, TIGHT, compare, has_empty_rank
-from structures import UPDATES, make_model
+from structures import UPDATES
 
 ATM_REAL = 68568.415  # LAMMPS' kcal/mol/Å³ in atm (nktv2p of units real)
 
@@ -37,8 +38,14 @@ SYSTEMS = {
 }
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("system", list(SYSTEMS))
+#: the number of ranks of every run; in those, four ranks are among `test_mesh_ranks`
+FAST = {"short": 1, "orthogonal": 1, "triclinic": 2}
+SYSTEMS_ON_RANKS = [(system, ranks) for system in SYSTEMS for ranks in (1, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("system", "ranks"), partly_slow(SYSTEMS_ON_RANKS, lambda system, ranks: FAST[system] == ranks)
+)
 def test_same_as_ase(simulation, system, ranks):
     """Twenty steps hot enough for several new neighbour lists; four slabs leave one rank without atoms."""
     simulation.write_structure(SYSTEMS[system])
@@ -101,14 +108,17 @@ run 0
     assert energy == pytest.approx(alone.thermo["PotEng"], rel=1e-12)
 
 
-@pytest.mark.parametrize("level", ["charge 0", "fermi -1.9"])
-@pytest.mark.parametrize("update", [name for name in UPDATES if name != "skip path"])
+ON_TWO = [(name, level) for name in UPDATES if name != "skip path" for level in ("charge 0", "fermi -1.9")]
+#: every update once, charge and level in turn
+IN_TURN = [pair for number, pair in enumerate(ON_TWO) if number % 4 in (0, 3)]
+
+
+@pytest.mark.parametrize(("update", "level"), partly_slow(ON_TWO, lambda *pair: pair in IN_TURN))
 def test_every_update_on_two_ranks(simulation_of, update, level):
     """Also with ghosts inside of the loop, and with a read-out that passes messages over densities."""
     readout = {"type": "ManyBodyChargesFieldReadout" if "many" in update else "OneBodyMLPFieldReadout"}
     options = {"fixedpoint_update_config": UPDATES[update], "field_readout_config": readout}
-    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, **options)
-    run = simulation_of(model)
+    run = simulation_of(3, fixedpoint_initial_charge_head_scale=0.1, **options)
     run.write_structure(SYSTEMS["triclinic"])
     frames, _ = run.frames(2, f"{level} {TIGHT}", steps=2, setup="processors 2 1 1", temperature=300)
     word, value = level.split()
@@ -119,14 +129,15 @@ def test_every_update_on_two_ranks(simulation_of, update, level):
 
 
 HARD = [(name, 1) for name in UPDATES] + [(name, 0) for name in ("one-body MLP", "many-body", "symmetric")]
+#: one that passes messages, one whose level takes Newton steps, one without dipoles
+HARDEST = [("many-body", 1), ("symmetric", 1), ("one-body MLP", 0)]
 
 
-@pytest.mark.parametrize(("update", "l_max"), HARD)
+@pytest.mark.parametrize(("update", "l_max"), partly_slow(HARD, lambda *pair: pair in HARDEST))
 def test_every_update_with_a_rank_without_atoms(simulation_of, update, l_max):
     """The third rank has none; densities of charges only, too."""
     options = {"atomic_multipoles_max_l": l_max, "fixedpoint_update_config": UPDATES[update]}
-    model = make_model(3, fixedpoint_initial_charge_head_scale=0.1, **options)
-    run = simulation_of(model)
+    run = simulation_of(3, fixedpoint_initial_charge_head_scale=0.1, **options)
     run.write_structure(SYSTEMS["triclinic"])
     frames, log = run.frames(3, f"charge 0 {TIGHT}", steps=2, setup="processors 3 1 1", temperature=300)
     assert has_empty_rank(log)
@@ -144,7 +155,7 @@ def test_three_ranks(simulation):
         compare(frame, calculator)
 
 
-@pytest.mark.parametrize("kspace", ["reciprocal", "mesh"])
+@pytest.mark.parametrize("kspace", ["reciprocal", pytest.param("mesh", marks=pytest.mark.slow)])
 def test_second_run_is_the_first_one_continued(simulation, kspace):
     """Two runs of two steps, with another charge named before a third: nothing of an earlier run stays."""
     simulation.write_structure(SYSTEMS["orthogonal"])

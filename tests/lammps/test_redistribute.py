@@ -197,7 +197,7 @@ def write_probe(path: Path, ranks: int) -> None:
     torch.jit.save(torch.jit.script(module), str(path), _extra_files={METADATA_FILE: json.dumps(metadata)})
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2, 3, 4])
 def test_over_ranks(simulation, ranks):
     """Values, first and second derivatives, in all types; sums are in the order of the ranks."""
     (simulation.folder / "model.pt").unlink()

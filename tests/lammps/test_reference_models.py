@@ -11,6 +11,7 @@ from ase import Atoms
 from fp_potential.export import export_model
 from fp_potential.reference import ReferenceModel, exact_solution
 from fp_potential.units import CARTESIAN_FROM_STORED
+from matrices import partly_slow
 from reference.systems import make
 from structures import to_graph
 
@@ -32,7 +33,7 @@ run 200
 """
 
 
-@pytest.fixture(scope="module", params=["charges", "dipoles", "both"])
+@pytest.fixture(scope="module", params=partly_slow(["charges", "dipoles", "both"], lambda kind: kind == "both"))
 def known(request) -> ReferenceModel:
     return make(request.param)
 
@@ -71,7 +72,7 @@ def compare(frame, known: ReferenceModel, constant_charge: bool, **inputs: float
     assert frame.global_value(6) == pytest.approx(exact.total_charge.item(), abs=1e-9)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_dynamics_follows_the_exact_solution(simulation, known: ReferenceModel, ranks: int) -> None:
     simulation.write_structure(salt_and_water())
     frames, _ = simulation.frames(ranks, f"charge 1 {TIGHT}", steps=10, temperature=2000)

@@ -475,6 +475,7 @@ def memory_growth(*names):
     return int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=names[0].parent).stdout)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_set(many):
     """An epoch over fifteen times as many frames: read from the disk, they need less than a fifth of the set's size."""
     on_disk = sum(path.stat().st_size for path in (many / "large").iterdir())

@@ -66,7 +66,6 @@ def test_two_processes_give_the_run_of_one(tmp_path):
     assert tables[0] == tables[1]
 
 
-@pytest.mark.slow
 def test_failing_process_ends_all_with_its_message(tmp_path):
     script = tmp_path / "failing.py"
     tests = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
