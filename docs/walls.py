@@ -1,6 +1,6 @@
 """The walls of the house: which part of the code may import which, as ``docs/walls.yaml`` says.
 
-``python docs/walls.py`` prints every import that goes through a wall; ``tests/test_architecture.py`` fails for each, and
+``python docs/walls.py`` prints every import through a wall; ``tests/test_architecture.py`` fails for each of them, and
 ``docs/architecture.py`` draws the rooms and their imports and writes the table of ``docs/architecture.md``.
 
 A room may import what stands in its ``may`` and ``outside``, and nothing else but the standard library. All imports
