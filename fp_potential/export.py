@@ -5,7 +5,6 @@ keys.
 """
 
 import json
-import os
 import platform
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from . import __version__
 from .communication import load_operators
 from .density.self_consistent import SelfConsistentModel
+from .files import replaced
 from .graph import Graph
 from .options import SCFOptions
 from .scf.settings import LoopSettings, Start
@@ -190,6 +190,9 @@ def export_model(
         scf: settings the archive runs with where nothing else is said; ``history`` cannot be changed afterwards.
         training: what the metadata say of where the weights come from.
 
+    Raises:
+        ValueError: a number of the metadata is not finite.
+
     A model with random weights:
 
     >>> import tempfile
@@ -220,16 +223,20 @@ def export_model(
     finally:
         for p, flag in zip(frozen.parameters(), required, strict=True):
             p.requires_grad_(flag)
-    extra = {METADATA_FILE: json.dumps(metadata_of(model, scf, training), indent=1, allow_nan=False)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    raw = temporary.with_suffix(".raw")
     try:
-        torch.jit.save(scripted, str(raw), _extra_files=extra)
-        strip_debug_records(raw, temporary)
-        temporary.replace(path)
-    finally:
-        raw.unlink(missing_ok=True)
-        temporary.unlink(missing_ok=True)
+        extra = {METADATA_FILE: json.dumps(metadata_of(model, scf, training), indent=1, allow_nan=False)}
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: a constant of the model, of the SCF or of the summary of its training is not finite ({error}); "
+            "no program could read such metadata"
+        ) from error
+    with replaced(path) as temporary:
+        raw = temporary.with_suffix(".raw")
+        try:
+            torch.jit.save(scripted, str(raw), _extra_files=extra)
+            strip_debug_records(raw, temporary)
+        finally:
+            raw.unlink(missing_ok=True)
 
 
 def strip_debug_records(source: Path, target: Path) -> None:

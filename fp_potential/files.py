@@ -8,16 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is never half there: under another name, then renamed."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A path to write a file at, which takes the place of ``path`` at the end of the block.
@@ -35,6 +25,12 @@ def replaced(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _on_the_disk(path.parent)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is never half there (`replaced`)."""
+    with replaced(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _on_the_disk(path: Path) -> None:

@@ -8,10 +8,13 @@ import pytest
 #: public entries, each with an example in its docstring; new ones are added here
 ENTRIES = [
     "fp_potential.calculator.FixedPointCalculator",
+    "fp_potential.density.solver.FixedPointSolver",
     "fp_potential.export.export_model",
     "fp_potential.export.load_model",
     "fp_potential.graph.graph_from_atoms",
     "fp_potential.options.ModelOptions",
+    "fp_potential.scf.loop",
+    "fp_potential.train.trainer.problem.Problem",
 ]
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

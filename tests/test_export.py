@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import fp_potential
-from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, load_model
+from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, export_model, load_model
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
-from structures import evaluate, salt_water_box, to_graph, water_cluster
+from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 #: no initial density and no initial level
 FROM_LOCAL_GUESS = (torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
@@ -55,6 +55,15 @@ def test_metadata(archive) -> None:
     assert metadata["scf"]["num_scf_steps"] == 70
     assert metadata["training"] == {"epochs": 3}
     assert metadata["dtype"] == "float64"
+
+
+def test_metadata_that_json_cannot_hold_are_refused(tmp_path) -> None:
+    """NaN is no JSON: LAMMPS would not read the archive. What stood there before stays."""
+    path = tmp_path / "model.pt"
+    path.write_text("before")
+    with pytest.raises(ValueError, match="is not finite"):
+        export_model(make_model(), path, training={"loss": float("nan")})
+    assert path.read_text() == "before" and [file.name for file in tmp_path.iterdir()] == ["model.pt"]
 
 
 def test_an_archive_holds_no_paths_of_its_maker(archive) -> None:

@@ -22,8 +22,10 @@ class FixedPointSolver(nn.Module):
     >>> from fp_potential.options import ModelStatistics
     >>> from fp_potential.scf.settings import LoopSettings, Start
     >>> _ = torch.manual_seed(0)
-    >>> options = ModelOptions(num_channels=4, fixedpoint_update_config={"type": "SymmetricUpdate"})
-    >>> constants = ModelStatistics(atomic_energies={1: -13.0, 8: -430.0}, field_feature_norms=[1.0] * 4)
+    >>> options = ModelOptions(num_channels=4, field_feature_widths=[1.5])
+    >>> constants = ModelStatistics(
+    ...     atomic_energies={1: -13.6, 8: -430.0}, avg_num_neighbors=2.0, field_feature_norms=[10.0, 0.5]
+    ... )
     >>> model = FixedPointPotential(options, [1, 8], constants).double()
     >>> water = graph_from_atoms(molecule("H2O"), model.elements, model.cutoff, torch.float64)
     >>> start = Start(torch.zeros(0, 4).double(), torch.zeros(0).double())  # the local guess

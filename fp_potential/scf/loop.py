@@ -8,7 +8,22 @@ The loop is a state; whoever owns the map owns the ``while``:
         state = loop.step(state, update - state.x, level)
     result = loop.result(state)
 
-so that maps with other arguments, with and without constraint, scripted or not, all run through the same lines.  A
+so that maps with other arguments, with and without constraint, scripted or not, all run through the same lines.  For
+the solution x = cos x of two structures with a row each:
+
+>>> import torch
+>>> from fp_potential.scf.loop import FixedPointLoop
+>>> from fp_potential.scf.settings import Groups, LoopSettings
+>>> loop, settings = FixedPointLoop(history=10), LoopSettings(50, 1e-12, 0.5, "anderson")
+>>> groups = Groups(torch.tensor([0, 1]), torch.tensor([1, 1]), 2, distributed=False)
+>>> x, level = torch.tensor([[0.0], [1.0]]).double(), torch.zeros(2).double()  # no constraint: the level stays
+>>> state = loop.start(x, level, torch.ones(2).double(), groups, settings)
+>>> while state.going:
+...     state = loop.step(state, torch.cos(state.x) - state.x, level)
+>>> [round(value, 9) for value in loop.result(state).x[:, 0].tolist()]
+[0.739085133, 0.739085133]
+
+A
 ``level`` is a number per structure that the map finds together with its result (the multiplier of a constraint); the
 loop only keeps the one that belongs to the unknowns it returns.
 
