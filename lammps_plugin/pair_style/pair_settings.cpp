@@ -27,22 +27,28 @@ template <typename Choices> std::string any_of(const Choices &choices)
   return LAMMPS_NS::utils::join_words({choices.begin(), choices.end()}, " or ");
 }
 
-/// The words after a keyword, and what the keyword expects them to be.
+class Values;
+
+/// A keyword of pair_style.
+struct Keyword {
+  const char *name;
+  int values;    ///< number of words after it
+  std::string expected;
+  void (*read)(const Values &values, PairSettings &settings);
+};
+
+/// The words after a keyword.
 class Values {
 public:
-  Values(std::string keyword, std::string expected, char **first, int count) :
-      keyword_(std::move(keyword)), expected_(std::move(expected)), words_(first, first + count)
-  {
-  }
+  Values(const Keyword &keyword, char **first) : keyword_(keyword), words_(first, first + keyword.values) {}
 
   /// Refuses some of the words, those that are `wrong`.
   [[noreturn]] void refuse(const std::string &wrong, const std::string &expected) const
   {
-    fail(fmt::format("the keyword {} expects {}, got {}", keyword_, expected, wrong));
+    fail(fmt::format("the keyword {} expects {}, got {}", keyword_.name, expected, wrong));
   }
-  [[noreturn]] void refuse(int k) const { refuse(quoted(k), expected_); }
+  [[noreturn]] void refuse(int k) const { refuse(quoted(k), keyword_.expected); }
 
-  const std::string &word(int k = 0) const { return words_[k]; }
   std::string quoted(int k = 0) const { return "'" + words_[k] + "'"; }
 
   double number(int k = 0) const
@@ -92,16 +98,8 @@ private:
     return value;
   }
 
-  std::string keyword_, expected_;
+  const Keyword &keyword_;
   std::vector<std::string> words_;
-};
-
-/// A keyword of pair_style.
-struct Keyword {
-  const char *name;
-  int values;    ///< number of words after it
-  std::string expected;
-  void (*read)(const Values &values, PairSettings &settings);
 };
 
 void read_num_scf_steps(const Values &values, PairSettings &settings)
@@ -198,7 +196,7 @@ PairSettings parse_pair_settings(int narg, char **arg)
     if (i + keyword.values > narg)
       fail(fmt::format("the keyword {} needs {}", keyword.name,
                        keyword.values == 1 ? "a value" : fmt::format("{} values", keyword.values)));
-    keyword.read(Values(keyword.name, keyword.expected, arg + i, keyword.values), out);
+    keyword.read(Values(keyword, arg + i), out);
     i += keyword.values;
   }
   check_together(out);
