@@ -49,8 +49,8 @@ def lines() -> list[str]:
 
 
 def as_lists() -> list[list]:
-    """All figures as plain lists, for another process."""
-    return [[name, f.value, f.limit, f.upper, f.times] for name, f in FIGURES.items()]
+    """All figures as lists of plain numbers, which can be sent to another process."""
+    return [[name, float(f.value), float(f.limit), f.upper, f.times] for name, f in FIGURES.items()]
 
 
 def add(lists: list[list]) -> None:

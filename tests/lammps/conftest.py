@@ -185,14 +185,14 @@ def model_file(archive_of) -> Path:
 
 
 @pytest.fixture(scope="session")
-def simulation_in(model_file) -> Callable[[Path], Simulation]:
+def simulation_in(archive_of) -> Callable[[Path], Simulation]:
     """A simulation with the usual model in a folder."""
-    return lambda folder: Simulation(folder, model_file)
+    return lambda folder: Simulation(folder, archive_of())
 
 
 @pytest.fixture
-def simulation(simulation_in, tmp_path) -> Simulation:
-    return simulation_in(tmp_path)
+def simulation(model_file, tmp_path) -> Simulation:
+    return Simulation(tmp_path, model_file)
 
 
 @pytest.fixture
