@@ -6,6 +6,7 @@ from ase import Atoms
 from ase.build import molecule
 from torch import Tensor
 
+from fp_potential.density.density_model import LocalState
 from fp_potential.density.problem import SCFProblem, own_start
 from fp_potential.graph import Graph, graph_from_atoms
 from fp_potential.model import FixedPointPotential
@@ -105,6 +106,13 @@ def to_graph(atoms: Atoms, model: FixedPointPotential, **inputs) -> Graph:
     """A structure as the model's input, in the model's dtype."""
     dtype = next(model.parameters()).dtype
     return graph_from_atoms(atoms, model.elements, model.cutoff, dtype, **inputs)
+
+
+def local_state(model: FixedPointPotential, atoms: Atoms) -> LocalState:
+    """What the geometry alone decides."""
+    graph = to_graph(atoms, model)
+    i, j = graph.edge_index
+    return model.local(graph, graph.positions[j] + graph.edge_shifts - graph.positions[i])
 
 
 def evaluate(model: FixedPointPotential, graph: Graph, **changes) -> dict[str, torch.Tensor]:
