@@ -272,15 +272,13 @@ def test_refused_by_name_on_every_rank(said, name):
         assert re.search(CASES[name][1], message(text[name])), text[name]
 
 
-#: cases of which one per command and per stage of a run ends the program itself also in the fast tests
-ENDS_FAST = ("unknown element", "charge and level", "newton off", "not converged")
+#: a case per command and per stage of a run
+ALONE = ("unknown element", "charge and level", "newton off", "not converged")
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in ENDS_FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
-)
+@pytest.mark.parametrize("name", ALONE)
 def test_refused_by_name(box, name):
-    """On two ranks, so that a hang shows."""
+    """The program ends with an error, on two ranks, so that a hang shows."""
     lines, expected = CASES[name]
     done = box.run_script(script(**lines), ranks=2, timeout=60)
     assert done.returncode != 0

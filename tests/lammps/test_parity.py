@@ -40,7 +40,10 @@ SYSTEMS = {
 
 #: the number of ranks of every run; in those, four ranks are among `test_mesh_ranks`
 FAST = {"short": 1, "orthogonal": 1, "triclinic": 2}
-SYSTEMS_ON_RANKS = [(system, ranks) for system in SYSTEMS for ranks in (1, 2, 4)]
+#: four slabs of the orthogonal box are those of the triclinic one with fewer terms
+SYSTEMS_ON_RANKS = [
+    (system, ranks) for system in SYSTEMS for ranks in (1, 2, 4) if (system, ranks) != ("orthogonal", 4)
+]
 
 
 @pytest.mark.parametrize(
