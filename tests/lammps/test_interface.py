@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import ast
 import copy
-import importlib
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import pytest
 import torch
 
 from fp_potential import export
-from fp_potential.options import ModelOptions, SCFOptions
+from fp_potential.calculator import published_arguments as published
+from fp_potential.options import ModelOptions, SCFOptions, kspace
+from fp_potential.scf import status
 
 PLUGIN = Path(__file__).parents[2] / "lammps_plugin"
-
-
-def module(*places: str) -> ModuleType:
-    """The first of the places where it is."""
-    for place in places[:-1]:
-        try:
-            return importlib.import_module(place)
-        except ImportError:
-            continue
-    return importlib.import_module(places[-1])
-
-
-kspace = module("fp_potential.options.kspace", "fp_potential.kspace")
-status = module("fp_potential.scf.status", "fp_potential.scf.solve")
-published = module("fp_potential.calculator.published_arguments", "fp_potential.calculator_arguments")
 
 
 def constants(source: str) -> dict[str, Any]:
