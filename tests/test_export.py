@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fp_potential
-from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, export_model, load_model
+from fp_potential.export import FORMAT_VERSION, METADATA_FILE, OUTPUTS, export_model, load_model, run_model
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
 from structures import evaluate, make_model, salt_water_box, to_graph, water_cluster
@@ -35,6 +35,18 @@ def test_scripted_saved_and_loaded_equals_eager(archive, model, constant_charge:
     assert set(out) == set(eager) == set(OUTPUTS)
     for key, value in eager.items():
         assert torch.allclose(out[key].double(), value.double(), rtol=1e-12, atol=1e-12), key
+
+
+def test_calls_leave_nothing_behind(archive, model) -> None:
+    """Batches of other sizes one after the other, with and without the optimising executor."""
+    module, _ = load_model(archive)
+    loop = (60, 1e-9, 0.3, "anderson", True)
+    for sizes in ((1, 2, 3), (2, 1), (1,), (3, 1)):
+        graph = collate([to_graph(water_cluster(n), model) for n in sizes])
+        out = run_model(module, *graph, *loop, True, *FROM_LOCAL_GUESS)
+        again = module(*graph, *loop, True, *FROM_LOCAL_GUESS)
+        assert out["history"].shape == again["history"].shape == (int(out["scf_steps"].max()), len(sizes))
+        assert module.responses(*graph, *loop, *FROM_LOCAL_GUESS)["status"].tolist() == [0] * len(sizes)
 
 
 def test_ranks_of_a_single_process_change_nothing(archive, model) -> None:

@@ -36,7 +36,7 @@ these it counts as diverged.  Early growth alone is harmless: the negative end o
 residuals grow before the history spans it.  A structure that does not converge is left at its best unknowns.
 """
 
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class LoopState(NamedTuple):
     restarts: Tensor  #: (B,) int64
     steps: Tensor  #: (B,) int64, applications
     status: Tensor  #: (B,) int64
-    history: List[Tensor]  #: (B,) float64 for each application
+    history: Tensor  #: (applications, B) float64; no list, which a compiler may take for a constant between functions
 
 
 class FixedPointLoop(nn.Module):
@@ -118,7 +118,6 @@ class FixedPointLoop(nn.Module):
         number = groups.number
         nothing = torch.full([number], float("inf"), dtype=torch.float64, device=x.device)
         count = torch.zeros([number], dtype=torch.int64, device=x.device)
-        history: List[Tensor] = []
         return LoopState(
             True,
             x,
@@ -133,7 +132,7 @@ class FixedPointLoop(nn.Module):
             count,
             count,
             torch.full_like(count, self.max_steps),
-            history,
+            torch.zeros([0, number], dtype=torch.float64, device=x.device),
         )
 
     def scale_of(self, source: Tensor, groups: Groups, smallest: float) -> Tensor:
@@ -152,9 +151,9 @@ class FixedPointLoop(nn.Module):
         x, level = state.x, torch.where(active, level, state.level)
         norms = self.mixer.norms(state.mixing, x, f, state.groups)
         mean = norms.mean / state.scale
-        history = state.history
-        history.append(torch.where(active, mean, mean if len(history) == 0 else history[len(history) - 1]))
-        steps = torch.where(active, torch.full_like(state.steps, len(history)), state.steps)
+        last = mean if state.history.shape[0] == 0 else state.history[-1]
+        history = torch.cat([state.history, torch.where(active, mean, last).unsqueeze(0)])
+        steps = torch.where(active, torch.full_like(state.steps, history.shape[0]), state.steps)
 
         done = active & (mean <= settings.scf_tolerance)
         done = done & (norms.largest / state.scale <= self.worst_atom * settings.scf_tolerance)
@@ -169,7 +168,7 @@ class FixedPointLoop(nn.Module):
         status = torch.where(lost, torch.full_like(status, self.diverged), status)
         active = active & torch.logical_not(done | lost)
 
-        going = len(history) < settings.num_scf_steps and bool(active.any())
+        going = history.shape[0] < settings.num_scf_steps and bool(active.any())
         mixing, damping = state.mixing, state.damping
         if going:
             if bool(bad.any()):
@@ -210,5 +209,5 @@ class FixedPointLoop(nn.Module):
         """What a loop that has ended has found."""
         best, history = state.best, state.history
         # never better than the start: nothing finite was found
-        residual = torch.where(torch.isfinite(best.residual), best.residual, history[len(history) - 1])
-        return SolverResult(best.x, best.level, state.steps, residual, state.status, torch.stack(history))
+        residual = torch.where(torch.isfinite(best.residual), best.residual, history[-1])
+        return SolverResult(best.x, best.level, state.steps, residual, state.status, history)

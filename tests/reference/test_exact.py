@@ -7,7 +7,9 @@ import torch
 from ase import Atoms
 
 from figures import at_most
+from fp_potential.density.problem import own_start
 from fp_potential.reference import ChargeEquilibration, exact_response, exact_solution, jacobian
+from fp_potential.scf.settings import LoopSettings
 from fp_potential.units import COULOMB
 from reference.systems import make, solved, system
 from structures import evaluate, to_graph
@@ -144,8 +146,8 @@ def test_polarizability(kind: str, constant_charge: bool) -> None:
 def test_polarizability_by_adjoint(kind: str, constant_charge: bool) -> None:
     """`responses` and the derivatives of the energy that `evaluate` gives besides forces."""
     model, graph = system(kind, "open")
-    nothing = torch.zeros(0, 4, dtype=torch.float64)
-    out = model.responses(graph, 100, 1e-12, 0.3, "anderson", constant_charge, nothing, nothing[:, 0])
+    settings = LoopSettings(100, 1e-12, 0.3, "anderson")
+    out = model.responses(graph, settings, own_start(graph.positions), constant_charge)
     polarizability = exact_response(model, graph, constant_charge).polarizability
     difference = error(-out["dipole_by_field"][0], polarizability)
     at_most("known models: polarizability against the exact solve, e Å²/V", difference, 1e-8)

@@ -168,6 +168,17 @@ def test_scripted_and_not() -> None:
             assert torch.allclose(one.double(), other.double(), rtol=0, atol=1e-12)
 
 
+def test_a_scripted_loop_remembers_nothing() -> None:
+    """Calls after the first ones are compiled anew with what is constant: no state may be taken for that."""
+    model = Occupations()
+    scripted = torch.jit.script(model)
+    for number in range(4):
+        fields = (1.0 - 0.2 * number) * FIELDS
+        found, expected = scripted.solve(start_of(model), fields, TIGHT), model.solve(start_of(model), fields, TIGHT)
+        assert torch.equal(found.steps, expected.steps) and found.history.shape == expected.history.shape
+        assert torch.allclose(found.x, expected.x, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("scripted", [False, True])
 def test_adjoint_gives_the_derivative_of_a_whole_solution(scripted: bool) -> None:
     """dV/dε = λ·∂G/∂ε, against differences of solutions."""

@@ -246,8 +246,11 @@ def archive_solver(module: torch.jit.ScriptModule, properties: Collection[str] =
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
         loop, start = (*batch.graph[:-1], False, *settings_of(scf), scf.constant_charge), _start(batch, scf)
         output = with_stress(run_model(module, *loop, scf.use_autograd_forces, *start), batch.graph)
-        electrostatics = module.model.electrostatics
-        return with_properties(output, batch.graph, properties, electrostatics, lambda: module.responses(*loop, *start))
+
+        def responses() -> dict[str, Tensor]:
+            return run_model(module.responses, *loop, *start)
+
+        return with_properties(output, batch.graph, properties, module.model.electrostatics, responses)
 
     return solver
 

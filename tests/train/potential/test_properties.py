@@ -40,8 +40,8 @@ def run(model, graph, mode, properties, scf=TIGHT, training=True, reference=None
 def test_responses_are_those_of_the_converged_model(mode: str, update: str, training: bool) -> None:
     model = make_model(fixedpoint_update_config=UPDATES[update])
     graph = clusters(model)
-    nothing = torch.zeros(0, 4, dtype=torch.float64)
-    expected = model.responses(graph, 100, 1e-12, 0.3, "anderson", True, nothing, nothing[:, 0])
+    settings = LoopSettings(100, 1e-12, 0.3, "anderson")
+    expected = model.responses(graph, settings, own_start(graph.positions), True)
     names = ("polarizability", "born_charges", "energy_by_charge")
     found = run(model, graph, mode, names, LONG if mode == "unroll_scf" else TIGHT, training)
     assert torch.allclose(found["polarizability"], -expected["dipole_by_field"], rtol=0, atol=1e-9)
