@@ -4,8 +4,8 @@
 ``docs/architecture.py`` draws the rooms and their imports and writes the table of ``docs/architecture.md``.
 
 A room may import what stands in its ``may`` and ``outside``, and nothing else but the standard library. All imports
-count, relative ones and those inside functions too. `Room.floor` is the storey; imports go down, so that there are no
-circles.
+count: relative ones, those inside functions, and those by a constant name. `Room.floor` is the storey; imports go down,
+so that there are no circles.
 """
 
 from __future__ import annotations
@@ -126,6 +126,14 @@ def _is_torch_jit(node: ast.expr) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "jit" and ast.unparse(node) == "torch.jit"
 
 
+def _by_name(node: ast.Call) -> str:
+    """The module that ``import_module`` or ``__import__`` of a constant imports; an empty text for other calls."""
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if called not in ("import_module", "__import__") or not node.args or not isinstance(node.args[0], ast.Constant):
+        return ""
+    return str(node.args[0].value)
+
+
 def imports_of_python(path: str, text: str) -> Iterator[Import]:
     """Every import of a Python file, at any depth, and every use of torch.jit as one of the package ``torch.jit``."""
     package = ["fp_potential", *path.split("/")[:-1]] if path.startswith("train/") else path.split("/")[:-1]
@@ -139,6 +147,10 @@ def imports_of_python(path: str, text: str) -> Iterator[Import]:
             names = [[*start, alias.name] for alias in node.names]
         elif isinstance(node, ast.Attribute) and _is_torch_jit(node.value):
             names = [["torch", "jit", node.attr]]
+        elif isinstance(node, ast.Call) and (by_name := _by_name(node)):
+            level = len(by_name) - len(by_name.lstrip("."))
+            start = package[: len(package) + 1 - level] if level else []
+            names = [[*start, *by_name.lstrip(".").split(".")]]
         for parts in names:
             written = ".".join(parts)
             if parts[0] in ("fp_potential", "train"):
@@ -156,7 +168,10 @@ def includes_of(path: str, text: str) -> Iterator[Import]:
         line = text.count("\n", 0, match.start()) + 1
         name = match.group(2)
         top = name.split("/")[0]
-        if f"lammps_plugin/{top}" in BY_NAME:
+        beside = (ROOT / path).parent.joinpath(name).resolve()
+        if match.group(1) == '"' and beside.is_relative_to(ROOT) and beside.is_file():
+            yield Import(path, line, beside.relative_to(ROOT).as_posix(), True, name)
+        elif f"lammps_plugin/{top}" in BY_NAME:
             yield Import(path, line, f"lammps_plugin/{name}", True, name)
         elif top in ("torch", "ATen", "c10", "caffe2"):
             yield Import(path, line, "torch", False, name)

@@ -73,7 +73,9 @@ def build_update(o: ModelOptions, passes: MessageShape, scale: Tensor, electrost
         return SymmetricUpdate(shape, start, electrostatics.left_out(receiver), receiver)
     if u.type == "OneBodyVariableUpdate":
         return OneBodyUpdate(shape, u, start, scale)
-    return ManyBodyUpdate(shape, passes, u, start, scale)
+    if u.type == "ManyBodyUpdate":
+        return ManyBodyUpdate(shape, passes, u, start, scale)
+    raise AssertionError(f"no update is built for type: {u.type}")
 
 
 def build_readout(o: ModelOptions, passes: MessageShape) -> Readout:
@@ -85,7 +87,9 @@ def build_readout(o: ModelOptions, passes: MessageShape) -> Readout:
         return StrictQuadraticReadout(c, m)
     if kind == "OneBodyMLPFieldReadout":
         return OneBodyMLPReadout(c, m)
-    return ManyBodyReadout(passes, m, kind == "ManyBodyChargesFieldReadout")
+    if kind in ("ManyBodyChargesReadout", "ManyBodyChargesFieldReadout"):
+        return ManyBodyReadout(passes, m, kind == "ManyBodyChargesFieldReadout")
+    raise AssertionError(f"no read-out is built for type: {kind}")
 
 
 def build_density_head(o: ModelOptions, scaling: Tensor) -> nn.Module:

@@ -56,6 +56,8 @@ SCRIPT = "import torch\nx = torch.jit.script(y)"
         (SCF, "from ..train.potential import modes", f"{SCF}:1 imports train/potential/modes/"),
         (SCF, "import ase.data", f"{SCF}:1 imports ase.data"),
         (SCF, "from ..graph import Graph\nfrom .status import CONVERGED\nimport torch, math", ""),
+        (SCF, 'importlib.import_module("..density", __package__)', f"{SCF}:1 imports fp_potential/density/"),
+        (SCF, '__import__("fp_potential.electrostatics")', f"{SCF}:1 imports fp_potential/electrostatics/"),
         (TRAINER, "from ..potential.config import Stage", "a learned model only as a Problem"),
         (TRAINER, "from ...files import write_whole\nfrom . import options", ""),
         (CONFIG, "from ...trainer.options import TrainingOptions", ""),
@@ -71,6 +73,9 @@ SCRIPT = "import torch\nx = torch.jit.script(y)"
         (f"{CPP}/operators/a.h", '#include "atom.h"', "operators/ know no LAMMPS"),
         (f"{CPP}/model/a.cpp", '#include "json.h"', ""),
         (f"{CPP}/model/a.cpp", '#  include "pair.h"', "model/ knows of LAMMPS only its json.h"),
+        (f"{CPP}/pair_style/a.cpp", '#include "../model/metadata.h"', ""),
+        (f"{CPP}/pair_style/a.cpp", '#include "../kernels/vectors.h"', f"imports {CPP}/kernels/vectors.h"),
+        (f"{CPP}/kernels/a.cpp", '#include "../operators/redistribute.h"', "kernels/ include neither torch nor"),
         (f"{CPP}/pair_style/a.cpp", '#include <torch/library.h>\n#include "pair.h"', "pair_style/ knows no torch"),
     ],
 )

@@ -1,5 +1,7 @@
 """One physics suite for every update and read-out: derivatives, the archive, rotation, batches."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from figures import at_most
 from fp_potential.export import export_model, load_model, run_model
 from fp_potential.graph import collate
 from fp_potential.model import FixedPointPotential
+from fp_potential.options import ReadoutOptions, UpdateOptions
 from structures import UPDATES, evaluate, make_model, salt_water_box, to_graph, water_cluster
 
 READOUTS = [
@@ -128,3 +131,10 @@ def test_archive_batch_and_rotation(variant, tmp_path) -> None:
             abs(energy / eager["energy"][0].item() - 1.0),
             1e-10,
         )
+
+
+def test_every_type_is_among_the_variants() -> None:
+    """A new update or read-out goes through all of the above."""
+    updates = {UpdateOptions(**options).type for options in UPDATES.values()}
+    assert updates == set(get_args(UpdateOptions.model_fields["type"].annotation))
+    assert set(READOUTS) == set(get_args(ReadoutOptions.model_fields["type"].annotation))
