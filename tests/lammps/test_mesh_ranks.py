@@ -157,7 +157,7 @@ run 10
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-8)
 
 
-@pytest.mark.parametrize(("grid", "steps"), [("2 2 1", 100), ("2 1 1", 250)], ids=["four", "two"])
+@pytest.mark.parametrize(("grid", "steps"), [("2 2 1", 100), ("2 1 1", 1000)], ids=["four", "two"])
 @pytest.mark.slow
 def test_atoms_that_cross_all_ranks(simulation, grid, steps):
     """Two atoms fly through the domains of all ranks, which own none to three atoms."""

@@ -38,12 +38,9 @@ SYSTEMS = {
 }
 
 
-#: the number of ranks of every run; in those, four ranks are among `test_mesh_ranks`
+#: the number of ranks in every run of the tests; four ranks are among `test_mesh_ranks` then
 FAST = {"short": 1, "orthogonal": 1, "triclinic": 2}
-#: four slabs of the orthogonal box are those of the triclinic one with fewer terms
-SYSTEMS_ON_RANKS = [
-    (system, ranks) for system in SYSTEMS for ranks in (1, 2, 4) if (system, ranks) != ("orthogonal", 4)
-]
+SYSTEMS_ON_RANKS = [(system, ranks) for system in SYSTEMS for ranks in (1, 2, 4)]
 
 
 @pytest.mark.parametrize(
