@@ -31,7 +31,7 @@ from fp_potential.density.problem import SCFProblem
 from fp_potential.density.solver import FixedPointSolver
 from fp_potential.electrostatics import Electrostatics
 from fp_potential.options.scf import HISTORY
-from fp_potential.response.state import ResponseState, Update, no_rows
+from fp_potential.response.state import ResponseState, Update, matrix_state, no_bonds
 from fp_potential.scf.convergence import SCFRun
 from fp_potential.scf.diagnosis import diagnose
 from fp_potential.scf.settings import LoopSettings, Start
@@ -61,7 +61,7 @@ class PrescribedResponse(Update):
 
     def __init__(self) -> None:
         super().__init__()
-        self.affine = self.local = True
+        self.affine = self.linear = True
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""
@@ -149,8 +149,7 @@ def build(system: System, history: int) -> tuple[FixedPointSolver, SCFProblem, T
 
     def problem(scale: float) -> SCFProblem:
         x = tensor(scale * matrix)
-        empty = [no_rows(x, shape) for shape in ([n, 0, 0], [n, 0], [n, 4, 0], [0, 4, 0], [0, 4, 0])]
-        state = ResponseState(tensor(base), x, *empty, neighbours, batch)
+        state = matrix_state(tensor(base), x, neighbours, batch, no_bonds(x), torch.zeros_like(x[:, 0, 0, 0]))
         charge, count = tensor(np.zeros(1)), tensor(np.array([float(n)]))
         external = torch.zeros(n, 4, dtype=torch.float64)
         return solver.density_map.problem(cache, state, external, charge, batch, count, True, False)

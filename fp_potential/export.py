@@ -43,13 +43,15 @@ OUTPUTS = {
     "energy_nonlocal": "(B,) non-local read-out, eV",
     "energy_coulomb": "(B,) Coulomb energy, eV",
     "energy_field": "(B,) energy in the external field, eV",
-    "fermi_level": "(B,) absolute Fermi level, eV",
+    "fermi_level": "(B,) absolute Fermi level, eV; at constant charge mu_0 where nothing conducts",
+    "conducts": "(B,) bool: there is a Fermi level; archives of earlier versions do not say",
     "total_charge": "(B,) e",
     "dipole": "(B, 3) Cartesian dipole about the origin, e Å",
     "residual": "(B,) mean SCF residual",
     "adjoint_residual": "(B,) mean adjoint residual relative to the derivative of the energy",
     "scf_steps": "(B,) int64, applications of the map",
-    "status": "(B,) int64: 0 converged, 1 step limit, 2 diverged, 3 unstable, 4 charge does not respond",
+    "status": "(B,) int64: 0 converged, 1 step limit, 2 diverged, 3 unstable, 4 charge does not respond, 5 no Fermi "
+    "level: nothing conducts",
     "history": "(applications, B) mean residual of each application",
 }
 

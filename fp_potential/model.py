@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .backbone.blocks import BlockedPass
 from .backbone.interaction import MessageShape
 from .backbone.mace import Backbone
-from .backbone.neighbours import Neighbours, no_neighbours
+from .backbone.neighbours import Edges, Neighbours, no_neighbours
 from .density.density_model import LocalState
 from .density.fermi_level import with_level
 from .density.self_consistent import SelfConsistentModel
@@ -17,7 +17,14 @@ from .graph import Graph
 from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
 from .options import ModelOptions, ModelStatistics
 from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
-from .response import ManyBodyUpdate, OneBodyUpdate, ResponseShape, SymmetricUpdate, Update
+from .response import (
+    ManyBodyUpdate,
+    OneBodyUpdate,
+    ResponseShape,
+    SplitChargeUpdate,
+    SymmetricUpdate,
+    Update,
+)
 from .response.embedding import TANH_WIDTHS
 from .units import GRADIENT_FEATURE, SCALAR_FEATURE
 
@@ -64,7 +71,32 @@ def build_electrostatics(o: ModelOptions) -> Electrostatics:
     return electrostatics
 
 
-def build_update(o: ModelOptions, passes: MessageShape, scale: Tensor, electrostatics: Electrostatics) -> Update:
+def build_split_charges(o: ModelOptions, shape: ResponseShape, elements: Sequence[int]) -> SplitChargeUpdate:
+    """`SplitChargeUpdate` for ``elements``; bonds end at `bond_stretch` sums of covalent radii, or `bond_cutoff`."""
+    from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+
+    u = o.fixedpoint_update_config
+    radii = torch.tensor([covalent_radii[z] for z in elements], dtype=torch.float64)
+    lengths = radii.unsqueeze(0) + radii.unsqueeze(1)
+    reach = (u.bond_stretch * lengths).clamp(max=min(u.bond_cutoff, o.r_max))
+    conducting = list(elements) if u.metallic == "auto" else []
+    if isinstance(u.metallic, list):
+        conducting = [atomic_numbers.get(symbol, 0) for symbol in u.metallic]
+        missing = [symbol for symbol, z in zip(u.metallic, conducting, strict=True) if z not in elements]
+        if missing:
+            raise ValueError(
+                f"`metallic` names {', '.join(missing)}; expected symbols of elements of the training set "
+                f"({', '.join(chemical_symbols[z] for z in elements)})"
+            )
+    metallic = torch.tensor([z in conducting for z in elements])
+    receiver = o.field_feature_widths.index(o.atomic_multipoles_smearing_width)
+    start = o.fixedpoint_initial_charge_head_scale
+    return SplitChargeUpdate(shape, u.bond_rank, start, reach, lengths, metallic, receiver)
+
+
+def build_update(
+    o: ModelOptions, passes: MessageShape, scale: Tensor, electrostatics: Electrostatics, elements: Sequence[int]
+) -> Update:
     """The update of ``fixedpoint_update_config``, for normalised features per raw field ``scale`` ``(m, 4)``."""
     u, start = o.fixedpoint_update_config, o.fixedpoint_initial_charge_head_scale
     shape = ResponseShape(o.num_channels, len(o.field_feature_widths), passes.n_elements, o.atomic_multipoles_max_l)
@@ -75,6 +107,8 @@ def build_update(o: ModelOptions, passes: MessageShape, scale: Tensor, electrost
         return OneBodyUpdate(shape, u, start, scale)
     if u.type == "ManyBodyUpdate":
         return ManyBodyUpdate(shape, passes, u, start, scale)
+    if u.type == "SplitChargeUpdate":
+        return build_split_charges(o, shape, elements)
     raise AssertionError(f"no update is built for type: {u.type}")
 
 
@@ -107,6 +141,8 @@ def widest_exchange(o: ModelOptions) -> int:
     if o.fixedpoint_update_config.type == "ManyBodyUpdate":
         # ghosts receive the expanded field, too
         widest = max(widest, 4 * TANH_WIDTHS * len(o.field_feature_widths))
+    if o.fixedpoint_update_config.type == "SplitChargeUpdate":
+        widest = max(widest, 3 * o.fixedpoint_update_config.bond_rank)
     return widest
 
 
@@ -145,7 +181,7 @@ class FixedPointPotential(SelfConsistentModel):
             numbers,
             float(o.r_max),
             electrostatics,
-            build_update(o, passes, normalised, electrostatics),
+            build_update(o, passes, normalised, electrostatics, numbers),
             normalised,
             e0.tolist(),
             statistics.fermi_level_offset,
@@ -208,7 +244,9 @@ class FixedPointPotential(SelfConsistentModel):
             mixed = mixed + mixer(features[t][:, :4], species)
         if self.core_repulsion > 0:
             energy = energy + self.core_energy(graph, vectors)
-        response = self.solver.density_map.response(mixed, graph.species, density, neighbours)
+        response = self.solver.density_map.response(
+            mixed, graph.species, density, neighbours, Edges(graph.edge_index, vectors, graph.distributed)
+        )
         return LocalState(energy, density, response, self.nonlocal_readout(last, graph.species, neighbours))
 
     def core_energy(self, graph: Graph, vectors: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ UPDATES = {
     "monotone": {"monotone_charge": True, "nonlinearity_cls": "MLPNonLinearity"},
     "monotone affine": {"monotone_charge": True},
     "symmetric": {"type": "SymmetricUpdate"},
+    "split charge": {"type": "SplitChargeUpdate"},
+    "insulator": {"type": "SplitChargeUpdate", "metallic": "none"},
     "tanh": {"potential_embedding_cls": "TanhPotentialEmbedding"},
     "many-body MLP": {
         "type": "ManyBodyUpdate",
@@ -33,6 +35,9 @@ UPDATES = {
         "potential_embedding_cls": "BiasedLinearPotentialEmbedding",
     },
 }
+
+#: those without a Fermi level: constant charge only
+INSULATORS = ("insulator",)
 
 
 def make_model(seed: int = 0, dtype: torch.dtype = torch.float64, **options) -> FixedPointPotential:

@@ -17,6 +17,14 @@ class Neighbours(NamedTuple):
     radial: Tensor  #: (n_edges, n_basis) radial basis
 
 
+class Edges(NamedTuple):
+    """Edges as vectors, for what acts between two atoms."""
+
+    index: Tensor  #: (2, n_edges) int64; row 0 receivers (owned, sorted), row 1 senders
+    vectors: Tensor  #: (n_edges, 3) r_ij, Å
+    distributed: bool  #: senders may be ghosts of other ranks' atoms
+
+
 def first_edges(receiver: Tensor, n: int) -> Tensor:
     """`Neighbours.first` of sorted receivers ``(n_edges,)`` among ``n`` atoms."""
     first = torch.zeros([n + 1], dtype=torch.int64, device=receiver.device)

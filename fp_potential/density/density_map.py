@@ -18,8 +18,8 @@ class DensityMap(ChargeConstraint):
     def __init__(self, electrostatics: Electrostatics, update: Update) -> None:
         super().__init__(update)
         self.electrostatics = electrostatics
-        #: whether the update is affine in the field, and whether it is one matrix per atom
-        self.affine, self.local = bool(update.affine), bool(update.local)
+        #: whether the update is affine in the field
+        self.affine = bool(update.affine)
         #: receivers whose field the update reads: the others are left out of the loops
         used = getattr(update, "used_receivers", (0, electrostatics.n_widths))
         self.first_used, self.last_used = int(used[0]), int(used[1])
@@ -40,29 +40,46 @@ class DensityMap(ChargeConstraint):
         point = torch.zeros([0, m, 4], dtype=external.dtype, device=external.device)
         row = torch.zeros([n, m, 4], dtype=external.dtype, device=external.device)
         shift = torch.zeros_like(external)
-        if self.local:
+        if self.linear:
+            # bonds make no charge
             row = state.matrix[:, 0]
             shift = state.matrix[:, :, :, 0].sum(2)
         elif self.affine:
             raised = torch.cat([torch.ones_like(row[:, :, :1]), row[:, :, 1:]], dim=2)
             shift = self.response.density(state, raised, distributed)
             shift = shift - self.response.density(state, row, distributed)
-        response = graph_sum(shift[:, 0], batch, atoms.shape[0], distributed)
+        charges = torch.stack([shift[:, 0], state.share], dim=1)
+        sums = graph_sum(charges, batch, atoms.shape[0], distributed)
+        metallic, response = sums[:, 0], sums[:, 0] - sums[:, 1]
+        shift = torch.cat([shift[:, :1] - state.share.unsqueeze(1), shift[:, 1:]], dim=1)
         return SCFProblem(
-            cache, state, external, point, row, shift, response, target, batch, atoms, constant_charge, distributed
+            cache,
+            state,
+            external,
+            point,
+            row,
+            shift,
+            response,
+            metallic,
+            target,
+            batch,
+            atoms,
+            constant_charge,
+            distributed,
         )
 
     def linearised(self, problem: SCFProblem, point: Tensor) -> SCFProblem:
         """A problem without gradients, with its derivatives taken at the raw total field ``point`` ``(n, m, 4)``."""
-        if self.local:
+        if self.linear:
             return problem
         at = point.detach()
         ones = torch.cat([torch.ones_like(problem.external[:, :1]), torch.zeros_like(problem.external[:, 1:])], dim=1)
         row = self._pull_back(problem, at, ones)
         n_graphs = problem.atoms.shape[0]
-        response = problem.response
+        response, metallic = problem.response, problem.metallic
         if not self.affine:
             response = graph_sum(row[:, :, 0].sum(1), problem.batch, n_graphs, problem.distributed)
+            metallic = response
         return SCFProblem(
             problem.cache,
             problem.state,
@@ -71,6 +88,7 @@ class DensityMap(ChargeConstraint):
             row,
             problem.shift,
             response,
+            metallic,
             problem.target,
             problem.batch,
             problem.atoms,
@@ -80,7 +98,7 @@ class DensityMap(ChargeConstraint):
 
     def started(self, problem: SCFProblem, density: Tensor, guess: Tensor) -> SCFProblem:
         """The problem linearised at a first density, for `project`; nothing to do where the response is known."""
-        if self.local:
+        if self.linear:
             return problem
         field = self.electrostatics.field(problem.cache, density, problem.distributed)
         level = guess if problem.constant_charge else problem.target
@@ -129,14 +147,15 @@ class DensityMap(ChargeConstraint):
 
     def at_level(self, problem: SCFProblem, u: Tensor, level: Tensor) -> Tensor:
         """Density in the raw field ``u`` ``(n, m, 4)`` with the level ``(B,)`` added."""
+        if self.linear:
+            density = self.response.density(problem.state, u, problem.distributed)
+            return density + problem.shift * level[problem.batch].unsqueeze(1)
         return self.response.density(problem.state, with_level(u, level, problem.batch), problem.distributed)
 
     def pull_back(self, problem: SCFProblem, weights: Tensor) -> Tensor:
         """(dF/du)^T w at the point of linearisation: ``(n, 4)`` -> ``(n, m, 4)``."""
-        if self.local:
-            n, m = weights.shape[0], problem.state.matrix.shape[2]
-            columns = problem.state.matrix.reshape(n, 4, m * 4).transpose(1, 2)
-            return torch.matmul(columns, weights.unsqueeze(2)).reshape(n, m, 4)
+        if self.linear:
+            return self.response.pulled_back(problem.state, weights, problem.distributed)
         return self._pull_back(problem, problem.point, weights)
 
     def _pull_back(self, problem: SCFProblem, point: Tensor, weights: Tensor) -> Tensor:
@@ -148,11 +167,13 @@ class DensityMap(ChargeConstraint):
         return gradient.detach()
 
     def transposed(self, problem: SCFProblem, adjoint: Tensor) -> Tensor:
-        """(dG/dp)^T λ = A^T [w - (dQ/du) (sum of w on the level) / R], w = (dF/du)^T λ.
+        """(dG/dp)^T λ = A^T [w - (dQ/du) (dp/dμ · λ) / R], w = (dF/du)^T λ.
 
         The last term at constant charge only.
         """
-        on_field = self.constrained(problem, self.pull_back(problem, adjoint))
+        on_field = self.pull_back(problem, adjoint)
+        on_level = (problem.shift * adjoint).sum(1) if self.linear else on_field[:, :, 0].sum(1)
+        on_field = self.constrained(problem, on_field, on_level)
         return self.electrostatics.transposed_in(
             problem.cache, on_field, self.first_used, self.last_used, problem.distributed
         )

@@ -15,7 +15,7 @@ from ..readout.state import ReadoutState, detach_readout
 from ..response.state import ResponseState, Update, detach_state
 from ..scf.loop import SolverResult
 from ..scf.settings import LoopSettings, Start
-from ..scf.status import NO_CHARGE_RESPONSE
+from ..scf.status import NO_CHARGE_RESPONSE, NO_FERMI_LEVEL
 from .density_map import DensityMap
 from .fermi_level import with_level
 from .observables import Observables
@@ -72,11 +72,11 @@ class DensityModel(nn.Module):
         self.electrostatics = electrostatics
         self.solver = FixedPointSolver(DensityMap(electrostatics, update), HISTORY)
         self.register_buffer("normalised_scale", normalised_scale, persistent=False)
-        self.no_charge_response = NO_CHARGE_RESPONSE
+        self.no_charge_response, self.no_fermi_level = NO_CHARGE_RESPONSE, NO_FERMI_LEVEL
         self.fermi_level_offset = float(fermi_level_offset)
         self.atomic_energies = atomic_energies
         self.num_interactions, self.comm_width = 0, 0
-        self.fixed_charge = bool(getattr(update, "fixed_charge", False))
+        self.fixed_charge = self.solver.density_map.fixed_charge
         self.without_dipoles = False
 
     def local(self, graph: Graph, vectors: Tensor) -> LocalState:
@@ -134,8 +134,9 @@ class DensityModel(nn.Module):
         )
 
     def total_field(self, problem: SCFProblem, field: Tensor, level: Tensor) -> Tensor:
-        """Raw field u ``(n, m, 4)``: Coulomb field + external field + Fermi level."""
-        return with_level(field + problem.external.unsqueeze(1), level, problem.batch)
+        """Raw field u ``(n, m, 4)``: Coulomb field + external field + Fermi level, where that means something."""
+        visible = self.solver.density_map.visible(problem, level)
+        return with_level(field + problem.external.unsqueeze(1), visible, problem.batch)
 
     def observables(
         self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor, species: Tensor
@@ -171,7 +172,10 @@ class DensityModel(nn.Module):
             explicit = torch.cat([explicit[:, :1] + level, explicit[:, 1:]], dim=1)
         if by_field is None:
             return explicit
-        on_field = self.solver.density_map.constrained(problem, by_field.detach())
+        by_field = by_field.detach()
+        visible = self.solver.density_map.conducting_part(problem)
+        on_level = by_field[:, :, 0].sum(1) * visible[problem.batch]
+        on_field = self.solver.density_map.constrained(problem, by_field, on_level)
         return explicit + self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
 
     def converge(self, problem: SCFProblem, local: LocalState, settings: LoopSettings, start: Start) -> Converged:
@@ -199,5 +203,9 @@ class DensityModel(nn.Module):
             refused = torch.full_like(result.status, self.no_charge_response)
             possible = self.solver.density_map.responds(fixed) & self.solver.density_map.holds(fixed, result.x)
             status = torch.where(possible, result.status, refused)
+            result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
+        elif self.solver.density_map.shares_charge:
+            refused = torch.full_like(result.status, self.no_fermi_level)
+            status = torch.where(self.solver.density_map.conducts(fixed), result.status, refused)
             result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
         return Converged(frozen, fixed, result, field, at_solution)

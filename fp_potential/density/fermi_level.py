@@ -42,6 +42,8 @@ class ChargeConstraint(nn.Module):
         self.charge_error, self.charge_rounding = CHARGE_ERROR, CHARGE_ROUNDING
         self.level_steps, self.longest_step = LEVEL_STEPS, LONGEST_STEP
         self.straight = bool(update.straight)
+        self.linear, self.shares_charge = bool(update.linear), bool(update.shares_charge)
+        self.fixed_charge = bool(getattr(update, "fixed_charge", False))
 
     def _closed_form(self, problem: SCFProblem, u: Tensor) -> tuple[Tensor, Tensor]:
         density = self.response.density(problem.state, u, problem.distributed)
@@ -100,27 +102,51 @@ class ChargeConstraint(nn.Module):
         assert on_field is not None
         return density.detach(), on_field[:, :, 0].sum(1), torch.zeros_like(density)
 
+    def visible(self, problem: SCFProblem, level: Tensor) -> Tensor:
+        """The level ``(B,)`` that the energy sees: none where nothing conducts, however charge is shared there."""
+        if not self.shares_charge:
+            return level
+        return level * self.conducting_part(problem)
+
+    def conducting_part(self, problem: SCFProblem) -> Tensor:
+        """The part ``(B,)`` of dQ/dmu that is not shared charge."""
+        return problem.metallic / problem.response if self.shares_charge else torch.ones_like(problem.response)
+
+    def conducts(self, problem: SCFProblem) -> Tensor:
+        """Whether a Fermi level means something ``(B,)`` bool: the charge of conducting atoms follows it."""
+        if not self.shares_charge:
+            return torch.full_like(problem.target, not self.fixed_charge, dtype=torch.bool)
+        metallic = problem.metallic.detach().abs()
+        shared = (problem.response - problem.metallic).detach().abs()
+        return metallic > torch.maximum(shared, self.minimum_response * problem.atoms.to(shared.dtype))
+
     def project(self, problem: SCFProblem, density: Tensor) -> Tensor:
         """Onto the charge surface: the missing charge in proportion to dQ/dmu_i; unchanged at constant Fermi level."""
         if not problem.constant_charge:
             return density
         charge = graph_sum(density[:, 0], problem.batch, problem.atoms.shape[0], problem.distributed)
         step = (problem.target - charge) / problem.response
-        moved = density[:, :1] + (problem.charge_row[:, :, 0].sum(1) * step[problem.batch]).unsqueeze(1)
+        by_level = problem.shift[:, 0] if self.linear else problem.charge_row[:, :, 0].sum(1)
+        moved = density[:, :1] + (by_level * step[problem.batch]).unsqueeze(1)
         return torch.cat([moved, density[:, 1:]], dim=1)
 
-    def constrained(self, problem: SCFProblem, on_field: Tensor) -> Tensor:
-        """Derivative by the field at constant mu -> the same with mu a function of the field, at constant charge."""
+    def constrained(self, problem: SCFProblem, on_field: Tensor, on_level: Tensor) -> Tensor:
+        """Derivative by the field at constant mu -> the same with mu a function of the field, at constant charge.
+
+        ``on_level`` ``(n,)``: the derivative by mu, by atoms.
+        """
         if not problem.constant_charge:
             return on_field
         n_graphs = problem.atoms.shape[0]
-        on_level = graph_sum(on_field[:, :, 0].sum(1), problem.batch, n_graphs, problem.distributed)
-        share = (on_level / problem.response)[problem.batch]
+        by_level = graph_sum(on_level, problem.batch, n_graphs, problem.distributed)
+        share = (by_level / problem.response)[problem.batch]
         return on_field - problem.charge_row * share[:, None, None]
 
     def responds(self, problem: SCFProblem) -> Tensor:
         """Whether the charge of each structure can follow the Fermi level ``(B,)`` bool."""
         n_graphs = problem.response.shape[0]
+        if self.shares_charge:
+            return torch.ones_like(problem.target, dtype=torch.bool)
         rows = problem.charge_row[:, :, 0].sum(1).abs()
         total = graph_sum(rows, problem.batch, n_graphs, problem.distributed)
         enough = total > self.minimum_response * problem.atoms.to(total.dtype)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..communication import graph_sum
-from ..response.state import matrix_response
 from ..scf.arnoldi import arnoldi
 from ..scf.spectrum import ACCURACY, LARGEST_BASIS, REDUCTION, Spectrum, spectrum_of
 from .density_map import DensityMap
@@ -21,12 +20,13 @@ from .problem import SCFProblem, groups_of
 def jacobian_product(density_map: DensityMap, problem: SCFProblem, point: Tensor, change: Tensor) -> Tensor:
     """J v ``(n, 4)`` for ``change`` v, of a problem without gradients linearised at the raw total field ``point``."""
     field = density_map.electrostatics.field(problem.cache, change, False)
+    level = torch.zeros_like(problem.response)
     if problem.constant_charge:
         charge = (problem.charge_row * field).sum((1, 2))
-        charges = graph_sum(charge, problem.batch, problem.response.shape[0], False)
-        field = with_level(field, -charges / problem.response, problem.batch)
-    if density_map.local:
-        return matrix_response(problem.state.matrix, field)
+        level = -graph_sum(charge, problem.batch, problem.response.shape[0], False) / problem.response
+    if density_map.linear:
+        return density_map.response.slope(problem.state, field, False) + problem.shift * level[problem.batch, None]
+    field = with_level(field, level, problem.batch)
     # (dF/du) v is the derivative of v·(dF/du)^T w by w
     u = point.detach().requires_grad_(True)
     density = density_map.response.density(problem.state, u, False)

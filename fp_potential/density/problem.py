@@ -10,6 +10,9 @@ At constant charge mu is a function of p, chosen so that the total charge of G(p
     mu = (Q* - Q(F(u with mu = mu_0))) / R,    R = dQ/dmu,
 
 in closed form; else by safeguarded Newton steps, which need no electrostatics.
+
+Of updates that share charge (`response.split_charge`) R is that of the atoms that conduct, ``metallic``, and of the
+weights by which charge is shared.  mu is a Fermi level only where the former is there.
 """
 
 from typing import NamedTuple
@@ -34,6 +37,7 @@ class SCFProblem(NamedTuple):
     charge_row: Tensor  #: (n, m, 4) derivative of the total charge by the raw field
     shift: Tensor  #: (n, 4) change of the density per volt of Fermi level, for affine updates
     response: Tensor  #: (B,) R = dQ/dmu
+    metallic: Tensor  #: (B,) its part without the shared charge
     target: Tensor  #: (B,) total charge Q*, or the Fermi level mu - mu_0 where that is fixed
     batch: Tensor  #: (n,)
     atoms: Tensor  #: (B,) number of atoms, all ranks
@@ -51,6 +55,7 @@ def detach_problem(problem: SCFProblem, cache: ElectrostaticCache) -> SCFProblem
         problem.charge_row.detach(),
         problem.shift.detach(),
         problem.response.detach(),
+        problem.metallic.detach(),
         problem.target.detach(),
         problem.batch,
         problem.atoms,

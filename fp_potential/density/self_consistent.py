@@ -103,9 +103,13 @@ class SelfConsistentModel(DensityModel):
         terms = self.observables(s.problem, s.local, density, total, graph.species[: batch.shape[0]])
         correction = (adjoint * (update - density)).sum(1).to(torch.float64)
         absolute = level + self.fermi_level_offset
+        conducts = self.solver.density_map.conducts(s.fixed)
         atomic = total_energy(terms, density, absolute, batch, constant_charge) + correction
         out = self._report(graph, density, terms, atomic, s.owned)
+        if constant_charge:
+            absolute = torch.where(conducts, absolute, self.fermi_level_offset)
         out["fermi_level"] = absolute.detach()
+        out["conducts"] = conducts
         out["scf_steps"] = result.steps
         out["residual"] = result.residual
         out["adjoint_residual"] = adjoint_residual

@@ -10,6 +10,9 @@ from .kspace import DEFAULT, LOOSEST, TIGHTEST, KSpaceMethod
 #: messages that a learned density of neighbours normalises
 _DENSITY_NORMALISED = "messages are divided by `avg_num_neighbors`, not by a learned density of neighbours; use {}"
 
+#: updates whose response is symmetric and positive by construction
+SYMMETRIC = ("SymmetricUpdate", "SplitChargeUpdate")
+
 
 class UpdateOptions(Options):
     """`fixedpoint_update_config`: how the density responds to the field."""
@@ -38,10 +41,11 @@ class UpdateOptions(Options):
         },
     }
 
-    type: Literal["OneBodyVariableUpdate", "ManyBodyUpdate", "SymmetricUpdate"] = Field(
+    type: Literal["OneBodyVariableUpdate", "ManyBodyUpdate", "SymmetricUpdate", "SplitChargeUpdate"] = Field(
         "OneBodyVariableUpdate",
-        description="response to the field at the atom, through a message pass over fields, or by one symmetric "
-        "positive matrix per atom, with which the loop is stable in every geometry",
+        description="response to the field at the atom, through a message pass over fields, by one symmetric positive "
+        "matrix per atom, with which the loop is stable in every geometry, or by such matrices over bonds and atoms, "
+        "with which insulators insulate, too",
     )
     potential_embedding_cls: Annotated[
         Literal["BiasedLinearPotentialEmbedding", "LinearPotentialEmbedding", "TanhPotentialEmbedding"] | None,
@@ -71,6 +75,23 @@ class UpdateOptions(Options):
         "NoMixer", description="add the atom's own features to the message, or not (ManyBodyUpdate)"
     )
 
+    bond_stretch: float = Field(
+        1.6,
+        gt=1,
+        le=4,
+        description="charge moves between atoms nearer than this times the sum of their covalent radii; 1.6 holds O-H "
+        "to 1.55 Å, which is no hydrogen bond (SplitChargeUpdate)",
+    )
+    bond_cutoff: float = Field(
+        3.5, gt=0, description="Å; no bond is longer, whatever bond_stretch says; at most r_max (SplitChargeUpdate)"
+    )
+    bond_rank: int = Field(2, ge=1, le=16, description="squares per bond (SplitChargeUpdate)")
+    metallic: Annotated[Literal["auto", "none"] | list[str], MayBeText()] = Field(
+        "auto",
+        description="elements that may conduct: those of the list; auto: all, as far as the data ask for it; none: an "
+        "insulator, which has no Fermi level (SplitChargeUpdate)",
+    )
+
     @property
     def embedding(self) -> str:
         """The embedding, with the default of the type."""
@@ -92,8 +113,14 @@ class UpdateOptions(Options):
         if self.type != "ManyBodyUpdate" and misplaced:
             names = ", ".join(f"`{name}`" for name in misplaced)
             raise ValueError(f"{names}: only for type: ManyBodyUpdate (this one is {self.type})")
-        if self.type == "SymmetricUpdate" and set_here:
-            raise ValueError(f"type: SymmetricUpdate has no such options (remove them): {', '.join(sorted(set_here))}")
+        split_charge = {"bond_stretch", "bond_cutoff", "bond_rank", "metallic"}
+        misplaced = sorted(set_here & split_charge)
+        if self.type != "SplitChargeUpdate" and misplaced:
+            names = ", ".join(f"`{name}`" for name in misplaced)
+            raise ValueError(f"{names}: only for type: SplitChargeUpdate (this one is {self.type})")
+        foreign = sorted(set_here - split_charge)
+        if self.type in SYMMETRIC and foreign:
+            raise ValueError(f"type: {self.type} has no such options (remove them): {', '.join(foreign)}")
         return self
 
 
@@ -217,7 +244,10 @@ class ModelOptions(Options):
     include_electrostatic_self_interaction: bool = Field(
         True, description="the Coulomb energy holds the energy of each atom's Gaussians in their own potential"
     )
-    include_field_si: bool = Field(False, description="field features hold the potential of the atom's own Gaussians")
+    include_field_si: bool = Field(
+        False,
+        description="field features hold the potential of the atom's own Gaussians; always for SplitChargeUpdate",
+    )
     include_local_electron_energy: bool = Field(True, description="the energy has the term of `field_readout_config`")
     fixedpoint_update_config: Annotated[UpdateOptions, MayBeText()] = Field(
         default_factory=UpdateOptions, description="how the density responds to the field"
@@ -253,8 +283,8 @@ class ModelOptions(Options):
             raise ValueError(f"`radial_MLP` must hold sizes of at least 1, got {self.radial_MLP}")
         if self.atom_density_scaling is not None and not self.use_linear_local_charges:
             raise ValueError("`atom_density_scaling` belongs to `use_linear_local_charges: true`")
-        if self.fixedpoint_update_config.type == "SymmetricUpdate":
-            self._check_symmetric()
+        if self.fixedpoint_update_config.type in SYMMETRIC:
+            self._check_symmetric(self.fixedpoint_update_config.type)
         norms = self.field_feature_norms
         if isinstance(norms, list) and (len(norms) != self.number_of_norms or any(x <= 0 for x in norms)):
             raise ValueError(
@@ -268,19 +298,26 @@ class ModelOptions(Options):
         """Length of the list of field-feature norms: one per (l, width)."""
         return len(self.field_feature_widths) * (self.field_feature_max_l + 1)
 
-    def _check_symmetric(self) -> None:
+    def _check_symmetric(self, kind: str) -> None:
         sigma = self.atomic_multipoles_smearing_width
         if sigma not in self.field_feature_widths:
             raise ValueError(
-                "type: SymmetricUpdate answers to the field received with the density's own width: put "
+                f"type: {kind} answers to the field received with the density's own width: put "
                 f"`atomic_multipoles_smearing_width` ({sigma}) among `field_feature_widths`, got "
                 f"{self.field_feature_widths}"
             )
         if self.atomic_multipoles_max_l > self.field_feature_max_l:
             raise ValueError(
-                "type: SymmetricUpdate answers with dipoles to the gradient of the potential: set "
+                f"type: {kind} answers with dipoles to the gradient of the potential: set "
                 "`field_feature_max_l: 1`, or `atomic_multipoles_max_l: 0`"
             )
+        if kind == "SplitChargeUpdate" and not self.include_field_si:
+            if "include_field_si" in self.model_fields_set:
+                raise ValueError(
+                    "type: SplitChargeUpdate answers to the whole field, an atom's own Gaussians included: set "
+                    "`include_field_si: true`, or leave it out"
+                )
+            self.include_field_si = True
 
 
 class ModelStatistics(Options):

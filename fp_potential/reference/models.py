@@ -33,7 +33,7 @@ from ..density.self_consistent import SelfConsistentModel
 from ..electrostatics import Electrostatics
 from ..graph import Graph
 from ..readout.state import ReadoutState
-from ..response.state import ResponseState, Update, no_rows
+from ..response.state import ResponseState, Update, matrix_state, no_bonds, no_rows
 from ..units import COULOMB, GRADIENT_FEATURE, SCALAR_FEATURE
 from .options import ReferenceOptions
 
@@ -43,15 +43,12 @@ class ElementResponse(Update):
 
     def __init__(self, fixed_charge: bool) -> None:
         super().__init__()
-        self.affine, self.local, self.fixed_charge = True, True, fixed_charge
+        self.affine, self.linear, self.fixed_charge = True, True, fixed_charge
 
     def forward(self, base: Tensor, compliance: Tensor, neighbours: Neighbours, species: Tensor) -> ResponseState:
         """Density without a field ``(n, 4)`` and compliance ``(n, 4)``, e/V and e Å²/V -> the response."""
-        n = base.shape[0]
         matrix = -torch.diag_embed(compliance).unsqueeze(2)
-        nothing = no_rows(base, [0, 4, 0])
-        inner, bias, outer = no_rows(base, [n, 0, 0]), no_rows(base, [n, 0]), no_rows(base, [n, 4, 0])
-        return ResponseState(base, matrix, inner, bias, outer, nothing, nothing, neighbours, species)
+        return matrix_state(base, matrix, neighbours, species, no_bonds(base), torch.zeros_like(base[:, 0]))
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, 1, 4)``."""

@@ -2,14 +2,17 @@
 
 from .many_body import ManyBodyUpdate
 from .one_body import OneBodyUpdate
-from .state import ResponseShape, ResponseState, Update, detach_state
+from .split_charge import SplitChargeUpdate
+from .state import Bonds, ResponseShape, ResponseState, Update, detach_state
 from .symmetric import SymmetricUpdate
 
 __all__ = [
+    "Bonds",
     "ManyBodyUpdate",
     "OneBodyUpdate",
     "ResponseShape",
     "ResponseState",
+    "SplitChargeUpdate",
     "SymmetricUpdate",
     "Update",
     "detach_state",

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.interaction import MessageShape
-from ..backbone.neighbours import Neighbours
+from ..backbone.neighbours import Edges, Neighbours
 from ..nets import MLP
 from ..options import UpdateOptions
 from .embedding import FieldExpansion
 from .message import FieldMessage
 from .one_body import NONLINEARITY_HIDDEN, DensityOutput, ScalarResponse
-from .state import ResponseShape, ResponseState, Update, matrix_response, no_rows
+from .state import ResponseShape, ResponseState, Update, matrix_response, no_bonds, no_rows
 
 
 class ManyBodyUpdate(Update):
@@ -47,7 +47,7 @@ class ManyBodyUpdate(Update):
         self.expansion = FieldExpansion(o.embedding == "TanhPotentialEmbedding", shape.n_widths)
         self.curved = o.nonlinearity_cls == "MLPNonLinearity"
         self.affine = not (self.curved or self.expansion.saturating or o.correlation > 1)
-        self.local = False
+        self.linear = False
         self.message = FieldMessage(
             passes,
             self.expansion.size,
@@ -62,16 +62,19 @@ class ManyBodyUpdate(Update):
         self.scalars = ScalarResponse(shape, o, feature_scale)
         self.register_buffer("feature_scale", feature_scale, persistent=False)
 
-    def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:
+    def forward(
+        self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours, edges: Edges
+    ) -> ResponseState:
         """Features ``(n, 4, C)``, species of all atoms, p_loc ``(n, 4)`` -> the response of this geometry."""
         n = h.shape[0]
         own = species[:n]
         diagonal = (self.scalars(h, own) * self.feature_scale.to(h.dtype)).transpose(1, 2)
         matrix = diagonal.unsqueeze(3) * torch.eye(4, dtype=h.dtype, device=h.device).unsqueeze(1)
-        edges = self.message.radial_features(neighbours)
+        radial = self.message.radial_features(neighbours)
         inner = no_rows(h, [n, 0, 0])
         bias = no_rows(h, [n, 0])
-        return ResponseState(local_density, matrix, inner, bias, self.output(h, own), h, edges, neighbours, species)
+        outer, bonds, share = self.output(h, own), no_bonds(h), torch.zeros_like(h[:, 0, 0])
+        return ResponseState(local_density, matrix, inner, bias, outer, h, radial, neighbours, species, bonds, share)
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""

@@ -28,11 +28,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..backbone.neighbours import Neighbours
+from ..backbone.neighbours import Edges, Neighbours
 from ..nets import MLP, NoNonlinearity, charges_only
 from ..options import UpdateOptions
 from .embedding import FieldExpansion
-from .state import LevelLine, ResponseShape, ResponseState, Update, matrix_response, no_rows
+from .state import LevelLine, ResponseShape, ResponseState, Update, matrix_response, no_bonds, no_rows
 
 #: start of the scalar response β: charge per volt (e/V) and dipole per field (e Å²/V)
 INITIAL_SOFTNESS = 0.02
@@ -136,7 +136,7 @@ class OneBodyUpdate(Update):
         self.expansion = FieldExpansion(options.embedding == "TanhPotentialEmbedding", n_widths)
         self.curved = options.nonlinearity_cls == "MLPNonLinearity"
         self.affine = not (self.curved or self.expansion.saturating)
-        self.local = self.affine
+        self.linear = self.affine
         self.straight = self.curved and not self.expansion.saturating
         size = self.expansion.size
         self.field_weight = nn.Parameter(torch.randn(2, n_elements, size, channels) / math.sqrt(size / n_widths))
@@ -147,7 +147,9 @@ class OneBodyUpdate(Update):
         self.scalars = ScalarResponse(shape, options, feature_scale)
         self.register_buffer("feature_scale", feature_scale, persistent=False)
 
-    def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:
+    def forward(
+        self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours, edges: Edges
+    ) -> ResponseState:
         """Features ``(n, 4, C)``, species of all atoms, p_loc ``(n, 4)`` -> the response of this geometry."""
         n, m, channels = h.shape[0], self.n_widths, h.shape[2]
         own = species[:n]
@@ -179,7 +181,8 @@ class OneBodyUpdate(Update):
             constant = no_rows(h, [n, 0])
             outer = no_rows(h, [n, 4, 0])
         nothing = no_rows(h, [0, 4, 0])
-        return ResponseState(base, matrix, inner, constant, outer, nothing, nothing, neighbours, species)
+        bonds, share = no_bonds(h), torch.zeros_like(h[:, 0, 0])
+        return ResponseState(base, matrix, inner, constant, outer, nothing, nothing, neighbours, species, bonds, share)
 
     def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
         """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``."""

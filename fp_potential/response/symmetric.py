@@ -29,10 +29,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..backbone.neighbours import Neighbours
+from ..backbone.neighbours import Edges, Neighbours
 from ..nets import charges_only
 from .one_body import INITIAL_POLARIZABILITY, INITIAL_SOFTNESS, DensityOutput
-from .state import ResponseShape, ResponseState, Update, matrix_response, no_rows
+from .state import ResponseShape, ResponseState, Update, matrix_response, matrix_state, no_bonds
 
 #: B B^T is multiplied by this (e/V, e Å²/V): weights of order one then make a response as large as that of molecules
 RESPONSE_SCALE = 0.1
@@ -51,7 +51,7 @@ class SymmetricUpdate(Update):
         super().__init__()
         channels, n_elements = shape.channels, shape.n_elements
         self.without_dipoles = shape.l_max == 0
-        self.affine, self.local = True, True
+        self.affine, self.linear = True, True
         self.n_widths, self.receiver = shape.n_widths, receiver
         self.used_receivers = (receiver, receiver + 1)
         self.c = 1.0 / math.sqrt(channels)
@@ -63,15 +63,14 @@ class SymmetricUpdate(Update):
         self.output = DensityOutput(shape, math.sqrt(scale))
         self.register_buffer("own", own, persistent=False)
 
-    def forward(self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours) -> ResponseState:
+    def forward(
+        self, h: Tensor, species: Tensor, local_density: Tensor, neighbours: Neighbours, edges: Edges
+    ) -> ResponseState:
         """Features ``(n, 4, C)``, species of all atoms, p_loc ``(n, 4)`` -> the response of this geometry."""
-        n = h.shape[0]
-        screened = self.screened(self.softness(h, species[:n])).unsqueeze(2)
+        screened = self.screened(self.softness(h, species[: h.shape[0]])).unsqueeze(2)
         nothing = torch.zeros_like(screened)
         matrix = torch.cat([-screened if m == self.receiver else nothing for m in range(self.n_widths)], dim=2)
-        empty = no_rows(h, [n, 0])
-        rows, columns, features = no_rows(h, [n, 0, 0]), no_rows(h, [n, 4, 0]), no_rows(h, [0, 4, 0])
-        return ResponseState(local_density, matrix, rows, empty, columns, features, features, neighbours, species)
+        return matrix_state(local_density, matrix, neighbours, species, no_bonds(h), torch.zeros_like(h[:, 0, 0]))
 
     def softness(self, h: Tensor, species: Tensor) -> Tensor:
         """M ``(n, 4, 4)`` of atoms with features ``(n, 4, C)``: e/V, e Å/V and e Å²/V."""

@@ -18,6 +18,7 @@ UPDATES = {
     "one-body": {},
     "network": {"fixedpoint_update_config": {"nonlinearity_cls": "MLPNonLinearity"}},
     "many-body": {"fixedpoint_update_config": {"type": "ManyBodyUpdate"}},
+    "split charge": {"fixedpoint_update_config": {"type": "SplitChargeUpdate"}},
 }
 
 

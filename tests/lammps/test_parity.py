@@ -14,7 +14,7 @@ from fp_potential.calculator import FixedPointCalculator
 from fp_potential.export import export_model
 from matrices import partly_slow
 from parity import BAR, TIGHT, compare, has_empty_rank
-from structures import UPDATES
+from structures import INSULATORS, UPDATES
 
 ATM_REAL = 68568.415  # LAMMPS' kcal/mol/Å³ in atm (nktv2p of units real)
 
@@ -108,7 +108,12 @@ run 0
     assert energy == pytest.approx(alone.thermo["PotEng"], rel=1e-12)
 
 
-ON_TWO = [(name, level) for name in UPDATES if name != "skip path" for level in ("charge 0", "fermi -1.9")]
+ON_TWO = [
+    (name, level)
+    for name in UPDATES
+    for level in ("charge 0", "fermi -1.9")
+    if name != "skip path" and (level == "charge 0" or name not in INSULATORS)
+]
 #: every update once, charge and level in turn
 IN_TURN = [pair for number, pair in enumerate(ON_TWO) if number % 4 in (0, 3)]
 
@@ -128,9 +133,9 @@ def test_every_update_on_two_ranks(simulation_of, update, level):
         compare(frame, calculator)
 
 
-HARD = [(name, 1) for name in UPDATES] + [(name, 0) for name in ("one-body MLP", "many-body", "symmetric")]
+HARD = [(name, 1) for name in UPDATES] + [(name, 0) for name in ("one-body MLP", "many-body", "symmetric", "split charge")]
 #: one that passes messages, one whose level takes Newton steps, one without dipoles
-HARDEST = [("many-body", 1), ("symmetric", 1), ("one-body MLP", 0)]
+HARDEST = [("many-body", 1), ("symmetric", 1), ("one-body MLP", 0), ("split charge", 0)]
 
 
 @pytest.mark.parametrize(("update", "l_max"), partly_slow(HARD, lambda *pair: pair in HARDEST))

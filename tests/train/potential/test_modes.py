@@ -82,8 +82,8 @@ def trainable(model):
 MODES_AND_UPDATES = [
     *(("unroll_scf", name) for name in ("skip path", "one-body MLP", "tanh", "many-body", "many-body MLP")),
     *(("implicit", name) for name in ("skip path", "one-body MLP", "monotone", "many-body", "symmetric")),
-    *(("linearize_solve", name) for name in ("skip path", "symmetric", "tanh", "many-body MLP")),
-    ("matrix-free", "symmetric"),
+    *(("linearize_solve", name) for name in ("skip path", "symmetric", "split charge", "tanh", "many-body MLP")),
+    *(("matrix-free", name) for name in ("symmetric", "split charge")),
 ]
 
 
@@ -169,7 +169,7 @@ def gradients_of_loss(model, graph, mode, scf, weights, reference=None):
 
 
 @pytest.mark.parametrize("constant_charge", [True, False])
-@pytest.mark.parametrize("update", ["skip path", "symmetric", "one-body MLP"])
+@pytest.mark.parametrize("update", ["skip path", "symmetric", "split charge", "one-body MLP"])
 def test_modes_agree_with_a_long_unroll(update: str, constant_charge: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients of a loss with forces and stress: a loop of 200 steps, the implicit function, the linear solve."""
     model = small_model(update)
@@ -179,7 +179,7 @@ def test_modes_agree_with_a_long_unroll(update: str, constant_charge: bool, monk
     weights = torch.tensor([0.7, 1.3], dtype=torch.float64)
     unrolled = gradients_of_loss(model, graph, "unroll_scf", loop, weights)
     found = {mode: gradients_of_loss(model, graph, mode, tight, weights) for mode in ("implicit", "linearize_solve")}
-    if model.solver.density_map.local:
+    if model.solver.density_map.linear:
         monkeypatch.setattr(densities, "DENSE_ATOMS", 0)
         few = tight.model_copy(update={"num_scf_steps": 4})  # no matter
         found["matrix-free"] = gradients_of_loss(model, graph, "linearize_solve", few, weights)

@@ -118,7 +118,7 @@ def test_loss_of_charges_is_a_mean_over_charges(tmp_path, data_file):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-UPDATES = ["OneBodyVariableUpdate", "ManyBodyUpdate", "SymmetricUpdate"]
+UPDATES = ["OneBodyVariableUpdate", "ManyBodyUpdate", "SymmetricUpdate", "SplitChargeUpdate"]
 
 
 @pytest.mark.parametrize("update", UPDATES)

@@ -8,18 +8,21 @@ from torch import Tensor
 from ....density.density_model import DensityModel
 from ....density.problem import SCFProblem
 from ....electrostatics.matrix import dense_operators
+from ....response import Bonds
 
 
 def dense_solutions(model: DensityModel, problem: SCFProblem) -> list[Tensor]:
     """p ``(n_g, 4)`` of every structure, differentiable; not finite where the system is singular.
 
-    With p = J p + c μ + b for the matrices of the atoms, the system is (1 - J) p - c μ = b with Σ q = Q* below it at
-    constant charge. ``problem`` is that of an update with one matrix per atom.
+    With p = J p + c μ + b for the matrices of atoms and bonds, the system is (1 - J) p - c μ = b with Σ q = Q* below it
+    at constant charge. ``problem`` is that of a linear update.
     """
     n_graphs, n_widths = problem.atoms.shape[0], problem.state.matrix.shape[2]
     external = problem.external.unsqueeze(1).repeat(1, n_widths, 1)
     constant = model.solver.density_map.at_level(problem, external, torch.zeros_like(problem.target))
     densities = []
+    structure = problem.batch[problem.state.bonds.atom]
+    receiver = model.solver.density_map.first_used
     begin = 0
     for g, operator in enumerate(dense_operators(problem.cache, problem.batch, n_graphs, n_widths)):
         n = operator.shape[0]
@@ -27,6 +30,8 @@ def dense_solutions(model: DensityModel, problem: SCFProblem) -> list[Tensor]:
         begin += n
         response = problem.state.matrix[rows].reshape(n, 4, n_widths * 4)
         jacobian = torch.bmm(response, operator.reshape(n, n_widths * 4, n * 4)).reshape(n * 4, n * 4)
+        through_bonds = bond_matrix(problem.state.bonds, structure == g, rows.start, n)
+        jacobian = jacobian - through_bonds @ operator[:, receiver].reshape(n * 4, n * 4)
         system = torch.eye(n * 4, dtype=jacobian.dtype, device=jacobian.device) - jacobian
         fermi = problem.shift[rows].reshape(n * 4)
         right = constant[rows].reshape(n * 4)
@@ -41,3 +46,13 @@ def dense_solutions(model: DensityModel, problem: SCFProblem) -> list[Tensor]:
         solution, _ = torch.linalg.solve_ex(system, right)
         densities.append(solution[: n * 4].reshape(n, 4))
     return densities
+
+
+def bond_matrix(bonds: Bonds, chosen: Tensor, begin: int, n: int) -> Tensor:
+    """Σ b b^T of the bonds ``chosen`` ``(B,)`` bool, between the ``n`` atoms from ``begin`` on: ``(4 n, 4 n)``."""
+    atom, partner = bonds.atom[chosen] - begin, bonds.partner[chosen] - begin
+    own, other = bonds.own[chosen], bonds.other[chosen]
+    blocks = torch.zeros(n * n, 4, 4, dtype=own.dtype, device=own.device)
+    blocks = blocks.index_add(0, atom * n + atom, torch.einsum("bka,bkc->bac", own, own))
+    blocks = blocks.index_add(0, atom * n + partner, torch.einsum("bka,bkc->bac", own, other))
+    return blocks.reshape(n, n, 4, 4).transpose(1, 2).reshape(4 * n, 4 * n)

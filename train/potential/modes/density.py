@@ -103,7 +103,7 @@ def implicit(t: Task) -> Found:
 
 def linearize_solve(t: Task) -> Found:
     """The solution of a linear system per structure, or `implicit` where that is the same and costs less."""
-    if not t.model.solver.density_map.local:
+    if not t.model.solver.density_map.linear:
         return implicit(t)
     if int(t.problem.atoms.max()) > DENSE_ATOMS or len(t.problem.cache.meshes) > 0:
         steps = max(t.scf.num_scf_steps, MATRIX_FREE_STEPS)

@@ -59,7 +59,7 @@ def unroll(model: DensityModel, problem: SCFProblem, start: Tensor, guess: Tenso
 def projected(model: DensityModel, problem: SCFProblem, start: Tensor, guess: Tensor) -> Tensor:
     """A first density on the charge surface, as the loop takes it (`DensityMap.project`), with all its derivatives."""
     density_map = model.solver.density_map
-    if not density_map.local and problem.constant_charge:
+    if not density_map.linear and problem.constant_charge:
         field = model.electrostatics.field(problem.cache, start, False) + problem.external.unsqueeze(1)
         u = with_level(field, guess, problem.batch)
         u = u if u.requires_grad else u.detach().requires_grad_(True)
