@@ -13,6 +13,7 @@ from .density.density_model import LocalState
 from .density.fermi_level import with_level
 from .density.self_consistent import SelfConsistentModel
 from .electrostatics import Electrostatics
+from .elements import bond_lengths, named_elements
 from .graph import Graph
 from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
 from .options import ModelOptions, ModelStatistics
@@ -73,21 +74,12 @@ def build_electrostatics(o: ModelOptions) -> Electrostatics:
 
 def build_split_charges(o: ModelOptions, shape: ResponseShape, elements: Sequence[int]) -> SplitChargeUpdate:
     """`SplitChargeUpdate` for ``elements``; bonds end at `bond_stretch` sums of covalent radii, or `bond_cutoff`."""
-    from ase.data import atomic_numbers, chemical_symbols, covalent_radii
-
     u = o.fixedpoint_update_config
-    radii = torch.tensor([covalent_radii[z] for z in elements], dtype=torch.float64)
-    lengths = radii.unsqueeze(0) + radii.unsqueeze(1)
+    lengths = bond_lengths(elements)
     reach = (u.bond_stretch * lengths).clamp(max=min(u.bond_cutoff, o.r_max))
     conducting = list(elements) if u.metallic == "auto" else []
     if isinstance(u.metallic, list):
-        conducting = [atomic_numbers.get(symbol, 0) for symbol in u.metallic]
-        missing = [symbol for symbol, z in zip(u.metallic, conducting, strict=True) if z not in elements]
-        if missing:
-            raise ValueError(
-                f"`metallic` names {', '.join(missing)}; expected symbols of elements of the training set "
-                f"({', '.join(chemical_symbols[z] for z in elements)})"
-            )
+        conducting = named_elements(u.metallic, elements, "metallic")
     metallic = torch.tensor([z in conducting for z in elements])
     receiver = o.field_feature_widths.index(o.atomic_multipoles_smearing_width)
     start = o.fixedpoint_initial_charge_head_scale

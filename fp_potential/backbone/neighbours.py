@@ -20,7 +20,7 @@ class Neighbours(NamedTuple):
 class Edges(NamedTuple):
     """Edges as vectors, for what acts between two atoms."""
 
-    index: Tensor  #: (2, n_edges) int64; row 0 receivers (owned, sorted), row 1 senders
+    ends: Tensor  #: (2, n_edges) int64; row 0 receivers (owned, sorted), row 1 senders
     vectors: Tensor  #: (n_edges, 3) r_ij, Å
     distributed: bool  #: senders may be ghosts of other ranks' atoms
 

@@ -1,5 +1,5 @@
 """ASE calculator of exported models."""
 
-from .calculator import FixedPointCalculator, SCFNotConverged
+from .calculator import FixedPointCalculator, NoFermiLevel, SCFNotConverged
 
-__all__ = ["FixedPointCalculator", "SCFNotConverged"]
+__all__ = ["FixedPointCalculator", "NoFermiLevel", "SCFNotConverged"]

@@ -27,6 +27,8 @@ STATUS = {
     3: "the solution is unstable: the model's charges are too soft here; retrain it",
     4: "the charge does not respond to the Fermi level: this model cannot hold a charge here; retrain it",
 }
+#: status of a Fermi level held where there is none
+NO_FERMI_LEVEL = 5
 #: step of the field in responses from the energy, V/Å
 FIELD_STEP = 1e-3
 
@@ -35,10 +37,15 @@ class SCFNotConverged(RuntimeError):
     """The self-consistent loop failed; the message names the residual, the tolerance and what to change."""
 
 
+class NoFermiLevel(ValueError):
+    """A Fermi level is to be held where none exists."""
+
+
 class FixedPointCalculator(Calculator):
     """Energies, forces, stress, charges, dipoles and responses of a model from `fixedpoint export`.
 
-    Results besides ASE's own: ``fermi_level`` (eV), ``convergence_history`` (mean residual of every application),
+    Results besides ASE's own: ``fermi_level`` (eV; NaN where nothing conducts), ``conducts`` (whether there is a Fermi
+    level), ``convergence_history`` (mean residual of every application),
     ``num_scf_steps``, ``residual``, ``adjoint_residual``, ``density_coefficients`` ``(N, 4)`` [q, d_y, d_z, d_x],
     ``atomic_dipoles`` ``(N, 3)`` Cartesian, ``electrostatic_energy``, ``electron_energy``, ``field_features``
     ``(N, m, 4)``, ``electrostatic_potentials`` ``(N,)`` V, ``total_charge``, ``legendre_defect`` (mu + dE/dQ, or
@@ -200,6 +207,7 @@ class FixedPointCalculator(Calculator):
 
         Raises:
             SCFNotConverged: the loop or its adjoint failed.
+            NoFermiLevel: a Fermi level is to be held and nothing conducts.
             PropertyNotImplementedError: a stress without a volume, or responses without an open axis.
             ValueError: inputs that are missing, contradict each other or do not fit the model.
         """
@@ -294,7 +302,8 @@ class FixedPointCalculator(Calculator):
         """Outputs of the archive (`export.OUTPUTS`) as results of the calculator."""
         values = {key: value.cpu().numpy() for key, value in out.items()}
         density = values["density"].astype(float)
-        energy, level = float(values["energy"][0]), float(values["fermi_level"][0])
+        conducts = bool(values["conducts"][0]) if "conducts" in values else True  # of archives that do not say
+        energy, level = float(values["energy"][0]), float(values["fermi_level"][0]) if conducts else np.nan
         charge, dipole = float(values["total_charge"][0]), values["dipole"][0].astype(float)
         moved = charge * self.inputs.origin(self.atoms)  # the model's dipole is about the origin of the field
         by_target = float(values["energy_by_target"][0])
@@ -306,6 +315,7 @@ class FixedPointCalculator(Calculator):
             "charges": density[:, 0],
             "dipole": dipole + moved,
             "fermi_level": level,
+            "conducts": conducts,
             "convergence_history": values["history"][:, 0],
             "num_scf_steps": int(values["scf_steps"][0]),
             "residual": float(values["residual"][0]),
@@ -325,10 +335,15 @@ class FixedPointCalculator(Calculator):
         return results
 
     def _check(self, out: dict[str, torch.Tensor]) -> None:
-        """Raise `SCFNotConverged`, or warn, if the loop or its adjoint failed."""
+        """Raise `SCFNotConverged`, or warn, if the loop or its adjoint failed; `NoFermiLevel` in any case."""
         status = int(out["status"][0])
         if status == 0:
             return
+        if status == NO_FERMI_LEVEL:
+            raise NoFermiLevel(
+                f"no atom of {self.atoms.get_chemical_formula()} conducts in this model, so there is no Fermi level to "
+                "hold: give `total_charge` instead of `fermi_level`"
+            )
         residuals = f"adjoint residual {float(out['adjoint_residual'][0]):.2e}"
         if "residual" in out:
             residuals = (

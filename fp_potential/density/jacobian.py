@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..communication import graph_sum
+from ..response.state import Bonds
 from ..scf.arnoldi import arnoldi
 from ..scf.spectrum import ACCURACY, LARGEST_BASIS, REDUCTION, Spectrum, spectrum_of
 from .density_map import DensityMap
@@ -90,3 +91,13 @@ def _on_surface(x: Tensor, problem: SCFProblem) -> Tensor:
     if not problem.constant_charge:
         return x
     return torch.cat([x[:, :1] - x[:, :1].mean(), x[:, 1:]], dim=1)
+
+
+def bond_matrix(bonds: Bonds, chosen: Tensor, begin: int, n: int) -> Tensor:
+    """Σ b b^T of the bonds ``chosen`` ``(B,)`` bool, between the ``n`` atoms from ``begin`` on: ``(4 n, 4 n)``."""
+    atom, partner = bonds.atom[chosen] - begin, bonds.partner[chosen] - begin
+    own, other = bonds.own[chosen], bonds.other[chosen]
+    blocks = torch.zeros(n * n, 4, 4, dtype=own.dtype, device=own.device)
+    blocks = blocks.index_add(0, atom * n + atom, torch.einsum("bka,bkc->bac", own, own))
+    blocks = blocks.index_add(0, atom * n + partner, torch.einsum("bka,bkc->bac", own, other))
+    return blocks.reshape(n, n, 4, 4).transpose(1, 2).reshape(4 * n, 4 * n)

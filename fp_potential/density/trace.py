@@ -26,7 +26,7 @@ class LoopTrace:
 
     run: SCFRun
     charges: np.ndarray  #: (applications,) total charge, e
-    levels: np.ndarray  #: (applications,) absolute Fermi level, eV
+    levels: np.ndarray  #: (applications,) absolute Fermi level, eV; NaN where nothing conducts
     energies: np.ndarray  #: (applications,) E(p), or Omega(p) = E + mu Q at constant Fermi level, eV
     energy: float  #: corrected energy of the end, eV, as reported everywhere else
     adjoint_residual: float
@@ -86,6 +86,8 @@ def trace_loop(
         adjoint_status=int(out["status"][0]) if status == CONVERGED else CONVERGED,
     )
     absolute = levels[:, 0].detach().cpu().numpy().astype(float) + float(model.fermi_level_offset)
+    if constant_charge and "conducts" in out and not bool(out["conducts"][0]):
+        absolute = np.full_like(absolute, np.nan)
     charges = iterates[:, :, 0].sum(1, dtype=float)
     adjoint_residual = float(out["adjoint_residual"][0])
     return LoopTrace(run, charges, absolute, np.array(energies), float(out["energy"][0]), adjoint_residual, spectrum)

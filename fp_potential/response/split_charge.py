@@ -130,7 +130,7 @@ class SplitChargeUpdate(Update):
 
     def bonds(self, h: Tensor, species: Tensor, edges: Edges) -> Bonds:
         """The squares b between atoms, from features ``(n, 4, C)`` and edges of all pairs within the reach."""
-        atom, partner = edges.index[0], edges.index[1]
+        atom, partner = edges.ends[0], edges.ends[1]
         reach = self.reach.to(h.dtype)[species[atom], species[partner]]
         near = torch.nonzero(edges.vectors.detach().square().sum(1) < reach.square()).squeeze(1)
         atom, partner = atom[near], partner[near]

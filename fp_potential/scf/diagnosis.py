@@ -24,7 +24,7 @@ import numpy as np
 from .convergence import Convergence, SCFRun, convergence
 from .loop import SHORTER
 from .spectrum import Spectrum, linear_applications
-from .status import CONVERGED, DIVERGED, NO_CHARGE_RESPONSE, UNSTABLE
+from .status import CONVERGED, DIVERGED, NO_CHARGE_RESPONSE, NO_FERMI_LEVEL, UNSTABLE
 
 #: factor per application from which a falling residual counts as slow
 SLOW_FACTOR = 0.9
@@ -46,6 +46,7 @@ class Kind(enum.Enum):
     DIVERGING = "diverging"
     UNSTABLE = "unstable solution"
     NO_RESPONSE = "charge does not respond"
+    NO_LEVEL = "no Fermi level"
     ROUNDING = "limit of the arithmetic"
 
 
@@ -73,6 +74,12 @@ def diagnose(run: SCFRun, spectrum: Spectrum | None = None) -> Diagnosis:
     history = np.asarray(run.history, dtype=float)
     if run.status == NO_CHARGE_RESPONSE:
         return _no_response()
+    if run.status == NO_FERMI_LEVEL:
+        return Diagnosis(
+            Kind.NO_LEVEL,
+            "no atom conducts, so there is no Fermi level to hold",
+            ["give --total_charge instead of --constant_fermi"],
+        )
     if run.status == UNSTABLE or (spectrum is not None and spectrum.unstable):
         return _unstable(run, spectrum)
     if run.status == CONVERGED:

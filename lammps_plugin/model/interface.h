@@ -37,7 +37,8 @@ enum class Status : int64_t {
   MAX_STEPS = 1,
   DIVERGED = 2,
   UNSTABLE = 3,
-  NO_CHARGE_RESPONSE = 4
+  NO_CHARGE_RESPONSE = 4,
+  NO_FERMI_LEVEL = 5
 };
 
 inline constexpr std::array DTYPES = {"float64", "float32"};

@@ -159,6 +159,8 @@ void read_result(const Result &result, const ModelInput &in, ModelOutput &out)
   for (const auto &[key, member] : SCALARS) out.*member = entry(result, key).to(at::kDouble).item<double>();
   out.scf_steps = entry(result, "scf_steps").item<int64_t>();
   out.status = static_cast<Status>(entry(result, "status").item<int64_t>());
+  // Archives of earlier versions do not say; their charges always follow a level.
+  out.conducts = !result.contains("conducts") || entry(result, "conducts").item<bool>();
   copy_out(result, "dipole", out.dipole, 3);
   out.mesh_net_force = {};
   if (result.contains("mesh_net_force")) copy_out(result, "mesh_net_force", out.mesh_net_force, 3);

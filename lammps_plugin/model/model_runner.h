@@ -43,6 +43,7 @@ struct ModelOutput {
   std::array<double, 9> strain_gradient{};    ///< dE/d(strain), eV
   int64_t scf_steps = 0;
   Status status = Status::CONVERGED;
+  bool conducts = true;                   ///< whether there is a Fermi level
   std::vector<double> forces;             ///< [n_total][3], eV/Å, to be added to the owners of the ghosts
   std::vector<double> atomic_energies;    ///< [n_owned]
   std::vector<double> density;            ///< [n_owned][4]: q, d_y, d_z, d_x

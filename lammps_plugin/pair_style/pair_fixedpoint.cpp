@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 using namespace LAMMPS_NS;
 using fixedpoint::Status;
@@ -170,6 +171,12 @@ void PairFixedPoint::check_convergence()
         "pair fixedpoint: the charge does not respond to the Fermi level at step {}, so the total charge "
         "{} e cannot be set. The model is used outside its training data, or cannot carry this charge",
         update->ntimestep, input_.total_charge);
+  if (out.status == Status::NO_FERMI_LEVEL)
+    error->all(
+        FLERR,
+        "pair fixedpoint: no atom conducts at step {}, so there is no Fermi level to hold at {} V. Give the "
+        "keyword charge in the place of fermi",
+        update->ntimestep, input_.fermi_level);
   const bool adjoint_failed = out.adjoint_residual > input_.scf_tolerance;
   if (out.status != Status::CONVERGED || adjoint_failed) {
     const char *how = out.status == Status::MAX_STEPS  ? "it stopped at the largest number of steps"
@@ -217,7 +224,7 @@ void PairFixedPoint::add_output()
     pvector[E_NONLOCAL] = energy_unit_ * out.energy_nonlocal;
     pvector[E_COULOMB] = energy_unit_ * out.energy_coulomb;
     pvector[E_FIELD] = energy_unit_ * out.energy_field;
-    pvector[FERMI_LEVEL] = out.fermi_level;
+    pvector[FERMI_LEVEL] = out.conducts ? out.fermi_level : std::numeric_limits<double>::quiet_NaN();
     pvector[TOTAL_CHARGE] = out.total_charge;
     for (int d = 0; d < 3; ++d) {
       // The model's is about the point where the potential of the field is zero.

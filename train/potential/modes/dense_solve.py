@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ....density.density_model import DensityModel
+from ....density.jacobian import bond_matrix
 from ....density.problem import SCFProblem
 from ....electrostatics.matrix import dense_operators
-from ....response import Bonds
 
 
 def dense_solutions(model: DensityModel, problem: SCFProblem) -> list[Tensor]:
@@ -46,13 +46,3 @@ def dense_solutions(model: DensityModel, problem: SCFProblem) -> list[Tensor]:
         solution, _ = torch.linalg.solve_ex(system, right)
         densities.append(solution[: n * 4].reshape(n, 4))
     return densities
-
-
-def bond_matrix(bonds: Bonds, chosen: Tensor, begin: int, n: int) -> Tensor:
-    """Σ b b^T of the bonds ``chosen`` ``(B,)`` bool, between the ``n`` atoms from ``begin`` on: ``(4 n, 4 n)``."""
-    atom, partner = bonds.atom[chosen] - begin, bonds.partner[chosen] - begin
-    own, other = bonds.own[chosen], bonds.other[chosen]
-    blocks = torch.zeros(n * n, 4, 4, dtype=own.dtype, device=own.device)
-    blocks = blocks.index_add(0, atom * n + atom, torch.einsum("bka,bkc->bac", own, own))
-    blocks = blocks.index_add(0, atom * n + partner, torch.einsum("bka,bkc->bac", own, other))
-    return blocks.reshape(n, n, 4, 4).transpose(1, 2).reshape(4 * n, 4 * n)
