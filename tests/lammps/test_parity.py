@@ -133,7 +133,9 @@ def test_every_update_on_two_ranks(simulation_of, update, level):
         compare(frame, calculator)
 
 
-HARD = [(name, 1) for name in UPDATES] + [(name, 0) for name in ("one-body MLP", "many-body", "symmetric", "split charge")]
+HARD = [(name, 1) for name in UPDATES] + [
+    (name, 0) for name in ("one-body MLP", "many-body", "symmetric", "split charge")
+]
 #: one that passes messages, one whose level takes Newton steps, one without dipoles
 HARDEST = [("many-body", 1), ("symmetric", 1), ("one-body MLP", 0), ("split charge", 0)]
 
