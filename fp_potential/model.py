@@ -17,7 +17,15 @@ from .elements import bond_lengths, named_elements
 from .graph import Graph
 from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
 from .options import ModelOptions, ModelStatistics
-from .readout import ManyBodyReadout, NullReadout, OneBodyMLPReadout, Readout, ReadoutState, StrictQuadraticReadout
+from .options.model import VARIATIONAL
+from .readout import (
+    ManyBodyReadout,
+    NullReadout,
+    OneBodyMLPReadout,
+    Readout,
+    StrictQuadraticReadout,
+    VariationalReadout,
+)
 from .response import (
     ManyBodyUpdate,
     OneBodyUpdate,
@@ -113,6 +121,8 @@ def build_readout(o: ModelOptions, passes: MessageShape) -> Readout:
         return StrictQuadraticReadout(c, m)
     if kind == "OneBodyMLPFieldReadout":
         return OneBodyMLPReadout(c, m)
+    if kind == VARIATIONAL:
+        return VariationalReadout(c, passes.n_elements)
     if kind in ("ManyBodyChargesReadout", "ManyBodyChargesFieldReadout"):
         return ManyBodyReadout(passes, m, kind == "ManyBodyChargesFieldReadout")
     raise AssertionError(f"no read-out is built for type: {kind}")
@@ -182,6 +192,7 @@ class FixedPointPotential(SelfConsistentModel):
         self.without_dipoles = o.atomic_multipoles_max_l == 0
         #: whether update or read-out pass messages of their own
         self.many_body = "ManyBody" in o.fixedpoint_update_config.type or "ManyBody" in o.field_readout_config.type
+        self.variational = o.include_local_electron_energy and o.field_readout_config.type == VARIATIONAL
         self.num_interactions = o.num_interactions
         self.comm_width = widest_exchange(o)
         self.backbone = Backbone(o, passes)
@@ -253,11 +264,19 @@ class FixedPointPotential(SelfConsistentModel):
         return energy.index_add(0, i, 0.5 * self.core_repulsion * depth * depth * depth)
 
     def nonlocal_energy(
-        self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
+        self, local: LocalState, density: Tensor, field: Tensor, shared: Tensor, distributed: bool
     ) -> Tensor:
         """Energy per owned atom ``(n,)`` (eV) of the read-out, in the raw total field ``(n, m, 4)``."""
         features = field * self.normalised_scale.to(field.dtype)
-        return self.nonlocal_readout.energy(readout, local_density, density, features, distributed)
+        energy = self.nonlocal_readout.energy(local.readout, local.density, density, features, shared, distributed)
+        if self.variational:
+            # -Δ·w - ½ w·M w, and -μ_0 Q (`readout.variational`)
+            density_map = self.solver.density_map
+            answer = density_map.response.slope(local.response, field, distributed)
+            w = field[:, density_map.first_used]
+            energy = energy - ((density - local.density - 0.5 * answer) * w).sum(1) + shared * w[:, 0]
+            energy = energy - self.fermi_level_offset * density[:, 0]
+        return energy
 
     # ---- for training -------------------------------------------------------------------------------------------
 

@@ -21,15 +21,19 @@ READOUTS = [
     "OneBodyMLPFieldReadout",
     "ManyBodyChargesReadout",
     "ManyBodyChargesFieldReadout",
+    "VariationalFieldReadout",
 ]
 INPUTS = {"total_charge": 0.3, "fermi_level": -1.7}
 #: updates that differ from others by their response only: with the default read-out
-ONE_READOUT = ("monotone affine", "symmetric", "split charge", "insulator", "tanh", "many-body MLP")
+ONE_READOUT = ("monotone affine", "symmetric", "tanh", "many-body MLP")
+#: updates that the variational read-out is the energy of
+SPLIT_CHARGES = ("split charge", "insulator")
 VARIANTS = [
     (update, readout)
     for update in UPDATES
     for readout in READOUTS
-    if update not in ONE_READOUT or readout == "StrictQuadraticFieldEnergyReadout"
+    if (update not in ONE_READOUT or readout == "StrictQuadraticFieldEnergyReadout")
+    and (readout != "VariationalFieldReadout" or update in SPLIT_CHARGES)
 ]
 
 
@@ -37,7 +41,7 @@ VARIANTS = [
 FAST = [
     (update, readout)
     for update, readout in VARIANTS
-    if readout == "StrictQuadraticFieldEnergyReadout"
+    if readout in ("StrictQuadraticFieldEnergyReadout", "VariationalFieldReadout")
     or update == "skip path"
     or (update, readout) == ("many-body", "ManyBodyChargesFieldReadout")
 ]

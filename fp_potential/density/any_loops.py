@@ -38,6 +38,16 @@ class AnyLoops:
             return self.model.evaluate(graph, *settings, *what, *start)
         return self.model.evaluate(graph, settings, start, *what)
 
+    def observables(
+        self, problem: Any, local: Any, density: Tensor, field: Tensor, level: Tensor, species: Tensor
+    ) -> Any:
+        """`DensityModel.observables`; in archives before it took the level, the total field was its argument."""
+        schema = getattr(self.model.observables, "schema", None)
+        if schema is not None and "level" not in [argument.name for argument in schema.arguments]:
+            total = self.model.total_field(problem, field, level)
+            return self.model.observables(problem, local, density, total, species)
+        return self.model.observables(problem, local, density, field, level, species)
+
     def solve(self, graph: Graph, settings: LoopSettings, start: Start, constant_charge: bool) -> Any:
         """`SelfConsistentModel.solve` without gradients."""
         if self.one_by_one:

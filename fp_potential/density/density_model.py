@@ -19,7 +19,7 @@ from ..scf.status import NO_CHARGE_RESPONSE, NO_FERMI_LEVEL
 from .density_map import DensityMap
 from .fermi_level import with_level
 from .observables import Observables
-from .problem import SCFProblem, detach_problem
+from .problem import SCFProblem, detach_problem, shared_charge
 from .solver import FixedPointSolver
 
 
@@ -96,9 +96,12 @@ class DensityModel(nn.Module):
         return torch.zeros_like(vectors)
 
     def nonlocal_energy(
-        self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
+        self, local: LocalState, density: Tensor, field: Tensor, shared: Tensor, distributed: bool
     ) -> Tensor:
-        """Non-local energy per owned atom ``(n,)`` in the raw total field ``(n, m, 4)``."""
+        """Non-local energy per owned atom ``(n,)`` in the raw total field ``(n, m, 4)``.
+
+        ``shared`` ``(n,)``: the part of the charges that nothing conducts, e.
+        """
         raise NotImplementedError
 
     def external_field(self, graph: Graph, positions: Tensor) -> Tensor:
@@ -139,13 +142,14 @@ class DensityModel(nn.Module):
         return with_level(field + problem.external.unsqueeze(1), visible, problem.batch)
 
     def observables(
-        self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor, species: Tensor
+        self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor, level: Tensor, species: Tensor
     ) -> Observables:
-        """Energy terms of a density ``(n, 4)`` in a total raw field ``(n, m, 4)``."""
+        """Energy terms of a density ``(n, 4)`` in the Coulomb field ``(n, m, 4)`` at the level mu - mu_0 ``(B,)``."""
+        total, shared = self.total_field(problem, field, level), shared_charge(problem, level)
         coulomb = self.electrostatics.potentials(problem.cache, density, problem.distributed)
         # one scalar at a time: TorchScript's torch.tensor of a list of floats rounds them to float32
         e0 = torch.stack([torch.full([], e, dtype=torch.float64, device=density.device) for e in self.atomic_energies])
-        nonlocal_ = self.nonlocal_energy(local.readout, local.density, density, field, problem.distributed)
+        nonlocal_ = self.nonlocal_energy(local, density, total, shared, problem.distributed)
         return Observables(
             e0[species] + local.energy.to(torch.float64),
             nonlocal_.to(torch.float64),
@@ -154,16 +158,20 @@ class DensityModel(nn.Module):
             coulomb[:, 0],
         )
 
-    def density_gradient(self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor) -> Tensor:
+    def density_gradient(
+        self, problem: SCFProblem, local: LocalState, density: Tensor, field: Tensor, level: Tensor
+    ) -> Tensor:
         """Total derivative of the energy (Omega at constant Fermi level) by p ``(n, 4)``, mu(p) included.
 
-        ``problem`` and ``local`` are without gradients and linearised at ``field``, the raw total field of the density.
+        ``problem`` and ``local`` are without gradients and linearised at ``field``, the raw total field of the density
+        at the level mu - mu_0 ``(B,)``.
         """
         p = density.detach().requires_grad_(True)
         u = field.detach().requires_grad_(True)
-        energy = self.nonlocal_energy(local.readout, local.density, p, u, problem.distributed)
-        by_both = torch.autograd.grad([energy.sum()], [p, u], allow_unused=True)
-        by_density, by_field = by_both[0], by_both[1]
+        shared = shared_charge(problem, level).detach().requires_grad_(True)
+        energy = self.nonlocal_energy(local, p, u, shared, problem.distributed)
+        parts = torch.autograd.grad([energy.sum()], [p, u, shared], allow_unused=True)
+        by_density, by_field, by_shared = parts[0], parts[1], parts[2]
         explicit = self.electrostatics.potentials(problem.cache, density, problem.distributed) + problem.external
         if by_density is not None:
             explicit = explicit + by_density.detach()
@@ -175,6 +183,8 @@ class DensityModel(nn.Module):
         by_field = by_field.detach()
         visible = self.solver.density_map.conducting_part(problem)
         on_level = by_field[:, :, 0].sum(1) * visible[problem.batch]
+        if by_shared is not None:
+            on_level = on_level - problem.state.share * by_shared.detach()
         on_field = self.solver.density_map.constrained(problem, by_field, on_level)
         return explicit + self.electrostatics.apply_transposed(problem.cache, on_field, problem.distributed)
 

@@ -69,6 +69,11 @@ def groups_of(problem: SCFProblem) -> Groups:
     return Groups(problem.batch, problem.atoms, problem.atoms.shape[0], problem.distributed)
 
 
+def shared_charge(problem: SCFProblem, level: Tensor) -> Tensor:
+    """Charge per atom ``(n,)``, e, that nothing conducts and the level mu - mu_0 ``(B,)`` shares."""
+    return -problem.state.share * level[problem.batch]
+
+
 def own_start(like: Tensor) -> Start:
     """The start without rows: the local guess and mu_0, in the dtype of a tensor ``like`` it."""
     return Start(like.new_zeros((0, 4)), like.new_zeros(0))

@@ -90,7 +90,7 @@ class SelfConsistentModel(DensityModel):
         adjoint = torch.zeros_like(density)
         adjoint_residual = torch.zeros_like(result.residual)
         if response_forces:
-            gradient = self.density_gradient(s.fixed, s.frozen, density, s.at_solution)
+            gradient = self.density_gradient(s.fixed, s.frozen, density, s.at_solution, result.level)
             solution = self.solver.adjoint(s.fixed, gradient, settings)
             adjoint = solution.x
             adjoint_residual = solution.residual
@@ -100,7 +100,7 @@ class SelfConsistentModel(DensityModel):
         batch = graph.batch
         update, level = self.solver.density_map.differentiable(s.problem, s.field, result.level, s.fixed.response)
         total = self.total_field(s.problem, s.field, level)
-        terms = self.observables(s.problem, s.local, density, total, graph.species[: batch.shape[0]])
+        terms = self.observables(s.problem, s.local, density, s.field, level, graph.species[: batch.shape[0]])
         correction = (adjoint * (update - density)).sum(1).to(torch.float64)
         absolute = level + self.fermi_level_offset
         conducts = self.solver.density_map.conducts(s.fixed)

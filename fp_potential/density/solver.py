@@ -8,8 +8,8 @@ from ..scf.settings import LoopSettings, Start
 from .density_map import DensityMap
 from .problem import SCFProblem, groups_of
 
-#: smallest mean |source| that the adjoint's residual is relative to
-SMALLEST_SOURCE = 1e-12
+#: smallest mean |source|, V, that the adjoint's residual is relative to: variational energies have nearly none
+SMALLEST_SOURCE = 1e-3
 
 
 class FixedPointSolver(nn.Module):

@@ -96,7 +96,6 @@ def trace_loop(
 def _energy(model: Any, graph: Graph, problem: SCFProblem, local: LocalState, density: Tensor, level: Tensor) -> float:
     with torch.no_grad():
         field = model.electrostatics.field(problem.cache, density, False)
-        total = model.total_field(problem, field, level)
-        terms = model.observables(problem, local, density, total, graph.species)
+        terms = AnyLoops(model).observables(problem, local, density, field, level, graph.species)
         absolute = level + float(model.fermi_level_offset)
         return float(total_energy(terms, density, absolute, graph.batch, problem.constant_charge).sum())

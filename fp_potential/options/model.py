@@ -124,6 +124,10 @@ class UpdateOptions(Options):
         return self
 
 
+#: the read-out that is the energy of the response
+VARIATIONAL = "VariationalFieldReadout"
+
+
 class ReadoutOptions(Options):
     """`field_readout_config`: the non-local energy."""
 
@@ -140,10 +144,12 @@ class ReadoutOptions(Options):
         "OneBodyMLPFieldReadout",
         "ManyBodyChargesReadout",
         "ManyBodyChargesFieldReadout",
+        "VariationalFieldReadout",
     ] = Field(
         "StrictQuadraticFieldEnergyReadout",
         description="no energy; bilinear in induced density and field; a network of density and field at the atom; "
-        "of a message pass over densities; of one over densities and fields",
+        "of a message pass over densities; of one over densities and fields; what the response itself costs, with "
+        "which dE/dQ is minus the Fermi level (SplitChargeUpdate)",
     )
 
 
@@ -285,6 +291,11 @@ class ModelOptions(Options):
             raise ValueError("`atom_density_scaling` belongs to `use_linear_local_charges: true`")
         if self.fixedpoint_update_config.type in SYMMETRIC:
             self._check_symmetric(self.fixedpoint_update_config.type)
+        if self.field_readout_config.type == VARIATIONAL and self.fixedpoint_update_config.type != "SplitChargeUpdate":
+            raise ValueError(
+                f"`field_readout_config` {VARIATIONAL} is the energy of the response of `fixedpoint_update_config` "
+                f"{{type: SplitChargeUpdate}}; this one is {self.fixedpoint_update_config.type}"
+            )
         norms = self.field_feature_norms
         if isinstance(norms, list) and (len(norms) != self.number_of_norms or any(x <= 0 for x in norms)):
             raise ValueError(

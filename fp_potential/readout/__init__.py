@@ -4,6 +4,7 @@ from .many_body import ManyBodyReadout
 from .one_body_mlp import OneBodyMLPReadout
 from .state import Readout, ReadoutState, detach_readout
 from .strict_quadratic import NullReadout, StrictQuadraticReadout
+from .variational import VariationalReadout
 
 __all__ = [
     "ManyBodyReadout",
@@ -12,5 +13,6 @@ __all__ = [
     "Readout",
     "ReadoutState",
     "StrictQuadraticReadout",
+    "VariationalReadout",
     "detach_readout",
 ]

@@ -39,7 +39,9 @@ class ManyBodyReadout(Readout):
         nothing = no_rows(h, [0, 4, 0])
         return ReadoutState(nothing, h[:, :4], self.message.radial_features(neighbours), neighbours, species)
 
-    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+    def energy(
+        self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, shared: Tensor, distributed: bool
+    ) -> Tensor:
         """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         inputs = (density + local_density).unsqueeze(1)
         if self.with_field:

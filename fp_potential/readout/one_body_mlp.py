@@ -34,7 +34,9 @@ class OneBodyMLPReadout(Readout):
         nothing = no_rows(h, [0, 4, 0])
         return ReadoutState(nothing, h[:, :4], nothing, neighbours, species)
 
-    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+    def energy(
+        self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, shared: Tensor, distributed: bool
+    ) -> Tensor:
         """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         inputs = torch.cat([(density + local_density).unsqueeze(1), v], dim=1)
         d = torch.zeros([density.shape[0], s.features.shape[2]], dtype=density.dtype, device=density.device)

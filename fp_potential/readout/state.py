@@ -11,7 +11,7 @@ from ..response.state import detach_neighbours
 class ReadoutState(NamedTuple):
     """Coefficients of the energy as a function of density and field; what a read-out does not use has no rows."""
 
-    coefficients: Tensor  #: (n, m, 4) bilinear coefficients per field feature
+    coefficients: Tensor  #: (n, m, 4) per field feature, or what a read-out keeps per atom
     features: Tensor  #: (n, 4, C) of the last layer
     edges: Tensor  #: (n_edges, H) radial features of the message pass
     neighbours: Neighbours
@@ -21,8 +21,13 @@ class ReadoutState(NamedTuple):
 class Readout(nn.Module):
     """What the model asks of a non-local energy read-out."""
 
-    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
-        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
+    def energy(
+        self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, shared: Tensor, distributed: bool
+    ) -> Tensor:
+        """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``.
+
+        ``shared`` ``(n,)`` is the charge that nothing conducts (`response.state.ResponseState.share`), e.
+        """
         raise NotImplementedError
 
 

@@ -38,7 +38,9 @@ class StrictQuadraticReadout(Readout):
         nothing = no_rows(h, [0, 4, 0])
         return ReadoutState(kappa, nothing, nothing, neighbours, species)
 
-    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+    def energy(
+        self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, shared: Tensor, distributed: bool
+    ) -> Tensor:
         """Energy per atom ``(n,)`` (eV) from p_loc and p ``(n, 4)`` and normalised field features ``(n, m, 4)``."""
         return (s.coefficients * (density - local_density).unsqueeze(1) * v).sum(dim=[1, 2])
 
@@ -51,6 +53,8 @@ class NullReadout(Readout):
         nothing = no_rows(h, [0, 4, 0])
         return ReadoutState(nothing, nothing, nothing, neighbours, species)
 
-    def energy(self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, distributed: bool) -> Tensor:
+    def energy(
+        self, s: ReadoutState, local_density: Tensor, density: Tensor, v: Tensor, shared: Tensor, distributed: bool
+    ) -> Tensor:
         """Zero."""
         return 0.0 * density.sum(1)

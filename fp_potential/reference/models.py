@@ -136,10 +136,10 @@ class ReferenceModel(SelfConsistentModel):
         return LocalState(self.repulsion(graph, vectors), base, response, readout)
 
     def nonlocal_energy(
-        self, readout: ReadoutState, local_density: Tensor, density: Tensor, field: Tensor, distributed: bool
+        self, local: LocalState, density: Tensor, field: Tensor, shared: Tensor, distributed: bool
     ) -> Tensor:
         """χ q + ½ η q² + |d|²/2α per owned atom ``(n,)``, eV."""
-        species = readout.species[: density.shape[0]]
+        species = local.readout.species[: density.shape[0]]
         return (density * (self.slope[species] + 0.5 * self.stiffness[species] * density)).sum(1)
 
 

@@ -35,7 +35,7 @@ from .symmetric import RESPONSE_SCALE
 #: start of a bond: a² in e/V, and the spread of α around zero in Å sqrt(e/V)
 INITIAL_BOND, INITIAL_BOND_DIPOLE = 0.05, 0.05
 #: κ, e/V: charge per volt that a weight of one takes; small against the softness of a metal's atom (0.1 to 1)
-SHARED_SOFTNESS = 1e-5
+SHARED_SOFTNESS = 1e-8
 #: t_i are stored divided by this, so that an optimiser's steps do not make metals at once
 METALLIC_SCALE = 0.3
 #: the cutoff is scaled to 1 at the sum of the covalent radii, unless it is smaller than this there

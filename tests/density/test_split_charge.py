@@ -214,6 +214,36 @@ def test_a_proton_that_changes_its_water_gives_a_smooth_energy() -> None:
     assert kink < 0.2
 
 
+@pytest.mark.parametrize("pbc", [True, False])
+@pytest.mark.parametrize("metallic", ["none", ["O", "Na"]])
+def test_the_variational_energy_is_stationary(metallic, pbc: bool) -> None:
+    """dE/dQ = -μ, dΩ/dμ = Q, dE/dF = D; forces do not depend on what is held; the adjoint has no source."""
+    model = soft_model(8, metallic, field_readout_config={"type": "VariationalFieldReadout"})
+    with torch.no_grad():
+        model.nonlocal_readout.weight.normal_(generator=torch.Generator().manual_seed(1))
+    atoms = salt_water_box() if pbc else water_cluster(3)
+    field = {} if pbc else {"external_field": [0.02, -0.05, 0.04]}
+    graph = to_graph(atoms, model, total_charge=0.4, **field)
+    at_charge = evaluate(model, graph, num_scf_steps=200)
+    without = evaluate(model, graph, num_scf_steps=200, response_forces=False)
+    if not pbc:
+        defect = (at_charge["energy_by_field"] - at_charge["dipole"]).abs().max()
+        kind, limit = ("insulator", 1e-8) if metallic == "none" else ("metal", 1e-5)
+        at_most(f"variational read-out, {kind}: dE/dF - D, e Å", defect, limit)
+    forces = at_charge["forces"] - without["forces"]
+    # the weights of shared charge are no part of the energy's minimum: κ against the softness of a metal
+    at_most("variational read-out: forces through the response, eV/Å", forces.abs().max(), 1e-4)
+    if metallic == "none":
+        return
+    level = at_charge["fermi_level"]
+    at_most("variational read-out: dE/dQ + μ, V", (at_charge["energy_by_target"] + level).abs().item(), 2e-5)
+    held = to_graph(atoms, model, fermi_level=level.item(), **field)
+    at_level = evaluate(model, held, num_scf_steps=200, constant_charge=False)
+    at_most("variational read-out: dΩ/dμ - Q, e", (at_level["energy_by_target"] - 0.4).abs().item(), 2e-6)
+    forces = at_level["forces"] - at_charge["forces"]
+    at_most("variational read-out: forces at charge against level, eV/Å", forces.abs().max(), 1e-4)
+
+
 def test_bad_options() -> None:
     split = {"type": "SplitChargeUpdate"}
     with pytest.raises(ValueError, match=r"put `atomic_multipoles_smearing_width` \(1.2\) among"):
@@ -225,5 +255,7 @@ def test_bad_options() -> None:
     with pytest.raises(ValueError, match=r"set `include_field_si: true`, or leave it out"):
         ModelOptions(include_field_si=False, fixedpoint_update_config=split)
     assert ModelOptions(fixedpoint_update_config=split).include_field_si
+    with pytest.raises(ValueError, match=r"VariationalFieldReadout is the energy of the response of"):
+        ModelOptions(field_readout_config={"type": "VariationalFieldReadout"})
     with pytest.raises(ValueError, match=r"`metallic` names Cu, Xx; expected symbols .*\(H, O, Na, Cl\)"):
         make_model(fixedpoint_update_config={**split, "metallic": ["Cu", "Na", "Xx"]})

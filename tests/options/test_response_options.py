@@ -160,10 +160,12 @@ def nonlocal_energy(kind, density_scale=1.0, field_scale=1.0, others=0.0, **opti
     """Energies per atom of a read-out; ``others`` is added to the densities of all atoms but the first."""
     model = make_model(3, field_readout_config={"type": kind}, **options)
     state = local_state(model, water_cluster(1))
+    nothing = torch.zeros(3, dtype=torch.float64)
     p = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     p[1:] += others
     p_loc = 0.1 * field(3, 2)[:, 0] if density_scale == 1.0 else torch.zeros_like(p)
-    return model.nonlocal_energy(state.readout, p_loc, density_scale * p, field_scale * field(3), False).detach()
+    state = state._replace(density=p_loc)
+    return model.nonlocal_energy(state, density_scale * p, field_scale * field(3), nothing, False).detach()
 
 
 def test_null_readout_and_include_local_electron_energy():

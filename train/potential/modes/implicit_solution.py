@@ -50,7 +50,7 @@ class ImplicitSolution:
 
     def energy_gradient(self) -> Tensor:
         """∂E/∂p ``(n, 4)`` at the solution, the source of the energy's adjoint."""
-        return self.model.density_gradient(self.fixed, self.frozen, self.result.x, self.at_solution)
+        return self.model.density_gradient(self.fixed, self.frozen, self.result.x, self.at_solution, self.result.level)
 
     def multiplier(self, value: Tensor, source: Tensor, update: Tensor, density: Tensor, training: bool) -> Tensor:
         """λ~ ``(n, 4)`` of a function ``value`` of the density whose derivative by it is ``source`` ``(n, 4)``.

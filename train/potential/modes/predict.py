@@ -98,8 +98,8 @@ def predict(
     problem = model.problem(graph, local, owned, cell, constant_charge)
     task = Task(model, problem, local, scf or SCFOptions(), reference_density, reference_fermi_level, training)
     found = DENSITIES[mode](task)
-    total = model.total_field(problem, found.applied.field, found.applied.level)
-    terms = model.observables(problem, local, found.density, total, graph.species[: batch.shape[0]])
+    applied = found.applied
+    terms = model.observables(problem, local, found.density, applied.field, applied.level, graph.species)
     absolute = found.applied.level + model.fermi_level_offset
     atomic = total_energy(terms, found.density, absolute, batch, constant_charge)
 
