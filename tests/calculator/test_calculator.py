@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fp_potential.calculator import FixedPointCalculator, SCFNotConverged
+from fp_potential.calculator import FixedPointCalculator, NoFermiLevel, SCFNotConverged
 from structures import salt_water_box, water_cluster
 
 TIGHT = {"scf_tolerance": 1e-10}
@@ -40,6 +40,19 @@ def test_charge_of_the_argument_wins_and_a_missing_one_warns(archive) -> None:
     assert atoms.get_charges().sum() == pytest.approx(1.0, abs=1e-10)
     atoms.calc = FixedPointCalculator(archive, total_charge=-0.5)
     assert atoms.get_charges().sum() == pytest.approx(-0.5, abs=1e-10)
+
+
+def test_no_fermi_level_where_nothing_conducts(archive_of) -> None:
+    """The level is no number; to hold one is refused, whatever is ignored."""
+    insulator = archive_of(fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": "none"})
+    atoms = water_cluster()
+    atoms.calc = FixedPointCalculator(insulator, total_charge=0.0)
+    assert np.isfinite(atoms.get_potential_energy())
+    results = atoms.calc.results
+    assert not results["conducts"] and np.isnan(results["fermi_level"]) and np.isnan(results["legendre_defect"])
+    atoms.calc = FixedPointCalculator(insulator, fermi_level=-2.0, ignore_nonconverged=True)
+    with pytest.raises(NoFermiLevel, match=r"no atom of H6O3 conducts .* give `total_charge` instead of `fermi_level`"):
+        atoms.get_potential_energy()
 
 
 def test_grand_canonical_and_field(archive) -> None:

@@ -14,6 +14,7 @@ import torch
 from fp_potential.export import export_model
 from matrices import partly_slow
 from refusals import SLAB, SYSTEM, message, script
+from structures import make_model
 
 # name: (lines that differ, what the message has to say)
 CASES: dict[str, tuple[dict[str, str], str]] = {
@@ -353,6 +354,21 @@ def test_charge_does_not_respond(box, model):
     done = box.run_script(script(coeff="pair_coeff * * stiff.pt O Na H Cl"), ranks=2, timeout=60)
     assert done.returncode != 0
     assert re.search(r"charge does not respond to the Fermi level at step 0", message(done.stdout))
+
+
+def test_no_fermi_level_to_hold(box):
+    """A model in which nothing conducts, on two ranks; at constant charge the level is no number."""
+    insulator = make_model(2, fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": "none"})
+    export_model(insulator, box.folder / "insulator.pt")
+    coeff = "pair_coeff * * insulator.pt O Na H Cl"
+    lines = script(style="pair_style fixedpoint fermi -2.5 on_nonconverged warn", coeff=coeff)
+    done = box.run_script(lines, ranks=2, timeout=60)
+    assert done.returncode != 0
+    assert "no atom conducts at step 0, so there is no Fermi level to hold at -2.5 V" in message(done.stdout)
+    after = 'compute m all pair fixedpoint\nrun 0\nvariable mu equal c_m[5]\nprint "level ${mu}"'
+    done = box.run_script(script(coeff=coeff) + after, timeout=60)
+    assert done.returncode == 0, done.stdout[-1500:]
+    assert re.search("^level -?nan", done.stdout, re.M)
 
 
 PYTHON_RUN = """

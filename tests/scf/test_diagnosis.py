@@ -10,7 +10,7 @@ from fp_potential.options import SCFOptions
 from fp_potential.scf.convergence import SCFRun, convergence
 from fp_potential.scf.diagnosis import Diagnosis, Kind, diagnose
 from fp_potential.scf.settings import LoopSettings
-from fp_potential.scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE
+from fp_potential.scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE, NO_FERMI_LEVEL
 from structures import evaluate, make_model, salt_water_box, soften, to_graph, water_cluster
 
 
@@ -149,6 +149,14 @@ def test_a_charge_that_does_not_respond() -> None:
     found, trace = diagnosis(model, to_graph(water_cluster(), model, total_charge=1.0))
     assert trace.run.status == NO_CHARGE_RESPONSE and trace.spectrum is None
     assert found.kind is Kind.NO_RESPONSE and "--constant_fermi" in found.text()
+
+
+def test_no_fermi_level_to_hold() -> None:
+    model = make_model(2, fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": "none"})
+    found, trace = diagnosis(model, to_graph(water_cluster(), model, fermi_level=-2.0), constant_charge=False)
+    assert trace.run.status == NO_FERMI_LEVEL
+    assert found.kind is Kind.NO_LEVEL and "--total_charge" in found.text() and not found.converged
+    assert np.isnan(trace_loop(model, to_graph(water_cluster(), model), SCFOptions()).levels).all()
 
 
 def test_a_charge_without_a_fermi_level() -> None:
