@@ -143,7 +143,7 @@ def _no_response() -> Diagnosis:
         Kind.NO_RESPONSE,
         "the density's charge does not follow the Fermi level as it must: no level gives the total charge asked for",
         [
-            "retrain, with charged structures or Fermi levels among the data, or with type: SymmetricUpdate",
+            "retrain, with charged structures or Fermi levels among the data, or with type: SplitChargeUpdate",
             "a run at a fixed Fermi level (--constant_fermi) does not need the response",
         ],
     )
@@ -162,7 +162,7 @@ def _unstable(run: SCFRun, spectrum: Spectrum | None) -> Diagnosis:
         reason += " (at the best density found)"
     advice = [
         "retrain: the charges (or dipoles) are too soft here; stages that iterate the map (mode: linearize_solve or "
-        "unroll_scf) see this feedback, mode: direct does not; type: SymmetricUpdate excludes it",
+        "unroll_scf) see this feedback, mode: direct does not; type: SplitChargeUpdate excludes it",
         "more steps and less mixing do not help",
     ]
     if not run.affine and run.initial_density == "local_guess":
