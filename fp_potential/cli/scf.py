@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from fp_potential.cli.response import add_response_options, response_text
 from fp_potential.cli.scf_options import add_kspace_options, add_scf_options, given_kspace, given_scf_options
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no_spectrum", action="store_true", help="leave the spectrum out; unstable solutions then go unnoticed"
     )
+    add_response_options(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -94,6 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         plot(trace, diagnosis, arguments.plot)
         print(f"{arguments.plot}: written")
+    if arguments.response:
+        print("\n" + response_text(arguments, module, metadata, options, frame, float(trace.charges[-1])))
     return 0 if diagnosis.converged else 1
 
 
