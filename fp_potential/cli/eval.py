@@ -29,9 +29,6 @@ SCF_OPTIONS = (
     "use_autograd_forces",
 )
 
-#: frames of each kind whose response is found where no number is given
-FRAMES_PER_KIND = 3
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
@@ -53,14 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scf_options(parser, SCF_OPTIONS, both=("constant_charge", "initial_density"))
     add_kspace_options(parser)
     parser.add_argument(
-        "--response",
-        nargs="?",
-        type=int,
-        const=FRAMES_PER_KIND,
-        metavar="N",
-        help="charge that a field moves between the fragments of N frames of each kind (given without N: "
-        f"{FRAMES_PER_KIND})",
+        "--response", action="store_true", help="charge that a field moves between fragments, of a few frames per kind"
     )
+    parser.add_argument("--response_frames", type=int, default=3, metavar="N", help="frames per kind for --response")
     parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch")
@@ -78,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.batch_size < 1:
         raise ValueError(f"--batch_size {arguments.batch_size}: expected at least 1")
-    if arguments.response is not None and arguments.response < 1:
-        raise ValueError(f"--response {arguments.response}: expected at least 1 frame per kind")
+    if arguments.response_frames < 1:
+        raise ValueError(f"--response_frames {arguments.response_frames}: expected at least 1")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     data = evaluation_set(
@@ -108,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "no frame has the labels that these runs start from or hold fixed (--key LABEL=KEY names them)"
         )
-    responses = response_by_kind(data, evaluations[0].scf, arguments.response) if arguments.response else []
+    frames = arguments.response_frames
+    responses = response_by_kind(data, evaluations[0].scf, frames) if arguments.response else []
     print(evaluation_text(evaluations, data.elements, responses))
     if arguments.table:
         write_table(arguments.table, evaluations, data.elements, responses)

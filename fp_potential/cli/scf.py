@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fp_potential.cli.response import add_response_options, response_text
+from fp_potential.cli.response import add_response_options, response_settings, response_text
 from fp_potential.cli.scf_options import add_kspace_options, add_scf_options, given_kspace, given_scf_options
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fp_potential.options import SCFOptions
     from fp_potential.scf.diagnosis import diagnose
     from fp_potential.train.potential.samples import make_sample
+    from fp_potential.train.potential.structure_solver import structure_solver, tight
 
+    wanted = response_settings(arguments)
     kspace = given_kspace(arguments)
     module, metadata = load_model(arguments.model, arguments.device)
     kspace.apply(module)
@@ -96,8 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         plot(trace, diagnosis, arguments.plot)
         print(f"{arguments.plot}: written")
-    if arguments.response:
-        print("\n" + response_text(arguments, module, metadata, options, frame, float(trace.charges[-1])))
+    if wanted is not None:
+        asked = {name: value for name, value in given.items() if name in ("scf_tolerance", "num_scf_steps")}
+        loop = tight(options, metadata).model_copy(update=asked)
+        charge = frame.total_charge if options.constant_charge else float(trace.charges[-1])
+        print("\n" + response_text(structure_solver(module, metadata, loop, device), frame, charge, wanted))
     return 0 if diagnosis.converged else 1
 
 

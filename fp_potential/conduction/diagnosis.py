@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
+from ase.formula import Formula
 
 from ..graph import Conditions
 from .exchange import Exchange, exchange
@@ -27,7 +28,7 @@ from .responses import (
     element_shares,
     growth_exponent,
 )
-from .settings import CONDUCTING, LARGEST_CHAIN, METALLIC_EXPONENT, ResponseSettings
+from .settings import CONDUCTING, CONDUCTING_SHARE, LARGEST_CHAIN, METALLIC_EXPONENT, ResponseSettings
 from .solver import State, StructureSolver, noted
 
 
@@ -78,12 +79,21 @@ class ResponseDiagnosis:
         return [kind.formula for kind in self.exchange.kinds if kind.conducts is False]
 
     @property
+    def conducting_elements(self) -> list[str]:
+        """Symbols of the elements of these fragments that take charge, `CONDUCTING_SHARE` or more; all if not known."""
+        there = [symbol for formula in self.conducting for symbol in Formula(formula)]
+        small = {element.symbol for element in self.elements if element.share < CONDUCTING_SHARE}
+        taking = [symbol for symbol in dict.fromkeys(there) if symbol not in small]
+        return taking or list(dict.fromkeys(there))
+
+    @property
     def sentence(self) -> str:
         """The verdict in a sentence."""
         if self.behaviour is not Behaviour.MIXED:
             return self.behaviour.value
         if self.conducting and self.insulating:
-            return f"mixed: {_conduct(self.conducting, 'conduct')}, {_conduct(self.insulating, 'insulate')}"
+            conduct = f"{_verb(self.conducting_elements, 'conduct')} ({', '.join(self.conducting)})"
+            return f"mixed: {conduct}, {_verb(self.insulating, 'insulate')}"
         return "mixed: " + ", but ".join(words for _, words in self._evidence())
 
     def reasons(self) -> list[str]:
@@ -93,13 +103,13 @@ class ResponseDiagnosis:
     def _evidence(self) -> list[tuple[bool, str]]:
         """Whether each measurement is a metal's, and it in words."""
         found: list[tuple[bool, str]] = []
-        limit = f"metal from {1e3 * CONDUCTING:g} me/V"
+        limit = f"metal from {per_volt(CONDUCTING)}"
         for kind in self.exchange.kinds:
             if kind.conducts is None:
                 continue
             value = kind.flow if kind.apart is None else kind.apart
             place = "in the structure" if kind.apart is None else f"{self.exchange.gap:g} Å apart"
-            words = f"{kind.formula}, {place}, exchanges {1e3 * (value or 0.0):.3g} me per volt ({limit})"
+            words = f"{kind.formula}, {place}, exchanges {per_volt(value or 0.0)} ({limit})"
             found.append((kind.conducts, words))
         if self.exponent is not None:
             words = f"the polarizability per copy of a chain of n copies goes as n^{self.exponent:.2f}"
@@ -108,7 +118,7 @@ class ResponseDiagnosis:
         if not self.has_level:
             found.append((False, "the model has no Fermi level here: nothing conducts"))
         elif self.capacitance is not None:
-            words = f"the capacitance -dQ/dmu is {1e3 * self.capacitance:.3g} me/V ({limit})"
+            words = f"the capacitance -dQ/dmu is {per_volt(self.capacitance)} ({limit})"
             found.append((abs(self.capacitance) >= CONDUCTING, words))
         return found
 
@@ -167,5 +177,10 @@ def _chain(
     return []
 
 
-def _conduct(formulas: list[str], verb: str) -> str:
-    return f"{', '.join(formulas)} {verb}{'s' if len(formulas) == 1 else ''}"
+def per_volt(value: float) -> str:
+    """Charge per volt, given in e, in words."""
+    return f"{value:.3g} e/V" if abs(value) >= 1.0 else f"{1e3 * value:.3g} me/V"
+
+
+def _verb(names: list[str], verb: str) -> str:
+    return f"{', '.join(names)} {verb}{'s' if len(names) == 1 else ''}"

@@ -6,6 +6,9 @@ from typing import NamedTuple
 #: matter are of the order of 1 V over a molecule, and a model's charges are wrong by 2 to 20 me, so that less is not
 #: noticed; two conductors of the size of a molecule exchange 4 (a weak model's) to 50 me/V, however far apart
 CONDUCTING = 1e-3
+#: share of added charge from which an element of a fragment that conducts is named as one that does: what bonds move
+#: to it from its neighbours is less
+CONDUCTING_SHARE = 0.1
 #: exponent of the growth of the polarizability per copy with the number of copies from which a chain counts as a metal:
 #: half-way between n² (less a logarithm), charge flowing along the whole length, and n⁰, a limit
 METALLIC_EXPONENT = 1.0

@@ -145,7 +145,7 @@ def test_a_piece_of_metal_beside_water() -> None:
     at_most("diagnosis: flow between fragments", abs(kinds["Cu4"].flow / flows[0] - 1), LIMIT)
     at_most("diagnosis: flow of an insulator, e/V", max(kinds["H2O"].flow, kinds["H2O"].apart), 1e-12)
     assert kinds["Cu4"].conducts and kinds["Cu"].conducts and kinds["H2O"].conducts is False
-    assert found.behaviour is Behaviour.MIXED and found.sentence == "mixed: Cu4, Cu conduct, H2O insulates"
+    assert found.behaviour is Behaviour.MIXED and found.sentence == "mixed: Cu conducts (Cu4, Cu), H2O insulates"
     assert found.elements[0].symbol == "Cu" and found.elements[0].share == pytest.approx(1.0)
     response = exact(model, atoms)
     at_most("diagnosis: capacitance", abs(found.capacitance / float(response.capacitance) - 1), LIMIT)
@@ -160,9 +160,18 @@ def test_a_slab_of_metal_beside_water() -> None:
     kinds = {kind.formula: kind for kind in found.exchange.kinds}
     # the only piece of copper has nobody to exchange charge with; two slabs have
     assert kinds["Cu8"].flow < 1e-12 and kinds["Cu8"].apart > CONDUCTING and kinds["H2O"].apart < 1e-12
-    assert found.sentence == "mixed: Cu8 conducts, H2O insulates" and found.chain == []
+    assert found.sentence == "mixed: Cu conducts (Cu8), H2O insulates" and found.chain == []
     assert any("periodic" in note for note in found.notes) and found.exponent is None
     assert found.capacitance == pytest.approx(-1 / found.level_by_charge, rel=1e-6)
+
+
+def test_water_that_is_bound_to_metal_is_not_named_as_conducting() -> None:
+    atoms = fcc111("Cu", (2, 2, 1))
+    atoms.pbc = False
+    atoms += Atoms("OH2", molecule("H2O").positions[:, [0, 1, 2]] * [1, 1, -1] + atoms.positions[0] + [0.0, 0.0, 2.3])
+    atoms += Atoms("OH2", molecule("H2O").positions + [1.0, 1.0, 9.0])
+    found = diagnose_response(solver_of(electrode()), atoms)
+    assert found.sentence == "mixed: Cu conducts (H2Cu4O), H2O insulates"
 
 
 def test_periodic_boxes_are_tested_as_finite_pieces() -> None:

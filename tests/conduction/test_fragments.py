@@ -1,5 +1,7 @@
 """Which atoms belong together, and structures made of them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -76,5 +78,5 @@ def test_pieces_far_apart() -> None:
     assert pieces.atoms.pbc.tolist() == [True, True, False] and pieces.direction.tolist() == [0.0, 0.0, 1.0]
     assert pieces.atoms.cell[:2] == pytest.approx(slab.cell[:2])
     ends = [(p[:, 2].min(), p[:, 2].max()) for p in (pieces.atoms.positions[pieces.piece == k] for k in range(4))]
-    assert [round(b[0] - a[1], 9) for a, b in zip(ends[:-1], ends[1:], strict=True)] == [10.0] * 3
+    assert [round(b[0] - a[1], 9) for a, b in pairwise(ends)] == [10.0] * 3
     assert [str(pieces.atoms.symbols[pieces.piece == k]) for k in range(4)] == ["Cu8", "OH2", "Cu8", "OH2"]

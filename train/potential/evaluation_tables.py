@@ -66,9 +66,9 @@ def write_table(
     ending = path.suffix.lower()
     with open(path, "w", newline="", encoding="utf-8") as file:
         if ending == ".json":
-            json.dump(
-                {"units": PROPERTIES, "runs": [_run(item, elements, responses) for item in evaluations]}, file, indent=1
-            )
+            units = PROPERTIES | ({"response": "charge per volt [me/V]"} if responses else {})
+            runs = [_run(item, elements, responses) for item in evaluations]
+            json.dump({"units": units, "runs": runs}, file, indent=1)
             file.write("\n")
         elif ending == ".csv":
             rows = [_flat(item, row) for item in evaluations for row in _rows(item, elements, responses)]
