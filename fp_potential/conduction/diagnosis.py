@@ -154,7 +154,7 @@ def diagnose_response(
         with noted(notes, "at constant Fermi level"):
             capacitance = -float(by_level(solver, atoms, conditions, state).sum())
         if capacitance is not None and capacitance < -CONDUCTING:
-            notes.append("dQ/dmu has the wrong sign: raising the potential of the electrons takes charge up, not away")
+            notes.append("dQ/dmu has the wrong sign: a higher Fermi level makes the structure more positive")
     with noted(notes, "with another charge"):
         change = by_charge(solver, atoms, conditions, state)
         holds_none = capacitance is not None and abs(capacitance) < CONDUCTING

@@ -40,6 +40,8 @@ class Fragments(NamedTuple):
 def fragments_of(atoms: Atoms, factor: float = BOND_FACTOR) -> Fragments:
     """Fragments by the array ``fragment`` of ``atoms``, else by bonds shorter than ``factor`` times the radii's sum.
 
+    Parts of a fragment of the array that no bond connects stay where they are.
+
     Raises:
         ValueError: the array does not hold integers.
     """

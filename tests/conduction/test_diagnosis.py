@@ -20,12 +20,12 @@ from fp_potential.conduction import (
     exchange,
     fragments_of,
 )
-from fp_potential.conduction.pieces import apart, chain
+from fp_potential.conduction.pieces import apart, chain, open_directions
 from fp_potential.conduction.settings import CONDUCTING
 from fp_potential.graph import Conditions, graph_from_atoms
 from fp_potential.reference import ChargeEquilibration, InducedDipoles, ReferenceOptions, exact_response
 from fp_potential.scf.settings import LoopSettings, Start
-from structures import salt_water_box, water_cluster
+from structures import salt_water, salt_water_box, water_cluster
 
 #: relative to the exact response
 LIMIT = 1e-9
@@ -214,6 +214,37 @@ def test_a_model_that_says_that_nothing_conducts_is_not_asked_for_a_level() -> N
     assert found.behaviour is Behaviour.INSULATOR and "nothing conducts" in found.reasons()[-1]
 
 
+def test_wrong_sign_of_the_charge_response_is_named() -> None:
+    def run(graph, constant_charge, density, level):
+        p = torch.zeros(len(graph.batch), 4, dtype=torch.float64)
+        p[:, 0] = 0.0 if constant_charge else 0.02 * graph.fermi_level
+        zero = torch.zeros(1)
+        return {"density": p, "fermi_level": zero, "total_charge": p[:, :1].sum(0), "status": zero}
+
+    settings = ResponseSettings(lengths=(1, 2))
+    found = diagnose_response(StructureSolver(run, [1, 8], 4.5, torch.float64), water_cluster(1), settings=settings)
+    assert found.capacitance == pytest.approx(-0.06) and "a higher Fermi level makes" in found.notes[-1]
+    # nothing flows, and yet the charge follows the level
+    assert found.behaviour is Behaviour.MIXED and found.sentence.startswith("mixed: H2O, 10 Å apart, exchanges 0 me/V")
+    assert ", but the capacitance -dQ/dmu is -60 me/V" in found.sentence
+
+
+def test_wires_have_two_open_axes() -> None:
+    """The field that gives the larger flow counts."""
+    model, atoms = metal(), salt_water("TFF")
+    found = exchange(solver_of(model), atoms, Conditions(), ResponseSettings())
+    fragments = fragments_of(atoms)
+    flows = []
+    for direction in open_directions(atoms):
+        ends = []
+        for sign in (1, -1):
+            field = 1e-3 * sign * direction
+            ends.append(solver_of(model)(atoms, Conditions(external_field=field.tolist())).charges)
+        flows.append(np.abs(fragments.sums(ends[0] - ends[1])) / 2e-3 / np.ptp(atoms.positions @ direction))
+    assert found.flow == pytest.approx(np.max(flows), rel=1e-6) and len(flows) == 2
+    assert found.apart > CONDUCTING and not found.notes
+
+
 def test_softness_of_an_update_stands_beside_the_shares() -> None:
     atoms = water_cluster(2)
     softness = np.where(atoms.numbers == 8, 0.3, 0.1)
@@ -262,6 +293,10 @@ def test_fields_and_charges_of_the_structure_are_kept() -> None:
     assert len(here) == 4 and {charge for charge, _ in here} == {2.0}
     assert np.mean([field for _, field in here], axis=0) == pytest.approx([0.0, 0.01, 0.0])
     assert {charge for charge, _ in far} == {2.0}  # one each, as the charges here are when rounded
+    seen.clear()
+    diagnose_response(solver, atoms, Conditions(total_charge=2.0), ResponseSettings(lengths=(1, 2, 4)))
+    of_chains = [charge for charge, _ in seen if charge not in (2.05, 1.95)]
+    assert of_chains == pytest.approx([2.0] * 9 + [4.0] * 2 + [8.0] * 2 + [2.0] * 2)
 
 
 def test_chain_is_the_same_along_any_axis() -> None:

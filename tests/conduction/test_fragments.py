@@ -43,6 +43,15 @@ def test_molecules_are_put_together_across_boundaries() -> None:
         assert np.ptp(first, axis=0).max() < 2.0
 
 
+def test_long_molecules_are_put_together_across_boundaries() -> None:
+    ethanol = molecule("CH3CH2OH", cell=[9.0, 8.0, 7.0], pbc=True)
+    cut = ethanol.copy()
+    cut.positions += np.random.default_rng(4).integers(-2, 3, (len(cut), 3)) @ cut.cell.array
+    found = fragments_of(cut)
+    assert found.formulas == ["C2H6O"]
+    assert found.whole - found.whole[0] == pytest.approx(ethanol.positions - ethanol.positions[0], abs=1e-12)
+
+
 def test_factor_and_array_decide() -> None:
     pair = water_cluster(2)
     assert fragments_of(pair, factor=3.0).formulas == ["H4O2"]
