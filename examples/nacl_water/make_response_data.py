@@ -10,9 +10,9 @@ Files go to the folder given by --out (default: data/).  --seed and --frames mak
 --prefix gives them other names.  Every frame has an array `fragment` that numbers molecules and ions.
 
 In fields the tops of the bands of distant molecules differ by field times distance: beyond the gap GFN2-xTB moves
-electrons from end to end, as it must. So the voltage over a frame is at most `LARGEST_VOLTAGE`, and frames in which a
-fragment's charge is not that of the molecule (`fragments_are_whole`) are left out. So are pairs whose ions exchange an
-electron at large distances: the bare pair beyond some 10 Å, where neutral atoms have the lower energy.
+electrons from end to end, as it must. So the voltage over a frame is at most `LARGEST_VOLTAGE`, and frames in which
+fragments far apart have no whole charges are left out: those with bare Na+, which takes an electron in part from a Cl-
+at any distance.
 """
 
 import argparse
@@ -34,34 +34,33 @@ from make_data import HERE, LARGEST_FORCE, cluster, label_or_nothing, save, xtb_
 LARGEST_VOLTAGE = 4.0  # V over the length of a frame
 ION_CHARGE = {"Na": 1.0, "Cl": -1.0}
 DISTANCES = (2.4, 2.7, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, from ion to ion
-#: charge by which hydrogen-bonded molecules may differ from whole ones, and separated fragments, e
-BONDED_ERROR, SEPARATED_ERROR = 0.25, 0.1
+#: charge by which fragments may differ from whole ones, those in touch, and those further apart than `APART`, e
+TOUCHING_ERROR, APART_ERROR = 0.5, 0.15
+APART = 4.0  # Å between nearest atoms
 
 
-def fragments_of(atoms: Atoms) -> np.ndarray:
+def molecules_of(atoms: Atoms) -> np.ndarray:
     """Number of the molecule or ion of every atom; the two H of a water follow its O."""
-    numbers, count = np.zeros(len(atoms), dtype=int), -1
-    for k, symbol in enumerate(atoms.symbols):
-        count += symbol != "H"
-        numbers[k] = count
-    return numbers
+    return np.cumsum(atoms.numbers != 1) - 1
 
 
-def fragment_charges(atoms: Atoms) -> np.ndarray:
-    """Charges of the molecules and ions, e."""
-    return np.bincount(atoms.arrays["fragment"], atoms.arrays["REF_charges"])
+def charge_of(atoms: Atoms) -> float:
+    """Total charge of the ions, e."""
+    return float(sum(ION_CHARGE.get(symbol, 0.0) for symbol in atoms.symbols))
 
 
-def labelled(atoms: Atoms, charge: float, tolerance: float, **info) -> list[Atoms]:
+def labelled(atoms: Atoms, fragment: np.ndarray, field: np.ndarray | None = None, **info) -> list[Atoms]:
     """The labelled frame in a list, or an empty one where GFN2-xTB fails, forces are huge or charges are not whole."""
-    frames = label_or_nothing(atoms, charge, **info)
+    frames = label_or_nothing(atoms, charge_of(atoms), field=field, **info)
     for frame in frames:
-        frame.arrays["fragment"] = fragments_of(frame)
-        first = np.unique(frame.arrays["fragment"], return_index=True)[1]
-        formal = np.array([ION_CHARGE.get(frame.symbols[k], 0.0) for k in first])
-        wrong = np.abs(fragment_charges(frame) - formal).max()
-        force = np.abs(frame.arrays["REF_forces"]).max()
-        if wrong > tolerance or force > LARGEST_FORCE:
+        frame.arrays["fragment"] = fragment
+        charges = np.bincount(fragment, frame.arrays["REF_charges"])
+        formal = np.bincount(fragment, [ION_CHARGE.get(symbol, 0.0) for symbol in frame.symbols])
+        different = fragment[:, None] != fragment
+        distances = frame.get_all_distances()
+        error = APART_ERROR if distances[different].min() > APART else TOUCHING_ERROR
+        wrong, force = np.abs(charges - formal).max(), np.abs(frame.arrays["REF_forces"]).max()
+        if wrong > error or force > LARGEST_FORCE:
             print(f"left out: {frame.symbols} {info}: fragments off by {wrong:.2f} e, force {force:.0f} eV/Å")
             return []
     return frames
@@ -96,7 +95,7 @@ def chains(rng: np.random.Generator, number: int) -> Iterator[Atoms]:
         field = random_field(rng, direction, spacing * shape[0], 0.15)
         split = "test" if index % 5 == 4 else "train"
         info = dict(n_molecules=len(atoms) // 3, traj=9000 + index, split=split, kind="chain_field")
-        yield from labelled(atoms, 0.0, BONDED_ERROR, field=field, **info)
+        yield from labelled(atoms, molecules_of(atoms), field, **info)
 
 
 def piece(ion: str | None, waters: int, rng: np.random.Generator) -> Atoms | None:
@@ -116,15 +115,10 @@ def piece(ion: str | None, waters: int, rng: np.random.Generator) -> Atoms | Non
     return found[0]
 
 
-def charge_of(atoms: Atoms) -> float:
-    """Total charge of the ions, e."""
-    return float(sum(ION_CHARGE.get(symbol, 0.0) for symbol in atoms.symbols))
-
-
 def fragments(rng: np.random.Generator, number: int) -> Iterator[Atoms]:
     """Two to four fragments along a line, one frame in four without a field."""
     for index in range(number):
-        atoms, length = Atoms(), 0.0
+        atoms, fragment, length = Atoms(), [], 0.0
         direction = rng.normal(size=3)
         direction /= np.linalg.norm(direction)
         for k in range(int(rng.integers(2, 5))):
@@ -136,13 +130,14 @@ def fragments(rng: np.random.Generator, number: int) -> Iterator[Atoms]:
             part.rotate(rng.uniform(0, 360), rng.normal(size=3))
             part.translate(length * direction)
             atoms += part
+            fragment += [k] * len(part)
         field = None
         if index % 4 != 3:
             along = direction if index % 3 else rng.normal(size=3)
             field = random_field(rng, along, length + 4.0, 0.1)
         split = "test" if index % 5 == 4 else "train"
         info = dict(n_molecules=int(np.sum(atoms.numbers == 8)), traj=9200 + index, split=split)
-        yield from labelled(atoms, charge_of(atoms), BONDED_ERROR, field=field, **info, kind="fragments_field")
+        yield from labelled(atoms, np.unique(fragment, return_inverse=True)[1], field, **info, kind="fragments_field")
 
 
 def facing(part: Atoms, direction: np.ndarray) -> Atoms:
@@ -159,12 +154,11 @@ def nearest_between(a: Atoms, b: Atoms) -> float:
 
 
 def dissociation(rng: np.random.Generator, number: int) -> Iterator[Atoms]:
-    """Paths of Na+ and Cl- with 0 to 4 waters each (three in four), and of an ion leaving 3 to 6 waters."""
+    """Paths of Na+ with 1 to 4 waters and Cl- with 0 to 4 (three in four), and of an ion leaving 3 to 6 waters."""
     axis = np.array([1.0, 0.0, 0.0])
     for index in range(number):
         if index % 4 < 3:
-            waters = rng.integers(0, 5, 2) if index else (0, 0)
-            parts = piece("Na", int(waters[0]), rng), piece("Cl", int(waters[1]), rng)
+            parts = piece("Na", int(rng.integers(1, 5)), rng), piece("Cl", int(rng.integers(0, 5)), rng)
         else:
             ion = ("Na", "Cl")[index // 4 % 2]
             parts = piece(ion, 0, rng), piece(None, int(rng.integers(3, 7)), rng)
@@ -179,7 +173,7 @@ def dissociation(rng: np.random.Generator, number: int) -> Iterator[Atoms]:
                 continue
             atoms = left + moved
             info = dict(n_molecules=int(np.sum(atoms.numbers == 8)), traj=9400 + index, split=split, distance=distance)
-            yield from labelled(atoms, charge_of(atoms), BONDED_ERROR, **info, kind="dissociation")
+            yield from labelled(atoms, np.repeat([0, 1], [len(left), len(right)]), **info, kind="dissociation")
 
 
 def sample(model: Path, rng: np.random.Generator, number: int) -> Iterator[Atoms]:
@@ -209,7 +203,7 @@ def large(geometries: list[Atoms]) -> Iterator[Atoms]:
     """The labelled geometries of `sample`."""
     for frame in geometries:
         info = {key: frame.info[key] for key in ("traj", "split", "n_molecules")}
-        yield from labelled(frame, 0.0, BONDED_ERROR, **info, kind="large_cluster")
+        yield from labelled(frame, molecules_of(frame), **info, kind="large_cluster")
 
 
 #: command -> file, its frames (or paths), and the first part of their seed

@@ -49,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_scf_options(parser, SCF_OPTIONS, both=("constant_charge", "initial_density"))
     add_kspace_options(parser)
+    parser.add_argument(
+        "--response", action="store_true", help="charge that a field moves between fragments, of a few frames per kind"
+    )
+    parser.add_argument("--response_frames", type=int, default=3, metavar="N", help="frames per kind for --response")
     parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch")
@@ -61,10 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from fp_potential.train.potential.evaluate import evaluation_set, needed_labels, scf_title, write_predictions
+    from fp_potential.train.potential.evaluate_response import response_by_kind
     from fp_potential.train.potential.evaluation_tables import evaluation_text, write_table
 
     if arguments.batch_size < 1:
         raise ValueError(f"--batch_size {arguments.batch_size}: expected at least 1")
+    if arguments.response_frames < 1:
+        raise ValueError(f"--response_frames {arguments.response_frames}: expected at least 1")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     data = evaluation_set(
@@ -93,9 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "no frame has the labels that these runs start from or hold fixed (--key LABEL=KEY names them)"
         )
-    print(evaluation_text(evaluations, data.elements))
+    frames = arguments.response_frames
+    responses = response_by_kind(data, evaluations[0].scf, frames) if arguments.response else []
+    print(evaluation_text(evaluations, data.elements, responses))
     if arguments.table:
-        write_table(arguments.table, evaluations, data.elements)
+        write_table(arguments.table, evaluations, data.elements, responses)
     if arguments.output:
         predictions = [atoms for evaluation in evaluations for atoms in evaluation.predictions]
         write_predictions(arguments.output, predictions)

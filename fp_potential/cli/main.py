@@ -21,7 +21,7 @@ COMMANDS = {
     "export": "write the model archive for ASE and LAMMPS from a run",
     "info": "what a model archive, a run or a prepared set holds",
     "report": "one HTML page of a training run: curves, errors, charges in 3-D",
-    "scf": "how the self-consistent loop of one structure goes, and what to change",
+    "scf": "how the self-consistent loop of one structure goes, what to change, and whether its charges conduct",
     "import-mace": "weights of a mace-torch model, to start a training from",
     "clone": "fit models to a known one point by point, compare them with it self-consistently",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from fp_potential.cli.response import add_response_options, response_settings, response_text
 from fp_potential.cli.scf_options import add_kspace_options, add_scf_options, given_kspace, given_scf_options
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no_spectrum", action="store_true", help="leave the spectrum out; unstable solutions then go unnoticed"
     )
+    add_response_options(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
@@ -61,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     from fp_potential.options import SCFOptions
     from fp_potential.scf.diagnosis import diagnose
     from fp_potential.train.potential.samples import make_sample
+    from fp_potential.train.potential.structure_solver import structure_solver, tight
 
+    wanted = response_settings(arguments)
     kspace = given_kspace(arguments)
     module, metadata = load_model(arguments.model, arguments.device)
     kspace.apply(module)
@@ -94,6 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         plot(trace, diagnosis, arguments.plot)
         print(f"{arguments.plot}: written")
+    if wanted is not None:
+        asked = {name: value for name, value in given.items() if name in ("scf_tolerance", "num_scf_steps")}
+        loop = tight(options, metadata).model_copy(update=asked)
+        charge = frame.total_charge if options.constant_charge else float(trace.charges[-1])
+        print("\n" + response_text(structure_solver(module, metadata, loop, device), frame, charge, wanted))
     return 0 if diagnosis.converged else 1
 
 

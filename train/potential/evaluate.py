@@ -84,6 +84,7 @@ class EvaluationSet:
     samples: Sequence[Sample]
     notes: list[str] = field(default_factory=list)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    archive: tuple[torch.jit.ScriptModule, dict[str, Any]] | None = None  #: of the solver, with its metadata
 
     def with_labels(self, scf: SCFOptions) -> EvaluationSet:
         """The frames that have the labels which this SCF starts from or holds fixed."""
@@ -203,15 +204,16 @@ def evaluation_set(
     units = Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
     frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units), split_key, split)
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
-    samples = make_samples(frames, elements, float(metadata["cutoff"]), getattr(torch, metadata["dtype"]))
+    cutoff, dtype, options = float(metadata["cutoff"]), getattr(torch, metadata["dtype"]), SCFOptions(**metadata["scf"])
+    samples = make_samples(frames, elements, cutoff, dtype)
     notes = [
         f"no frame has {name}"
         for name in LABELS
         if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
     ]
     solver = archive_solver(module, labelled_properties(frames))
-    options = SCFOptions(**metadata["scf"])
-    return EvaluationSet(solver, options, elements, frames, samples, notes, torch.device(device))
+    archive = (module, metadata)
+    return EvaluationSet(solver, options, elements, frames, samples, notes, torch.device(device), archive)
 
 
 def evaluate(

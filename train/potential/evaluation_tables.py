@@ -14,11 +14,14 @@ from ase.data import chemical_symbols
 
 from .error_tables import align, element_rows, error_table
 from .evaluate import Evaluation, scf_title
+from .evaluate_response import KindResponse, response_table
 from .metrics import PROPERTIES
 
 
-def evaluation_text(evaluations: Sequence[Evaluation], elements: Sequence[int]) -> str:
-    """Errors by kind and by element of each charge mode, and the SCF's statistics where there are several runs."""
+def evaluation_text(
+    evaluations: Sequence[Evaluation], elements: Sequence[int], responses: Sequence[KindResponse] = ()
+) -> str:
+    """Errors by kind and by element of each charge mode, the SCF's statistics of several runs, and the responses."""
     parts = []
     seen: set[bool] = set()
     for evaluation in evaluations:
@@ -31,6 +34,8 @@ def evaluation_text(evaluations: Sequence[Evaluation], elements: Sequence[int]) 
         parts.append("\n".join([*title, *tables]))
     if len(evaluations) > 1:
         parts.append(align(scf_rows(evaluations)))
+    if responses:
+        parts.append(response_table(responses))
     return "\n\n".join(parts)
 
 
@@ -45,32 +50,41 @@ def scf_rows(evaluations: Sequence[Evaluation]) -> list[list[str]]:
     return rows
 
 
-def write_table(path: str | Path, evaluations: Sequence[Evaluation], elements: Sequence[int]) -> None:
+def write_table(
+    path: str | Path,
+    evaluations: Sequence[Evaluation],
+    elements: Sequence[int],
+    responses: Sequence[KindResponse] = (),
+) -> None:
     """The results at ``path``: CSV (``.csv``), JSON (``.json``), else the text of `evaluation_text`.
 
     CSV has one row per run and kind, and per run and element, with RMSE, MAE and the statistics of the SCF in columns;
-    units as in `PROPERTIES`. Empty cells: no such label.
+    units as in `PROPERTIES`. Empty cells: no such label. ``responses`` stand beside the rows of their kinds: frames
+    tested, and the flows in me/V.
     """
     path = Path(path)
     ending = path.suffix.lower()
     with open(path, "w", newline="", encoding="utf-8") as file:
         if ending == ".json":
-            json.dump({"units": PROPERTIES, "runs": [_run(item, elements) for item in evaluations]}, file, indent=1)
+            units = PROPERTIES | ({"response": "charge per volt [me/V]"} if responses else {})
+            runs = [_run(item, elements, responses) for item in evaluations]
+            json.dump({"units": units, "runs": runs}, file, indent=1)
             file.write("\n")
         elif ending == ".csv":
-            rows = [_flat(item, row) for item in evaluations for row in _rows(item, elements)]
+            rows = [_flat(item, row) for item in evaluations for row in _rows(item, elements, responses)]
             writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), restval="")
             writer.writeheader()
             writer.writerows(rows)
         else:
-            file.write(evaluation_text(evaluations, elements) + "\n")
+            file.write(evaluation_text(evaluations, elements, responses) + "\n")
 
 
-def _run(evaluation: Evaluation, elements: Sequence[int]) -> dict[str, Any]:
-    return {"scf": evaluation.scf.model_dump(), "rows": _rows(evaluation, elements)}
+def _run(evaluation: Evaluation, elements: Sequence[int], responses: Sequence[KindResponse]) -> dict[str, Any]:
+    return {"scf": evaluation.scf.model_dump(), "rows": _rows(evaluation, elements, responses)}
 
 
-def _rows(evaluation: Evaluation, elements: Sequence[int]) -> list[dict[str, Any]]:
+def _rows(evaluation: Evaluation, elements: Sequence[int], responses: Sequence[KindResponse]) -> list[dict[str, Any]]:
+    flows = {found.kind: _flows(found) for found in responses}
     errors = evaluation.errors
     shown = [name for name in PROPERTIES if errors.rmse_mae(name) is not None]
     atoms = torch.cat(errors.atoms)
@@ -83,12 +97,20 @@ def _rows(evaluation: Evaluation, elements: Sequence[int]) -> list[dict[str, Any
         row |= {name: _pair(errors.rmse_mae(name, kind)) for name in shown}
         if scf is not None:
             row["scf"] = {name: None if math.isnan(value) else value for name, value in scf._asdict().items()}
+        if kind in flows:
+            row["response"] = flows[kind]
         rows.append(row)
     for number, element in enumerate(elements):
         pairs = {name: _pair(errors.element_rmse_mae(name, number)) for name in shown if name in errors.by_element}
         if any(pairs.values()):
             rows.append({"of": "element", "name": chemical_symbols[element], **pairs})
     return rows
+
+
+def _flows(found: KindResponse) -> dict[str, float | None]:
+    values = {"flow": found.flow, "apart": found.apart}
+    milli = {name: None if value is None else 1e3 * value for name, value in values.items()}
+    return {"frames": found.frames, "failed": found.failed, **milli}
 
 
 def _pair(pair: tuple[float, float] | None) -> dict[str, float] | None:
