@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read
+from fp_potential.train.config.load import load
+from fp_potential.train.potential.config import TrainConfig
 from scipy.special import erf
 
 from figures import at_most
@@ -61,6 +63,18 @@ def test_levels_are_derivatives_of_energies(example, frames):
         error = -np.diff(energies) / np.diff(charges) - 0.5 * (levels[1:] + levels[:-1])
         if near.any():
             at_most("electrode data: level from energies [eV]", np.abs(error[near]), 6e-4)
+
+
+def test_training_file(frames):
+    """It is read, names the keys of the files, and its sets are those of the data."""
+    data = load(EXAMPLE / "train.yaml", TrainConfig).data
+    assert (data.keys.fermi_level, data.keys.charges, data.keys.total_charge) == (
+        "REF_fermi_level", "REF_charges", "total_charge",
+    )  # fmt: skip
+    assert (data.split.key, data.split.train, data.split.valid, data.split.test) == (
+        "split", ["train"], ["valid"], ["test"],
+    )  # fmt: skip
+    assert {atoms.info["split"] for atoms in frames} == {"train", "valid", "test"}
 
 
 def pair(charge: float, distance: float = 2.4) -> Atoms:
