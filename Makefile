@@ -4,6 +4,7 @@
 # make test-slow   setup, then the slow tests
 # make lint        setup, then the checks of style and types
 # make train-demo  setup, then training of the demo's model from its data
+# make train-electrode   setup, then training and evaluation of the model of a copper electrode in water
 
 PYTHON ?= python3
 RANKS ?= 2
@@ -11,12 +12,13 @@ WORKERS ?= 2
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/nacl_water
+ELECTRODE := examples/cu_water_electrode
 SOURCES := $(shell find fp_potential train lammps_plugin -type f \( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt \) 2>/dev/null)
 
 export OMP_NUM_THREADS ?= 1
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup demo test test-slow lint train-demo clean
+.PHONY: setup demo test test-slow lint train-demo train-electrode clean
 
 setup: $(VENV)/installed
 
@@ -51,5 +53,10 @@ train-demo: setup
 	cd $(EXAMPLE) && $(BIN)/fixedpoint train train.yaml
 	cd $(EXAMPLE) && $(BIN)/fixedpoint export run model.pt
 
+train-electrode: setup
+	cd $(ELECTRODE) && $(BIN)/fixedpoint train train.yaml
+	cd $(ELECTRODE) && $(BIN)/fixedpoint export run model.pt
+	cd $(ELECTRODE) && $(BIN)/python evaluate.py model.pt
+
 clean:
-	rm -rf build dist $(EXAMPLE)/output $(EXAMPLE)/run $(VENV)
+	rm -rf build dist $(EXAMPLE)/output $(EXAMPLE)/run $(ELECTRODE)/run $(VENV)

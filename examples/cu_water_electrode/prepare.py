@@ -1,0 +1,142 @@
+"""The data of this example from frames of TRECI: keys, levels that were not printed, splits by whole geometry.
+
+    python prepare.py write FOLDER      # data/*.extxyz.xz from FOLDER/cu111_water_*_train.extxyz.gz
+    python prepare.py check             # what the files hold, and whether energies and Fermi levels belong together
+
+TRECI (github.com/michelegiovannibianchi/TRECI, MIT, data/LICENSE-TRECI) has VASP calculations (R2SCAN) of Cu(111)
+between layers of water in a cell that is periodic in three directions, neutral ones and ones at given electrode
+potentials. The frames read here hold its numbers under plain names: TOTEN (`REF_energy`), forces, Bader charges, NELECT
+as total charge, the grand-canonical energy as published, the potential, and the Fermi level where an OUTCAR printed it.
+
+What is changed. Positions, cells and energies stay.
+- Forces are rounded to 1e-4 eV/Å, charges to 1e-5 e, and keys that are not needed are gone.
+- ``geometry`` says which frames have the same positions at different charges; they are always in one set.
+- Total charges below 1e-4 e (rounding of Bader charges) are zero.
+- ``REF_fermi_level`` of the steps of a potential search without a printed level is computed from the published numbers
+  (``level_from`` is ``published``; the others are ``OUTCAR``): see `published_level`.
+"""
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read, write
+
+HERE = Path(__file__).parent
+CHARGED, NEUTRAL = HERE / "data" / "charged.extxyz.xz", HERE / "data" / "neutral.extxyz.xz"
+TEST = ("m125_case_1", "m175_case_0")
+VALID = ("pzc_case_3", "neutral_100", "neutral_104", "neutral_21")
+SHE = 4.44  # eV, the absolute potential of the standard hydrogen electrode used in TRECI
+TARGETS = {"m05": -3.94, "m075": -3.69, "m1": -3.44, "m125": -3.19, "m15": -2.94, "m175": -2.69, "m2": -2.44}
+
+
+def smearing(frames: list[Atoms], charge: float) -> float:
+    """Energy without the entropy of smearing minus TOTEN (eV), interpolated in charge over frames of one geometry."""
+    known = []
+    for atoms in frames:
+        info = atoms.info
+        plain = info["energy_as_published"] if info["total_charge"] == 0 else info.get("E_wo_entropy")
+        if plain is not None:
+            known.append((info["total_charge"], plain - info["REF_energy"]))
+    return float(np.interp(charge, *zip(*sorted(known), strict=True)))
+
+
+def published_level(atoms: Atoms, frames: list[Atoms]) -> float:
+    """The Fermi level (eV) of a charged frame from published numbers.
+
+    A search for the potential whose level is t (`TARGETS`) publishes E₀ + Q (t - s), with E₀ the energy without the
+    entropy of smearing and s the shift between the level of the cell and the one against vacuum, and the potential
+    U = -(μ + s) - 4.44 V. The first gives s, the second μ. E₀ - TOTEN, some 100 meV that vary by 10 to 30 over all
+    charges of a geometry, is interpolated where it is not known.
+    """
+    info = atoms.info
+    charge = info["total_charge"]
+    plain = info["REF_energy"] + smearing(frames, charge)
+    shift = TARGETS[info["label"]] - (info["energy_as_published"] - plain) / charge
+    return -(info["U_vs_SHE"] + SHE) - shift
+
+
+def slim(atoms: Atoms, **info) -> Atoms:
+    """Structure, forces, charges, and ``info``."""
+    out = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    out.arrays["REF_forces"] = np.round(atoms.arrays["REF_forces"], 4)
+    out.arrays["REF_charges"] = np.round(atoms.arrays["REF_charges"], 5)
+    charge = float(atoms.info["total_charge"])
+    geometry = info["geometry"]
+    out.info = {
+        "geometry": geometry,
+        "split": "test" if geometry in TEST else "valid" if geometry in VALID else "train",
+        **info,
+        "REF_energy": float(atoms.info["REF_energy"]),
+        "total_charge": charge if abs(charge) > 1e-4 else 0.0,
+    }
+    return out
+
+
+def charged_frames(source: list[Atoms]) -> list[Atoms]:
+    """Frames with Fermi levels, those of a geometry together and by charge."""
+    groups: dict[str, list[Atoms]] = {}
+    for atoms in source:
+        groups.setdefault(atoms.info["case"], []).append(atoms)
+    frames = []
+    for case, group in groups.items():
+        group.sort(key=lambda atoms: -atoms.info["total_charge"])
+        for atoms in group:
+            if np.abs(atoms.positions - group[0].positions).max() > 1e-6:
+                raise SystemExit(f"prepare.py: the frames of {case} have different positions")
+            level = atoms.info.get("REF_fermi_level")
+            given = "OUTCAR" if level is not None else "published"
+            level = round(float(published_level(atoms, group) if level is None else level), 4)
+            kind = "charged" if atoms.info["total_charge"] else "neutral"
+            extra = {} if case.startswith("pzc") else {"U_vs_SHE": round(float(atoms.info["U_vs_SHE"]), 4)}
+            frames.append(slim(atoms, geometry=case, kind=kind, REF_fermi_level=level, level_from=given, **extra))
+    return frames
+
+
+def neutral_frames(source: list[Atoms]) -> list[Atoms]:
+    """Frames without Fermi levels: every one a geometry of its own."""
+    return [slim(atoms, geometry=f"neutral_{atoms.info['frame']}", kind="no_level") for atoms in source]
+
+
+def check() -> None:
+    """Print the levels of every geometry and what the energies say of them: -dE/dQ is the level."""
+    worst, geometries = 0.0, {}
+    for atoms in read(CHARGED, ":"):
+        geometries.setdefault(atoms.info["geometry"], []).append(atoms.info)
+    for geometry, infos in geometries.items():
+        print(f"{geometry} ({infos[0]['split']}): {len(infos)} charges")
+        for first, second in pairwise(infos):
+            step = second["total_charge"] - first["total_charge"]
+            levels = first["REF_fermi_level"], second["REF_fermi_level"]
+            by_energy = -(second["REF_energy"] - first["REF_energy"]) / step
+            charges = f"{first['total_charge']:7.3f} to {second['total_charge']:6.3f} e"
+            slope = (levels[1] - levels[0]) / step
+            print(f"  Q {charges}: mean level {np.mean(levels):.4f}, -dE/dQ {by_energy:.4f} eV, dμ/dQ {slope:6.3f} V/e")
+            if abs(step) < 0.3:
+                worst = max(worst, abs(by_energy - np.mean(levels)))
+    print(f"steps below 0.3 e: -dE/dQ is the mean level to {1000 * worst:.1f} meV")
+    counts = {split: 0 for split in ("train", "valid", "test")}
+    for atoms in [*read(CHARGED, ":"), *read(NEUTRAL, ":")]:
+        counts[atoms.info["split"]] += 1
+    print("frames:", ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("write", "check"))
+    parser.add_argument("folder", nargs="?", type=Path, help="of the frames of TRECI")
+    arguments = parser.parse_args()
+    if arguments.what == "write":
+        if arguments.folder is None:
+            parser.error("write needs the folder of the frames of TRECI")
+        names = "constant_potential", "neutral"
+        charged, neutral = (read(arguments.folder / f"cu111_water_{name}_train.extxyz.gz", ":") for name in names)
+        write(CHARGED, charged_frames(charged), format="extxyz")
+        write(NEUTRAL, neutral_frames(neutral), format="extxyz")
+    check()
+
+
+if __name__ == "__main__":
+    main()
