@@ -36,7 +36,7 @@ LARGEST_VOLTAGE = 4.0  # V over the length of a frame
 ION_CHARGE = {"Na": 1.0, "Cl": -1.0}
 DISTANCES = (2.4, 2.7, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, from ion to ion
 #: charge by which fragments may differ from whole ones, those in touch, and those further apart than `APART`, e
-TOUCHING_ERROR, APART_ERROR = 0.5, 0.15
+TOUCHING_ERROR, APART_ERROR = 0.3, 0.12
 APART = 4.0  # Å between nearest atoms
 
 
@@ -175,7 +175,10 @@ def dissociation(rng: np.random.Generator, number: int) -> Iterator[Atoms]:
                 continue
             atoms = left + moved
             info = dict(n_molecules=int(np.sum(atoms.numbers == 8)), traj=9400 + index, split=split, distance=distance)
-            yield from labelled(atoms, np.repeat([0, 1], [len(left), len(right)]), **info, kind="dissociation")
+            frames = labelled(atoms, np.repeat([0, 1], [len(left), len(right)]), **info, kind="dissociation")
+            if not frames and distance >= APART:
+                break
+            yield from frames
 
 
 def sample(model: Path, rng: np.random.Generator, number: int) -> Iterator[Atoms]:
