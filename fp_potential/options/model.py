@@ -88,9 +88,14 @@ class UpdateOptions(Options):
     bond_rank: int = Field(2, ge=1, le=16, description="squares per bond (SplitChargeUpdate)")
     metallic: Annotated[Literal["auto", "none"] | list[str], MayBeText()] = Field(
         "auto",
-        description="elements that may conduct: those of the list; auto: all, as far as the data ask for it; none: an "
-        "insulator, which has no Fermi level (SplitChargeUpdate)",
+        description="elements that may conduct: those of the list; auto: those whose charges follow the Fermi level in "
+        "the training set; none: an insulator, which has no Fermi level (SplitChargeUpdate)",
     )
+
+    @property
+    def insulates(self) -> bool:
+        """Whether nothing can conduct."""
+        return self.type == "SplitChargeUpdate" and self.metallic in ("none", [])
 
     @property
     def embedding(self) -> str:

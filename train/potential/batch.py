@@ -25,6 +25,7 @@ class Labels(NamedTuple):
     polarizability: Tensor  #: (B, 3, 3) e·Å²/V
     born_charges: Tensor  #: (N, 3, 3) e; position, dipole
     molecules: Tensor  #: (N,) int64, number of the molecule within its structure
+    fragments: Tensor  #: (N,) int64, the same, or by bonds where no molecules are given
     energy_weight: Tensor  #: (B,)
     forces_weight: Tensor  #: (N, 1)
     stress_weight: Tensor  #: (B, 1, 1)
@@ -35,6 +36,7 @@ class Labels(NamedTuple):
     polarizability_weight: Tensor  #: (B, 3, 3), 0 where an axis is periodic
     born_charges_weight: Tensor  #: (N, 1, 3), 0 for the dipole along periodic axes
     molecules_weight: Tensor  #: (B,), 0 without forces, too
+    fragments_weight: Tensor  #: (B,), that of the charges
     weight: Tensor  #: (B,) of the structure, for terms without a label
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .config import TrainConfig
@@ -45,15 +45,18 @@ class Columns:
         config: the training file.
         train_frames: number of training frames.
         validated: whether there is a validation set.
+        metals: symbols of elements that may conduct.
     """
 
-    def __init__(self, config: TrainConfig, train_frames: int, validated: bool) -> None:
+    def __init__(self, config: TrainConfig, train_frames: int, validated: bool, metals: Sequence[str] = ()) -> None:
         self.train_frames = train_frames
+        self.metals = list(metals)
         terms = {name for stage in config.train_schedule for name in stage.loss.active()}
         modes = {stage.fixed_point_training_options.mode for stage in config.train_schedule}
         self.headings = [heading for name, heading in TRAIN_COLUMNS.items() if name in terms]
         self.headings += _scf("train") if modes - {"direct"} else []
         self.headings += [FALLBACKS, FAILED_SOLVES] if modes & set(SOLVING_MODES) else []
+        self.headings += [softness_column(symbol) for symbol in self.metals]
         if validated:
             labelled = [name for name in VALID_COLUMNS if _is_labelled(name, config, terms)]
             valid = [f"valid {PROPERTIES[name]}" for name in labelled]
@@ -71,6 +74,9 @@ class Columns:
             if FALLBACKS in self.headings:
                 row[FALLBACKS] = round(terms["scf_fallback"] * self.train_frames)
                 row[FAILED_SOLVES] = round(terms["solve_failures"] * self.train_frames)
+        for symbol in self.metals:
+            if terms.get(f"atoms {symbol}", 0.0) > 0:
+                row[softness_column(symbol)] = terms[softness_column(symbol)] / terms[f"atoms {symbol}"]
         return row
 
     def of_validation(self, errors: StructureErrors) -> dict[str, float]:
@@ -91,6 +97,11 @@ class Columns:
         if scf:
             row |= zip(_scf("valid"), (scf.mean, scf.converged), strict=True)
         return row
+
+
+def softness_column(symbol: str) -> str:
+    """Mean metallic softness of the atoms of an element."""
+    return f"s {symbol} [e/V]"
 
 
 def _scf(split: str) -> list[str]:

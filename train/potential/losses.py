@@ -14,11 +14,12 @@ With B structures of N_g atoms, and sums over the batch where not said otherwise
     atomic_multipoles     mean over atoms and components of  w h(p - p*)
     total_charge          mean_g  w h(Q* - Σq),            ..._per_atom: divided by N_g inside h
     dipole                mean over structures and x, y, z of  w h(d - d*), periodic axes skipped, ..._per_atom
-    fermi_level           mean_g  w h(μ - μ*), ..._per_atom
+    fermi_level           mean_g  w h(μ - μ*), ..._per_atom; w = 0 where nothing conducts, as in legendre
     esps                  mean over atoms of  w h(v - v*), v the potential at the nucleus
     field_features        mean over atoms and features of  w h(v - v*), v* those of the reference multipoles
     polarizability        mean over structures and components of  w h((α - α*)/N_g), open axes
     born_charges          mean over atoms and components of  w h(Z - Z*), dipoles along open axes
+    fragment_charges      mean_g of means over its fragments of  w h(Σ_{i in f} (q_i - q_i*))
     molecular_forces      mean_g of means over its molecules and x, y, z of  w h(ΔF_m), ΔF_m = Σ_{i in m} (F_i - F_i*)
     cluster_virial        mean_g  w h(Σ_{m in g} R_m·ΔF_m), R_m the mean position; open structures; ..._per_atom
 
@@ -26,6 +27,7 @@ and, for the model as it is, without a label:
 
     legendre              mean_g  w h((μ + dE/dQ)/N_g)
     fermi_level_gradient  mean over atoms of  w max(0, dq_i/dμ)
+    metallic_softness     mean over atoms of  w s_i, the softness of `SplitChargeUpdate` that conducts
     fixedpoint_scf_stability    mean_g  w [s(λ_max - upper) + s(lower - λ_min)],  s(x) = ln(1 + exp(beta x)) / beta
     final_terms_fixedpoint_scf_stability    mean over atoms and components of  w |p_T - p_(T-1)|
 
@@ -109,14 +111,15 @@ def dipole_per_atom(output: Output, batch: Batch, term: Term) -> Tensor:
 
 
 def fermi_level(output: Output, batch: Batch, term: Term) -> Tensor:
-    """Squared error of the Fermi level, eV²."""
-    return mean_penalty(output["fermi_level"] - batch.labels.fermi_level, batch.labels.fermi_level_weight, term)
+    """Squared error of the Fermi level, eV², where something conducts."""
+    weight = batch.labels.fermi_level_weight * output["conducts"]
+    return mean_penalty(output["fermi_level"] - batch.labels.fermi_level, weight, term)
 
 
 def fermi_level_per_atom(output: Output, batch: Batch, term: Term) -> Tensor:
-    """Squared error of the Fermi level over the number of atoms, eV²."""
+    """Squared error of the Fermi level over the number of atoms, eV², where something conducts."""
     error = (output["fermi_level"] - batch.labels.fermi_level) / batch.num_atoms
-    return mean_penalty(error, batch.labels.fermi_level_weight, term)
+    return mean_penalty(error, batch.labels.fermi_level_weight * output["conducts"], term)
 
 
 def esps(output: Output, batch: Batch, term: Term) -> Tensor:
@@ -143,10 +146,40 @@ def born_charges(output: Output, batch: Batch, term: Term) -> Tensor:
     return mean_penalty(output["born_charges"] - batch.labels.born_charges, batch.labels.born_charges_weight, term)
 
 
+class _Groups(NamedTuple):
+    """Groups of atoms of one structure that have the same number."""
+
+    structure: Tensor  #: (M,)
+    of_atom: Tensor  #: (N,)
+
+    def total(self, x: Tensor) -> Tensor:
+        """Sums ``(M, …)`` of values of atoms ``(N, …)``."""
+        return x.new_zeros(len(self.structure), *x.shape[1:]).index_add(0, self.of_atom, x)
+
+    def share(self, structures: int, dtype: torch.dtype) -> Tensor:
+        """Weights ``(M,)`` with which a mean over all groups is one over structures of means over their groups."""
+        of_structure = torch.bincount(self.structure)[self.structure].to(dtype)
+        return len(self.structure) / (structures * of_structure)
+
+
+def _grouped(numbers: Tensor, batch: Tensor) -> _Groups:
+    found, of_atom = torch.unique(torch.stack([batch, numbers], 1), dim=0, return_inverse=True)
+    return _Groups(found[:, 0], of_atom)
+
+
+def fragment_charges(output: Output, batch: Batch, term: Term) -> Tensor:
+    """Squared error of the charges of fragments, e², a mean for each structure."""
+    labels = batch.labels
+    groups = _grouped(labels.fragments, batch.graph.batch)
+    error = groups.total(output["density"][:, 0] - labels.multipoles[:, 0])
+    weight = labels.fragments_weight[groups.structure] * groups.share(len(batch.num_atoms), error.dtype)
+    return mean_penalty(error, weight, term)
+
+
 class _Molecules(NamedTuple):
     """The M molecules of a batch: atoms of one structure with the same number."""
 
-    structure: Tensor  #: (M,)
+    groups: _Groups
     weight: Tensor  #: (M,)
     error: Tensor  #: (M, 3) of the net force
     centre: Tensor  #: (M, 3) mean position
@@ -154,22 +187,16 @@ class _Molecules(NamedTuple):
 
 def _molecules(output: Output, batch: Batch) -> _Molecules:
     labels, graph = batch.labels, batch.graph
-    numbers, of_atom = torch.unique(torch.stack([graph.batch, labels.molecules], 1), dim=0, return_inverse=True)
-    structure = numbers[:, 0]
-
-    def total(x: Tensor) -> Tensor:
-        return x.new_zeros(len(structure), *x.shape[1:]).index_add(0, of_atom, x)
-
-    centre = total(graph.positions) / total(torch.ones_like(graph.positions))
-    error = total(output["forces"] - labels.forces)
-    return _Molecules(structure, labels.molecules_weight[structure], error, centre)
+    groups = _grouped(labels.molecules, graph.batch)
+    centre = groups.total(graph.positions) / groups.total(torch.ones_like(graph.positions))
+    error = groups.total(output["forces"] - labels.forces)
+    return _Molecules(groups, labels.molecules_weight[groups.structure], error, centre)
 
 
 def molecular_forces(output: Output, batch: Batch, term: Term) -> Tensor:
     """Squared error of the net force on each molecule, (eV/Å)², a mean for each structure."""
     molecules = _molecules(output, batch)
-    of_structure = torch.bincount(molecules.structure)[molecules.structure].to(molecules.error.dtype)
-    share = len(molecules.structure) / (len(batch.num_atoms) * of_structure)
+    share = molecules.groups.share(len(batch.num_atoms), molecules.error.dtype)
     return mean_penalty(molecules.error, (share * molecules.weight)[:, None], term)
 
 
@@ -177,7 +204,7 @@ def _virial_error(output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
     """Σ R_m·ΔF_m of each structure and its weight, zero for periodic ones."""
     molecules = _molecules(output, batch)
     work = (molecules.centre * molecules.error).sum(1)
-    error = torch.zeros_like(batch.num_atoms).index_add(0, molecules.structure, work)
+    error = torch.zeros_like(batch.num_atoms).index_add(0, molecules.groups.structure, work)
     return error, torch.where(batch.graph.pbc.any(1), 0.0, batch.labels.molecules_weight)
 
 
@@ -195,12 +222,17 @@ def cluster_virial_per_atom(output: Output, batch: Batch, term: Term) -> Tensor:
 def legendre(output: Output, batch: Batch, term: Term) -> Tensor:
     """Square of (μ + dE/dQ)/N, eV²: electrons come at the energy of the Fermi level, dE/dN_el = -dE/dQ = μ."""
     error = (output["fermi_level"] + output["energy_by_charge"]) / batch.num_atoms
-    return mean_penalty(error, batch.labels.weight, term)
+    return mean_penalty(error, batch.labels.weight * output["conducts"], term)
 
 
 def fermi_level_gradient(output: Output, batch: Batch, term: Term) -> Tensor:
     """Mean of the charge responses of the wrong sign, e/V."""
     return (batch.labels.weight[batch.graph.batch] * output["charge_response"].relu()).mean()
+
+
+def metallic_softness(output: Output, batch: Batch, term: Term) -> Tensor:
+    """Mean of the softness of atoms that conducts, e/V."""
+    return (batch.labels.weight[batch.graph.batch] * output["metallic_softness"]).mean()
 
 
 def fixedpoint_scf_stability(output: Output, batch: Batch, term: Term) -> Tensor:
@@ -236,6 +268,7 @@ LOSSES: dict[str, Callable[[Output, Batch, Term], Tensor]] = {
         field_features,
         polarizability,
         born_charges,
+        fragment_charges,
         molecular_forces,
         cluster_virial,
         cluster_virial_per_atom,
@@ -243,6 +276,7 @@ LOSSES: dict[str, Callable[[Output, Batch, Term], Tensor]] = {
         fixedpoint_scf_stability,
         final_terms_fixedpoint_scf_stability,
         fermi_level_gradient,
+        metallic_softness,
     )
 }
 
@@ -259,6 +293,7 @@ NEEDS_PROPERTIES = {
     "fixedpoint_scf_stability": ("spectrum",),
     "final_terms_fixedpoint_scf_stability": ("final_change",),
     "fermi_level_gradient": ("charge_response",),
+    "metallic_softness": ("metallic_softness",),
 }
 
 #: names of the terms that are means over atoms; all others are means over structures
@@ -270,6 +305,7 @@ PER_ATOM = frozenset(
         "field_features",
         "born_charges",
         "fermi_level_gradient",
+        "metallic_softness",
         "final_terms_fixedpoint_scf_stability",
     }
 )

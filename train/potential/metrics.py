@@ -73,7 +73,9 @@ def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = Tr
     }
     if constant_charge:
         level = labels.fermi_level.nan_to_num()
-        found["fermi_level"] = Compared(output["fermi_level"], level, labels.fermi_level_weight, per_atom=False)
+        # there is none where nothing conducts; archives of earlier versions do not say
+        weight = labels.fermi_level_weight * output.get("conducts", torch.ones_like(level))
+        found["fermi_level"] = Compared(output["fermi_level"], level, weight, per_atom=False)
     else:
         wanted = graph.total_charge
         found["total_charge"] = Compared(output["total_charge"], wanted, torch.ones_like(wanted), per_atom=False)

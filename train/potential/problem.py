@@ -12,7 +12,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from ...options import ModelStatistics, SCFOptions
+from ...options import ModelOptions, ModelStatistics, SCFOptions
 from ..data.sets import DataSets
 from ..progress import track
 from ..trainer import distributed
@@ -21,10 +21,11 @@ from ..trainer.initial_values import scale_variances
 from ..trainer.options import RunOptions
 from ..trainer.problem import LossResult
 from .batch import Batch, with_charges_only
-from .columns import Columns
+from .columns import Columns, softness_column
 from .config import InitialiseOptions, Stage, TrainConfig
 from .data_checks import check_labels, check_periodicity
 from .error_tables import error_table
+from .initialise.metallic import start_metallic
 from .initialise.reference_fit import fit_reference
 from .initialise.transfer import read_source, take_potential, take_statistics
 from .losses import Needs, needs, weighted_loss
@@ -75,7 +76,8 @@ class PotentialProblem:
             for name, content in frames.items()
         }
         self.sizes = {name: sizes(samples) for name, samples in self.samples.items()}
-        self.log_columns = Columns(config, len(data.train), validated=len(data.valid) > 0)
+        self.metals = metals(config.model, self.elements)
+        self.log_columns = Columns(config, len(data.train), len(data.valid) > 0, list(self.metals.values()))
         self.notes = [*data.notes, *sums.warnings(), *rebuilt_lists(self.samples.values())]
         if state:
             self.statistics = ModelStatistics(**state["statistics"])
@@ -125,7 +127,7 @@ class PotentialProblem:
             changed = scale_variances(drawn, options.method)
             text += f"; {changed} weights of layers with the variance of {options.method.capitalize()}"
         model.load_state_dict(drawn.state_dict())
-        return [text]
+        return [text, *start_metallic(model, self.samples["train"])]
 
     def _fit_reference(self) -> list[str]:
         load = partial(batch_samples, self.samples["train"], device=self.device)
@@ -165,17 +167,24 @@ class PotentialProblem:
     def loss(self, batch: Batch, stage: Stage, differentiable: bool = True) -> LossResult:
         """Weighted loss of the stage's mode; the SCF's applications and convergence are among the terms."""
         wanted = stage.loss.terms()
-        output = self._predict(batch, stage, self._needs(wanted), training=differentiable)
+        needed = self._needs(wanted)
+        if self.metals:
+            needed = needed._replace(properties=needed.properties | {"metallic_softness"})
+        output = self._predict(batch, stage, needed, training=differentiable)
         total, terms = weighted_loss(output, self._as_labelled(batch, stage.constant_charge), wanted)
-        counts: dict[str, Tensor] | None = None
+        counts: dict[str, Tensor] = {}
+        for place, symbol in self.metals.items():
+            atoms = batch.graph.species == place
+            counts[softness_column(symbol)] = output["metallic_softness"].detach()[atoms].sum()
+            counts[f"atoms {symbol}"] = atoms.sum()
         if stage.fixed_point_training_options.mode != "direct":
-            counts = {
+            counts |= {
                 "scf_steps": output["scf_steps"].sum(),
                 "scf_converged": (output["status"] == 0).sum(),
                 "scf_fallback": output["fallback"].sum(),
                 "solve_failures": output["solve_failures"],
             }
-        return LossResult(total, terms, len(batch.indices), counts)
+        return LossResult(total, terms, len(batch.indices), counts or None)
 
     def columns(self) -> Sequence[str]:
         """Headings of the log."""
@@ -304,6 +313,16 @@ class PotentialProblem:
             norms = field_feature_norms(model.field_features, content, offset)
             constants.field_feature_norms = norms[: options.number_of_norms]
         return constants
+
+
+def metals(options: ModelOptions, elements: Sequence[int]) -> dict[int, str]:
+    """Elements that may conduct, as far as the model knows which: their places among ``elements``, and symbols."""
+    update = options.fixedpoint_update_config
+    if update.type != "SplitChargeUpdate":
+        return {}
+    symbols = [chemical_symbols[z] for z in elements]
+    chosen = symbols if update.metallic == "auto" else [] if update.metallic == "none" else update.metallic
+    return {place: symbol for place, symbol in enumerate(symbols) if symbol in chosen}
 
 
 def _joined(errors: StructureErrors) -> StructureErrors:

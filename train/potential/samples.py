@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...conduction.fragments import fragments_of
 from ...graph import Graph, collate, graph_from_atoms
 from ...periodicity import field_origin, open_axes
 from ..data.frame import LABELS, Frame
@@ -245,6 +246,7 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         polarizability=values["polarizability"],
         born_charges=values["born_charges"],
         molecules=values["molecules"],
+        fragments=_fragments(frame, values["molecules"]),
         energy_weight=each("energy", 1),
         forces_weight=each("forces", atoms, 1),
         stress_weight=each("stress", 1, 1, 1),
@@ -255,5 +257,13 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         polarizability_weight=torch.tensor(np.outer(axes, axes) * weights["polarizability"], dtype=dtype)[None],
         born_charges_weight=torch.tensor(axes * weights["born_charges"], dtype=dtype).repeat(atoms, 1, 1),
         molecules_weight=each("molecules", 1),
+        fragments_weight=torch.tensor(weights["atomic_multipoles"], dtype=dtype).expand(4)[:1].contiguous(),
         weight=torch.full((1,), frame.weights["structure"], dtype=dtype),
     )
+
+
+def _fragments(frame: Frame, molecules: Tensor) -> Tensor:
+    """Number of the molecule of each atom ``(n,)``, as given, else by bonds."""
+    if frame.labels["molecules"] is not None:
+        return molecules
+    return torch.from_numpy(fragments_of(frame.atoms).of_atom)

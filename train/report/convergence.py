@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ...scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE, UNSTABLE
+from ...scf.status import CONVERGED, DIVERGED, MAX_STEPS, NO_CHARGE_RESPONSE, NO_FERMI_LEVEL, UNSTABLE
 from ..potential.evaluate import Evaluation, scf_title
 from .style import colours, embedded, sheet
 
@@ -17,6 +17,7 @@ REASONS = {
     DIVERGED: "diverged",
     UNSTABLE: "unstable",
     NO_CHARGE_RESPONSE: "charge does not respond",
+    NO_FERMI_LEVEL: "no Fermi level",
 }
 
 

@@ -46,7 +46,7 @@ def test_what_is_wrong_is_named(content: dict, message: str) -> None:
 
 def test_labels_that_a_term_needs() -> None:
     nothing = Keys().model_dump()
-    without = {"total_charge", "total_charge_per_atom", "legendre", "fermi_level_gradient"}
+    without = {"total_charge", "total_charge_per_atom", "legendre", "fermi_level_gradient", "metallic_softness"}
     without |= {"fixedpoint_scf_stability", "final_terms_fixedpoint_scf_stability"}
     for name in LossWeights.model_fields:
         assert (missing_label(name, nothing) is None) == (name in without), name
@@ -62,14 +62,15 @@ def test_labels_that_a_term_needs() -> None:
 def test_modes_that_a_term_exists_in() -> None:
     for mode in MODES:
         for name in LossWeights.model_fields:
-            reason = unavailable(name, mode, True)
+            reason = unavailable(name, mode, True, "SplitChargeUpdate")
             if name in ("polarizability", "born_charges", "legendre"):
                 assert (reason is not None) == (mode == "direct")
             elif name == "final_terms_fixedpoint_scf_stability":
                 assert (reason is not None) == (mode != "unroll_scf")
             else:
                 assert reason is None
-    assert "constant_charge: true" in str(unavailable("legendre", "implicit", False))
+    assert "constant_charge: true" in str(unavailable("legendre", "implicit", False, "SymmetricUpdate"))
+    assert "SplitChargeUpdate" in str(unavailable("metallic_softness", "implicit", True, "SymmetricUpdate"))
 
 
 def test_a_training_file_with_a_term_that_cannot_be_had(tmp_path) -> None:

@@ -14,7 +14,7 @@ from fp_potential.train.potential.modes.predict import MODES, predict
 from fp_potential.train.potential.modes.properties import OF_STATE, RESPONSES
 from fp_potential.train.potential.samples import batch_samples, make_samples
 
-from fp_potential.options import SCFOptions
+from fp_potential.options import SCFOptions, UpdateOptions
 from structures import ELEMENTS, UPDATES, make_model, salt_water_box, water_cluster
 from training_data import write_frames
 
@@ -73,6 +73,8 @@ def output():
         "born_charges": draw(ATOMS, 3, 3),
         "energy_by_charge": draw(3),
         "charge_response": draw(ATOMS),
+        "conducts": torch.tensor([True, True, False]),
+        "metallic_softness": draw(ATOMS).square(),
         "spectrum": draw(3, 2),
         "final_change": draw(ATOMS, 4),
     }
@@ -108,7 +110,9 @@ def test_formulas(tmp_path, output):
     charge = np.array([got["density"][a:b, 0].sum() for a, b in itertools.pairwise(STARTS)]) - [0.0, 0.2, 0.4]
     open_ = np.array([1.0, 0.0, 1.0])
     dipole = (got["dipole"] - label("dipole")) * open_[:, None]
-    level = got["fermi_level"] - label("fermi_level")
+    level = (got["fermi_level"] - label("fermi_level")) * got["conducts"]
+    charges = got["density"][:, 0] - stacked("atomic_multipoles")[:, 0]
+    fragment = [charges[:6].reshape(2, 3).sum(1), np.add.reduceat(charges[6:26], range(0, 20, 3)), [charges[26:].sum()]]
     force = got["forces"] - stacked("forces")
     box = force[6:26]
     molecule = np.concatenate(
@@ -117,7 +121,7 @@ def test_formulas(tmp_path, output):
     centres = [frame.atoms.positions.reshape(-1, 3, 3).mean(1) for frame in (read[0], read[2])]
     virial = np.array([(centres[0] * molecule[:2]).sum(), 0.0, (centres[1] * molecule[-1:]).sum()])
     open_atoms = np.repeat(open_, SIZES)[:, None, None]
-    legendre = (got["fermi_level"] + got["energy_by_charge"]) / SIZES
+    legendre = (got["fermi_level"] + got["energy_by_charge"]) / SIZES * got["conducts"]
     expected = {
         "energy_per_atom": np.mean(((got["energy"] - label("energy")) / SIZES) ** 2),
         "forces": np.mean(force**2),
@@ -135,6 +139,8 @@ def test_formulas(tmp_path, output):
             open_[:, None, None] * ((got["polarizability"] - label("polarizability")) / SIZES[:, None, None]) ** 2
         ),
         "born_charges": np.mean(open_atoms * (got["born_charges"] - stacked("born_charges")) ** 2),
+        "fragment_charges": np.mean([np.mean(part**2) for part in map(np.array, fragment)]),
+        "metallic_softness": np.mean(got["metallic_softness"]),
         "molecular_forces": np.mean([np.mean(part**2) for part in np.split(molecule, [2, len(molecule) - 1])]),
         "cluster_virial": np.mean(virial**2),
         "cluster_virial_per_atom": np.mean((virial / SIZES) ** 2),
@@ -193,7 +199,7 @@ def test_missing_labels_give_no_loss_and_no_gradient(tmp_path, output):
 
     batch, _ = make_batch(tmp_path, remove)
     output["reference_esps"] = output["esps"] * float("nan")
-    variables = {name: part.requires_grad_() for name, part in output.items()}
+    variables = {name: part if part.dtype == torch.bool else part.requires_grad_() for name, part in output.items()}
     names = [name for name in LOSSES if name not in WITHOUT_LABEL]
     total, _ = weighted_loss(variables, batch, LossWeights(**dict.fromkeys(names, 1.0)).terms())
     total.backward()
@@ -238,14 +244,18 @@ LOOPS = {
 OPTIONS = {"forces": {"huber": 0.5}, "fixedpoint_scf_stability": {"upper": 0.05, "lower": 0.0}}
 
 
+def model_type(update):
+    return UpdateOptions(**UPDATES[update]).type
+
+
 def step_along(parameters, directions, length):
     with torch.no_grad():
         for p, d in zip(parameters, directions, strict=True):
             p.add_(length * d)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_gradient_of_every_term(mode, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("mode", "split_charges"), [*((mode, False) for mode in MODES), ("linearize_solve", True)])
+def test_gradient_of_every_term(mode, split_charges, tmp_path, monkeypatch):
     """Along a random direction of all parameters, against central differences."""
     monkeypatch.setattr("fp_potential.scf.arnoldi.ACCURACY", 1e-11)
     content = labelled([water_cluster(2)[:5], salt_water_box()[:5]])
@@ -253,16 +263,18 @@ def test_gradient_of_every_term(mode, tmp_path, monkeypatch):
     batch = batch_samples(make_samples(read, ELEMENTS, 3.5, torch.float64), [0, 1])
 
     scf, update = LOOPS[mode]
+    update = "split charge" if split_charges else update
     model = make_model(num_channels=4, radial_MLP=[8], r_max=3.5, fixedpoint_update_config=UPDATES[update])
-    if update != "symmetric":
+    positive = update in ("symmetric", "split charge")
+    if not positive:
         with torch.no_grad():  # some charges follow the level the wrong way
             model.solver.density_map.response.scalars.skip_bias[0, :2].mul_(-0.5)
-    names = [name for name in LOSSES if unavailable(name, mode, True) is None]
+    names = [name for name in LOSSES if unavailable(name, mode, True, model_type(update)) is None]
     terms = LossWeights(**{name: {"weight": 1.0, **OPTIONS.get(name, {})} for name in names}).terms()
     # a density at known levels has a charge of its own; at all other times the charge is exact
     levels = batch.labels.fermi_level if mode == "direct" else None
     zero = set() if mode == "direct" else set(OF_STRUCTURE)
-    zero |= {"fermi_level_gradient"} if update == "symmetric" else set()
+    zero |= {"fermi_level_gradient"} if positive else set()
 
     wanted = needs(names)
     arguments = (scf, batch.labels.multipoles, levels, *wanted[:2], True, {*wanted.properties, "reference_esps"})

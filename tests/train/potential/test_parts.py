@@ -73,7 +73,12 @@ def test_parts_hold_every_structure_once_and_differ_in_size(problem):
     assert problem.batch("train", content, 5, 6) is None and problem.batch("train", content, 0, 6) is not None
 
 
-TERMS = [(name, mode) for name in LOSSES for mode in MODES if unavailable(name, mode, constant_charge=True) is None]
+TERMS = [
+    (name, mode)
+    for name in LOSSES
+    for mode in MODES
+    if unavailable(name, mode, constant_charge=True, update="OneBodyVariableUpdate") is None
+]
 
 
 @pytest.mark.parametrize(("name", "mode"), TERMS)

@@ -54,14 +54,19 @@ class TrainConfig(RunOptions, _Learned):
 
     @model_validator(mode="after")
     def _labels_for_losses(self) -> TrainConfig:
-        mapped = self.data.keys.model_dump()
+        mapped, update = self.data.keys.model_dump(), self.model.fixedpoint_update_config
         for number, stage in enumerate(self.train_schedule):
             options = stage.fixed_point_training_options
             constant_charge = options.scf is None or options.scf.constant_charge
             for name in stage.loss.active():
-                reason = missing_label(name, mapped) or unavailable(name, options.mode, constant_charge)
+                reason = missing_label(name, mapped) or unavailable(name, options.mode, constant_charge, update.type)
                 if reason:
                     raise ValueError(f"train_schedule.{number}.loss.{name} {reason}")
+            if not constant_charge and update.insulates:
+                raise ValueError(
+                    f"train_schedule.{number}: scf.constant_charge: false holds a Fermi level, which a model whose "
+                    "fixedpoint_update_config is metallic: none does not have"
+                )
             if not stage.loss.active():
                 raise ValueError(f"train_schedule.{number}.loss has no term with a weight above zero")
             density = self.data.keys.atomic_multipoles or self.data.keys.charges

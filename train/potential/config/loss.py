@@ -88,6 +88,8 @@ class LossWeights(Section):
     """((α − α*)/N)² along open axes, (e·Å²/V)²."""
     born_charges: SquaresOrWeight = _absent(Squares)
     """(Z − Z*)² of the Born effective charges, dipole along open axes, e²."""
+    fragment_charges: SquaresOrWeight = _absent(Squares)
+    """(Σ q − Σ q*)² over the atoms of each molecule (data.keys.molecules), or of what bonds connect, e²."""
     molecular_forces: SquaresOrWeight = _absent(Squares)
     """(Σ F − Σ F*)² over the atoms of each molecule, (eV/Å)²."""
     cluster_virial: SquaresOrWeight = _absent(Squares)
@@ -100,6 +102,8 @@ class LossWeights(Section):
     """softplus(λ_max − upper) + softplus(lower − λ_min), the ends of the real parts of the eigenvalues of dG/dp."""
     final_terms_fixedpoint_scf_stability: TermOrWeight = _absent(Term)
     """|p_T − p_(T−1)|, the change in the last step of mode unroll_scf, e and e·Å."""
+    metallic_softness: TermOrWeight = _absent(Term)
+    """Softness of the atoms that conducts (type: SplitChargeUpdate), e/V: elements that need not conduct, do not."""
     fermi_level_gradient: TermOrWeight = _absent(Term)
     """max(0, dq_i/dμ) of each atom in a fixed field of the others, e/V: zero for electrons that follow the level."""
 
@@ -127,6 +131,8 @@ LABELS_OF: dict[str, tuple[str, ...]] = {
     "cluster_virial": ("forces", "molecules"),
     "cluster_virial_per_atom": ("forces", "molecules"),
     "legendre": (),
+    "fragment_charges": ("atomic_multipoles|charges",),
+    "metallic_softness": (),
     "fixedpoint_scf_stability": (),
     "final_terms_fixedpoint_scf_stability": (),
     "fermi_level_gradient": (),
@@ -142,8 +148,10 @@ def missing_label(name: str, mapped: dict[str, Any]) -> str | None:
     return None
 
 
-def unavailable(name: str, mode: str, constant_charge: bool) -> str | None:
-    """Why a term of the loss does not exist in a mode; None if it does."""
+def unavailable(name: str, mode: str, constant_charge: bool, update: str) -> str | None:
+    """Why a term of the loss does not exist in a mode, or for a type of update; None if it does."""
+    if name == "metallic_softness" and update != "SplitChargeUpdate":
+        return f"is for fixedpoint_update_config.type: SplitChargeUpdate; with {update} all atoms conduct"
     if mode == "direct" and name in ("polarizability", "born_charges", "legendre"):
         return "is a derivative of the self-consistent density, which mode 'direct' does not have; use another mode"
     if name == "final_terms_fixedpoint_scf_stability" and mode != "unroll_scf":

@@ -101,6 +101,7 @@ def predict(
     applied = found.applied
     terms = model.observables(problem, local, found.density, applied.field, applied.level, graph.species)
     absolute = found.applied.level + model.fermi_level_offset
+    conducts = model.solver.density_map.conducts(problem)
     atomic = total_energy(terms, found.density, absolute, batch, constant_charge)
 
     inputs = {"forces": positions} if forces else {}
@@ -115,7 +116,8 @@ def predict(
         "density": found.labelled,
         "total_charge": moments[:, 0],
         "dipole": moments[:, 1:],
-        "fermi_level": absolute,
+        "fermi_level": torch.where(conducts, absolute, model.fermi_level_offset) if constant_charge else absolute,
+        "conducts": conducts,
     }
     if inputs:
         out |= _derivatives(found, energy.sum(), inputs, training, bool(wanted))

@@ -56,6 +56,13 @@ def charge_response(c: Context) -> Tensor:
     return response
 
 
+def metallic_softness(c: Context) -> Tensor:
+    """-dq_i/du_i ``(n,)``, e/V, of what answers to a potential and not to differences of it."""
+    if not c.model.solver.density_map.shares_charge:
+        raise ValueError("metallic_softness is a property of type: SplitChargeUpdate")
+    return -c.problem.charge_row[:, :, 0].sum(1)
+
+
 def spectrum(c: Context) -> Tensor:
     """Largest and smallest real part ``(B, 2)`` of the eigenvalues of dG/dp."""
     density_map = c.model.solver.density_map
@@ -79,6 +86,7 @@ OF_STATE: dict[str, Callable[[Context], Tensor]] = {
     "reference_coulomb_features": lambda c: coulomb_features(c, _reference(c)),
     "charge_response": charge_response,
     "spectrum": spectrum,
+    "metallic_softness": metallic_softness,
     "final_change": lambda c: c.found.change,
 }
 #: those that do: dD_a/dE_b ``(B, 3, 3)`` in e·Å²/V, dD_b/dr_a ``(n, 3, 3)`` in e, dE/dQ ``(B,)`` in V

@@ -71,9 +71,13 @@ def projected(model: DensityModel, problem: SCFProblem, start: Tensor, guess: Te
 
 
 def at_known_levels(model: DensityModel, problem: SCFProblem, found: Application, known: Tensor | None) -> Tensor:
-    """The density in the field of ``found``, but at the absolute levels ``known`` ``(B,)`` where these are not NaN."""
+    """The density in the field of ``found``, but at the absolute levels ``known`` ``(B,)`` where these are not NaN.
+
+    Where nothing conducts a level means nothing: there the density keeps its own.
+    """
     if known is None:
         return found.update
     given = known - model.fermi_level_offset
     u = found.field + problem.external.unsqueeze(1)
-    return model.solver.density_map.at_level(problem, u, torch.where(torch.isnan(given), found.level, given))
+    own = torch.isnan(given) | torch.logical_not(model.solver.density_map.conducts(problem))
+    return model.solver.density_map.at_level(problem, u, torch.where(own, found.level, given))
