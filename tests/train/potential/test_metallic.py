@@ -1,70 +1,29 @@
-"""Metals in training: where softness starts, what is shown of it, and where Fermi levels count."""
+"""Metals in training: what is shown of their softness, and where Fermi levels count."""
 
 import csv
 import io
 
-import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from fp_potential.train.data.read import read_frames
 from fp_potential.train.errors import InputError
 from fp_potential.train.potential.config import Keys, load_config
-from fp_potential.train.potential.initialise.metallic import LISTED, softness_of, start_metallic
 from fp_potential.train.potential.metrics import compared
 from fp_potential.train.potential.modes.predict import predict
 from fp_potential.train.potential.samples import batch_samples, make_samples
 from fp_potential.train.run import train
 from rich.console import Console
 
-from structures import ELEMENTS, make_model, water_cluster
+from metals import KEYS, charged_frames
+from structures import ELEMENTS, make_model
 from training_data import training_file, write_frames
 
-KEYS = {"charges": "q", "fermi_level": "mu", "total_charge": "charge", "energy": "energy", "forces": "forces"}
 METAL = "model.fixedpoint_update_config={'type': 'SplitChargeUpdate', 'metallic': ['Na']}"
-SOFTNESS = {"H": 0.0, "O": 0.0, "Na": 0.05}
-
-
-def charged_frames(compositions: int = 2) -> list[Atoms]:
-    """Clusters whose Na follows the level, each composition with charges and levels of its own."""
-    rng = np.random.default_rng(3)
-    frames = []
-    for n in range(1, 1 + compositions):
-        base = water_cluster(n) + Atoms("Na2", [[-3.0, 0, 0], [-3.0, 3.0, 0]])
-        start = rng.normal(scale=0.2, size=len(base))
-        for level in (-3.0 - n, -2.2 - n, -1.0 - n):
-            atoms = base.copy()
-            softness = np.array([SOFTNESS[symbol] for symbol in atoms.symbols])
-            atoms.arrays["q"] = start - softness * level
-            atoms.arrays["forces"] = rng.normal(size=(len(atoms), 3))
-            atoms.info |= {"mu": level, "charge": float(atoms.arrays["q"].sum()), "energy": -500.0 * n + level}
-            frames.append(atoms)
-    return frames
 
 
 def samples_of(folder, frames):
     read = read_frames([str(write_frames(folder / "a.xyz", frames))], Keys(**KEYS), demanded=[])
     return make_samples(read, ELEMENTS, 4.0, torch.float64)
-
-
-def test_softness_is_that_of_the_data(tmp_path) -> None:
-    """Also with other charges and levels in every composition, which no pooled fit without their means would give."""
-    found, frames = softness_of(samples_of(tmp_path, charged_frames()), len(ELEMENTS))
-    assert frames == 6 and np.allclose(found, [0.0, 0.0, 0.05, 0.0], atol=1e-12)
-    single, frames = softness_of(samples_of(tmp_path, charged_frames()[::3]), len(ELEMENTS))
-    assert frames == 0 and not single.any()
-
-
-@pytest.mark.parametrize(("metallic", "expected"), [("auto", [0, 0, 0.05, 0]), (["O", "Na"], [0, LISTED, 0.05, 0])])
-def test_where_a_model_starts_to_conduct(tmp_path, metallic, expected) -> None:
-    model = make_model(fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": metallic})
-    lines = start_metallic(model, samples_of(tmp_path, charged_frames()))
-    update = model.solver.density_map.response
-    softness = (update.metallic_scale * update.metallic_bias.relu() * update.metallic).square()
-    assert torch.allclose(softness, torch.tensor(expected, dtype=torch.float64), atol=1e-12)
-    assert len(lines) == 1 and "from 6 frames" in lines[0] and "Na 0.05 e/V" in lines[0] and "H, " in lines[0]
-    for other in ({"type": "SplitChargeUpdate", "metallic": "none"}, {"type": "SymmetricUpdate"}):
-        assert start_metallic(make_model(fixedpoint_update_config=other), []) == []
 
 
 def test_levels_count_where_something_conducts(tmp_path) -> None:
