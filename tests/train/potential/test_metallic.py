@@ -2,20 +2,31 @@
 
 import csv
 import io
+import re
 
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from fp_potential.train.data.read import read_frames
 from fp_potential.train.errors import InputError
 from fp_potential.train.potential.config import Keys, load_config
-from fp_potential.train.potential.metrics import compared
+from fp_potential.train.potential.error_tables import error_table
+from fp_potential.train.potential.evaluate import evaluate as run_archive
+from fp_potential.train.potential.evaluation_tables import write_table
+from fp_potential.train.potential.metrics import StructureErrors, compared
 from fp_potential.train.potential.modes.predict import predict
 from fp_potential.train.potential.samples import batch_samples, make_samples
+from fp_potential.train.report.convergence import failures
 from fp_potential.train.run import train
 from rich.console import Console
 
+from fp_potential.export import export_model
+from fp_potential.graph import collate
+from fp_potential.options import SCFOptions
+from fp_potential.scf.status import CONVERGED, NO_FERMI_LEVEL
 from metals import KEYS, charged_frames
-from structures import ELEMENTS, make_model
+from structures import ELEMENTS, evaluate, make_model, to_graph, water_cluster
 from training_data import training_file, write_frames
 
 METAL = "model.fixedpoint_update_config={'type': 'SplitChargeUpdate', 'metallic': ['Na']}"
@@ -41,6 +52,61 @@ def test_levels_count_where_something_conducts(tmp_path) -> None:
         missed = (charge - batch.graph.total_charge).abs().max().item()
         assert (missed < 1e-9) == (metallic == "none")
     assert not weights["none"].any() and weights["['Na']"].all()
+
+
+@pytest.mark.parametrize("mode", ["unroll_scf", "implicit", "linearize_solve"])
+def test_modes_say_where_there_is_a_level(mode) -> None:
+    """A sodium dimer beside water, and water alone: as the model's own solution says, with either held."""
+    model = make_model(fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": ["Na"]})
+    metal = water_cluster(1) + Atoms("Na2", [[-3.0, 0, 0], [-3.0, 3.0, 0]])
+    graph = collate([to_graph(metal, model, fermi_level=-2.1), to_graph(water_cluster(2), model, fermi_level=-2.1)])
+    scf = SCFOptions(num_scf_steps=200, scf_tolerance=1e-11, mixing_parameter=0.2)
+    found = predict(model, graph, mode, scf, None, None, False, False, False)
+    own = evaluate(model, graph)
+    assert found["conducts"].tolist() == own["conducts"].tolist() == [True, False]
+    assert found["status"].tolist() == [CONVERGED, CONVERGED]
+    assert found["fermi_level"][1].item() == own["fermi_level"][1].item() == model.fermi_level_offset
+    assert torch.allclose(found["fermi_level"], own["fermi_level"], rtol=0, atol=1e-9)
+    held = predict(
+        model, graph, mode, scf.model_copy(update={"constant_charge": False}), None, None, False, False, False
+    )
+    assert held["status"].tolist() == evaluate(model, graph, constant_charge=False)["status"].tolist()
+    assert held["status"].tolist() == [CONVERGED, NO_FERMI_LEVEL]
+
+
+def test_tables_count_frames_without_a_level(tmp_path) -> None:
+    """Water beside sodium dimers: on the screen, in the files for programs, in the predictions and in the report."""
+    frames = charged_frames(1)
+    for level in (-2.0, -3.0):
+        water = frames[0][:3]
+        water.info |= {"mu": level, "charge": 0.0, "kind": "water"}
+        frames.append(water)
+    data = write_frames(tmp_path / "a.xyz", frames)
+    model = make_model(fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": ["Na"]})
+    keys = [f"{name}={key}" for name, key in KEYS.items()]
+    export_model(model, tmp_path / "model.pt")
+    evaluation = run_archive(tmp_path / "model.pt", [str(data)], given_keys=keys, keep=True)
+    errors = evaluation.errors
+    assert (errors.no_level(), errors.no_level("a"), errors.no_level("water")) == (2, 0, 2)
+    level = torch.cat(errors.sums["fermi_level"])
+    assert level[:, 2].tolist() == [1, 1, 1, 0, 0]
+    head, _, metal, water, every = error_table(errors).splitlines()[1:]
+    column = re.split(" {2,}", head).index("no level [frames]")
+    assert [re.split(" {2,}", row)[column] for row in (metal, water, every)] == ["0", "2", "2"]
+    levels = [np.isnan(atoms.info["FP_fermi_level"]) for atoms in evaluation.predictions]
+    assert levels == [False, False, False, True, True]
+    write_table(tmp_path / "table.csv", [evaluation], model.elements)
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        assert [row["no_level"] for row in csv.DictReader(file) if row["of"] == "kind"] == ["0", "2", "2"]
+    both = StructureErrors()
+    both.extend(errors)
+    both.extend(errors)
+    assert both.no_level() == 4
+    at_level = run_archive(tmp_path / "model.pt", [str(data)], {"constant_charge": False}, given_keys=keys)
+    assert at_level.errors.no_level() == 0 and failures(at_level).endswith("2 no Fermi level")
+    # nothing is said where every level means something
+    whole = run_archive(tmp_path / "model.pt", [str(write_frames(tmp_path / "b.xyz", frames[:3]))], given_keys=keys)
+    assert "no level" not in error_table(whole.errors)
 
 
 def test_the_log_shows_the_softness_of_metals(tmp_path) -> None:

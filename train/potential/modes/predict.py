@@ -39,6 +39,7 @@ from ....density.observables import charge_and_dipole, dipole_source, stress_of,
 from ....density.self_consistent import strained
 from ....graph import Graph
 from ....options import SCFOptions
+from ....scf.status import NO_FERMI_LEVEL
 from .density import DENSITIES, Found, Task
 from .properties import OF_STATE, Context, checked
 
@@ -137,10 +138,17 @@ def predict(
     return out | {
         "residual": found.residual,
         "scf_steps": found.steps,
-        "status": found.status,
+        "status": found.status if constant_charge else _held(model, found.status, conducts),
         "fallback": found.fallback,
         "solve_failures": failures if found.implicit is None else found.implicit.solves.failures,
     }
+
+
+def _held(model: DensityModel, status: Tensor, conducts: Tensor) -> Tensor:
+    """The status ``(B,)`` at constant Fermi level: there is none to hold where nothing conducts."""
+    if not model.solver.density_map.shares_charge:
+        return status
+    return torch.where(conducts, status, torch.full_like(status, NO_FERMI_LEVEL))
 
 
 def _response(found: Found, value: Tensor, source: Tensor, training: bool) -> Tensor:
