@@ -35,6 +35,7 @@ def labelled(content: list) -> list:
         for name, (shape, per_atom) in LABELS.items():
             drawn = rng.normal(size=(n, *shape) if per_atom else shape)
             drawn = np.arange(n) // 3 if name == "molecules" else drawn
+            drawn = np.arange(n) // 2 if name == "fragments" else drawn
             drawn = drawn.reshape(n, 9) if name == "born_charges" else drawn
             (atoms.arrays if per_atom else atoms.info)[f"REF_{name}"] = drawn
         atoms.info["charge"] = 0.2 * number
@@ -112,7 +113,7 @@ def test_formulas(tmp_path, output):
     dipole = (got["dipole"] - label("dipole")) * open_[:, None]
     level = (got["fermi_level"] - label("fermi_level")) * got["conducts"]
     charges = got["density"][:, 0] - stacked("atomic_multipoles")[:, 0]
-    fragment = [charges[:6].reshape(2, 3).sum(1), np.add.reduceat(charges[6:26], range(0, 20, 3)), [charges[26:].sum()]]
+    fragment = [np.add.reduceat(charges[a:b], range(0, b - a, 2)) for a, b in itertools.pairwise(STARTS)]
     force = got["forces"] - stacked("forces")
     box = force[6:26]
     molecule = np.concatenate(
@@ -219,6 +220,7 @@ def test_weights_of_frames_and_labels(tmp_path, output):
             counts = label == "molecules" if "molecules" in own else any(label in entry.split("|") for entry in own)
             # the potentials are labelled here, not the reference multipoles
             counts = label == "electrostatic_potentials" if name == "esps" else counts
+            counts |= (name, label) == ("fragment_charges", "fragments")
             factor = 3.0 if counts else 1.0
             assert value(name, output, other) == pytest.approx(factor * value(name, output, plain)), (name, label)
 

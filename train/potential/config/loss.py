@@ -89,7 +89,8 @@ class LossWeights(Section):
     born_charges: SquaresOrWeight = _absent(Squares)
     """(Z − Z*)² of the Born effective charges, dipole along open axes, e²."""
     fragment_charges: SquaresOrWeight = _absent(Squares)
-    """(Σ q − Σ q*)² over the atoms of each molecule (data.keys.molecules), or of what bonds connect, e²."""
+    """(Σ q − Σ q*)² over the atoms of each fragment, e²: of data.keys.fragments, else of data.keys.molecules, else of
+    what bonds connect."""
     molecular_forces: SquaresOrWeight = _absent(Squares)
     """(Σ F − Σ F*)² over the atoms of each molecule, (eV/Å)²."""
     cluster_virial: SquaresOrWeight = _absent(Squares)
