@@ -37,6 +37,7 @@ class Labels(NamedTuple):
     born_charges_weight: Tensor  #: (N, 1, 3), 0 for the dipole along periodic axes
     molecules_weight: Tensor  #: (B,), 0 without forces, too
     fragments_weight: Tensor  #: (B,), that of the charges, and their own
+    flow_weight: Tensor  #: (B, 3), of the structure and its fragments, 0 along periodic axes
     weight: Tensor  #: (B,) of the structure, for terms without a label
 
 

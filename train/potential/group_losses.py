@@ -42,6 +42,14 @@ def fragment_charges(output: Output, batch: Batch, term: Term) -> Tensor:
     return mean_penalty(error, weight, term)
 
 
+def fragment_response(output: Output, batch: Batch, term: Term) -> Tensor:
+    """Square of dQ_f/dE along open axes, (e·Å/V)², a mean for each structure."""
+    groups = _grouped(batch.labels.fragments, batch.graph.batch)
+    moved = groups.total(output["charges_by_field"])
+    share = groups.share(len(batch.num_atoms), moved.dtype)
+    return mean_penalty(moved, batch.labels.flow_weight[groups.structure] * share[:, None], term)
+
+
 class _Molecules(NamedTuple):
     """The M molecules of a batch: atoms of one structure with the same number."""
 

@@ -26,6 +26,7 @@ With B structures of N_g atoms, and sums over the batch where not said otherwise
 and, for the model as it is, without a label:
 
     legendre              mean_g  w h((μ + dE/dQ)/N_g)
+    fragment_response     mean_g of means over its fragments and x, y, z of  w h(dQ_f/dE), open axes
     fermi_level_gradient  mean over atoms of  w max(0, dq_i/dμ)
     metallic_softness     mean over atoms of  w s_i, the softness of `SplitChargeUpdate` that conducts
     fixedpoint_scf_stability    mean_g  w [s(λ_max - upper) + s(lower - λ_min)],  s(x) = ln(1 + exp(beta x)) / beta
@@ -46,7 +47,13 @@ from torch.nn.functional import softplus
 
 from .batch import Batch
 from .config.loss import SpectrumTerm, Term
-from .group_losses import cluster_virial, cluster_virial_per_atom, fragment_charges, molecular_forces
+from .group_losses import (
+    cluster_virial,
+    cluster_virial_per_atom,
+    fragment_charges,
+    fragment_response,
+    molecular_forces,
+)
 from .penalties import Output, mean_penalty
 
 
@@ -183,6 +190,7 @@ LOSSES: dict[str, Callable[[Output, Batch, Term], Tensor]] = {
         polarizability,
         born_charges,
         fragment_charges,
+        fragment_response,
         molecular_forces,
         cluster_virial,
         cluster_virial_per_atom,
@@ -203,6 +211,7 @@ NEEDS_PROPERTIES = {
     "field_features": ("coulomb_features", "reference_coulomb_features"),
     "polarizability": ("polarizability",),
     "born_charges": ("born_charges",),
+    "fragment_response": ("charges_by_field",),
     "legendre": ("energy_by_charge",),
     "fixedpoint_scf_stability": ("spectrum",),
     "final_terms_fixedpoint_scf_stability": ("final_change",),

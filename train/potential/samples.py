@@ -258,7 +258,10 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         polarizability_weight=torch.tensor(np.outer(axes, axes) * weights["polarizability"], dtype=dtype)[None],
         born_charges_weight=torch.tensor(axes * weights["born_charges"], dtype=dtype).repeat(atoms, 1, 1),
         molecules_weight=each("molecules", 1),
-        fragments_weight=torch.tensor([_fragments_weight(frame)], dtype=dtype),
+        fragments_weight=torch.full(
+            (1,), np.ravel(weights["atomic_multipoles"])[0] * _fragments_factor(frame), dtype=dtype
+        ),
+        flow_weight=torch.tensor(axes * frame.weights["structure"] * _fragments_factor(frame), dtype=dtype)[None],
         weight=torch.full((1,), frame.weights["structure"], dtype=dtype),
     )
 
@@ -273,9 +276,7 @@ def _fragments(frame: Frame, values: dict[str, Tensor]) -> Tensor:
     return torch.from_numpy(fragments_of(atoms).of_atom)
 
 
-def _fragments_weight(frame: Frame) -> float:
-    """That of the reference charges, times the fragments' own where these are given."""
-    if frame.labels["atomic_multipoles"] is None or frame.weights["structure"] == 0:
-        return 0.0
-    own = frame.weights["fragments"] / frame.weights["structure"] if frame.labels["fragments"] is not None else 1.0
-    return float(np.ravel(frame.weights["atomic_multipoles"])[0] * own)
+def _fragments_factor(frame: Frame) -> float:
+    """What the weight of the structure is multiplied with for its fragments, where these are given."""
+    overall = frame.weights["structure"]
+    return frame.weights["fragments"] / overall if frame.labels["fragments"] is not None and overall > 0 else 1.0

@@ -91,6 +91,9 @@ class LossWeights(Section):
     fragment_charges: SquaresOrWeight = _absent(Squares)
     """(Σ q − Σ q*)² over the atoms of each fragment, e²: of data.keys.fragments, else of data.keys.molecules, else of
     what bonds connect."""
+    fragment_response: SquaresOrWeight = _absent(Squares)
+    """(dQ_f/dE)², (e·Å/V)²: charge that a field along open axes moves between fragments (of ``fragment_charges``), of
+    which those that insulate let none go; no label."""
     molecular_forces: SquaresOrWeight = _absent(Squares)
     """(Σ F − Σ F*)² over the atoms of each molecule, (eV/Å)²."""
     cluster_virial: SquaresOrWeight = _absent(Squares)
@@ -132,6 +135,7 @@ LABELS_OF: dict[str, tuple[str, ...]] = {
     "cluster_virial": ("forces", "molecules"),
     "cluster_virial_per_atom": ("forces", "molecules"),
     "legendre": (),
+    "fragment_response": (),
     "fragment_charges": ("atomic_multipoles|charges",),
     "metallic_softness": (),
     "fixedpoint_scf_stability": (),
@@ -153,7 +157,7 @@ def unavailable(name: str, mode: str, constant_charge: bool, update: str) -> str
     """Why a term of the loss does not exist in a mode, or for a type of update; None if it does."""
     if name == "metallic_softness" and update != "SplitChargeUpdate":
         return f"is for fixedpoint_update_config.type: SplitChargeUpdate; with {update} all atoms conduct"
-    if mode == "direct" and name in ("polarizability", "born_charges", "legendre"):
+    if mode == "direct" and name in ("polarizability", "born_charges", "legendre", "fragment_response"):
         return "is a derivative of the self-consistent density, which mode 'direct' does not have; use another mode"
     if name == "final_terms_fixedpoint_scf_stability" and mode != "unroll_scf":
         return f"is the last step of mode 'unroll_scf'; mode '{mode}' takes no steps that could be differentiated"

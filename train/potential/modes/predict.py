@@ -40,8 +40,12 @@ from ....density.self_consistent import strained
 from ....graph import Graph
 from ....options import SCFOptions
 from ....scf.status import NO_FERMI_LEVEL
+from .charge_flows import charges_by_field
 from .density import DENSITIES, Found, Task
 from .properties import OF_STATE, Context, checked
+
+#: properties that are derivatives by the external field
+BY_FIELD = {"polarizability", "charges_by_field"}
 
 #: modes of the schedule that this version can train in
 MODES = tuple(DENSITIES)
@@ -92,7 +96,7 @@ def predict(
     strain = torch.zeros_like(graph.cell).requires_grad_(stress)
     graph = graph._replace(
         total_charge=graph.total_charge.detach().requires_grad_("energy_by_charge" in wanted),
-        external_field=graph.external_field.detach().requires_grad_("polarizability" in wanted),
+        external_field=graph.external_field.detach().requires_grad_(bool(wanted & BY_FIELD)),
     )
     owned, vectors, cell = strained(graph, positions, strain)
     local = model.local(graph, vectors)
@@ -130,6 +134,8 @@ def predict(
     variables = {name: variable for name, variable in variables.items() if name in wanted}
     if variables:
         out |= _dipole_responses(found, out["dipole"], owned.detach(), variables, training)
+    if "charges_by_field" in wanted:
+        out["charges_by_field"] = charges_by_field(found, graph.external_field, training)
     context = Context(model, graph, problem, owned, cell, found, reference_density, training)
     out |= {name: OF_STATE[name](context) for name in OF_STATE if name in wanted}
     if not training:
