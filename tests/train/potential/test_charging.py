@@ -26,6 +26,7 @@ from metals import KEYS, SOFTNESS, charged_frames
 from structures import make_model
 from training_data import training_file, write_frames
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 SPLIT = "model.fixedpoint_update_config={'type': 'SplitChargeUpdate', 'metallic': 'auto'}"
 
 
@@ -95,7 +96,7 @@ def test_without_levels_the_share_of_the_charge_decides_in_periodic_frames(tmp_p
 
 def test_a_share_that_is_no_larger_than_its_error_is_none(tmp_path: Path) -> None:
     """Charges of water that fluctuate by as much as is added, seen in few frames."""
-    content = charged_frames(1, levels=(-3.0, -1.0), noise=0.3, repeats=3)
+    content = charged_frames(1, levels=(-3.0, -1.0), noise=1.0, repeats=3)
     shares = []
     for symbol in ("H", "O"):
         own = [atoms.arrays["q"][atoms.symbols == symbol].sum() for atoms in content]
@@ -104,6 +105,15 @@ def test_a_share_that_is_no_larger_than_its_error_is_none(tmp_path: Path) -> Non
     assert max(shares) > charging.SHARE
     found = found_in(tmp_path, content)
     assert found["H"] == found["O"] == (0.0, 0) and found["Na"][1] == 6
+
+
+def test_copper_conducts_and_water_beside_it_does_not() -> None:
+    """By the charges of DFT of the electrode example, of which oxygen takes a fifth."""
+    config = load_config(EXAMPLES / "cu_water_electrode" / "train.yaml")
+    found = collect(load_data(config.data).train, config.model.r_max).charging
+    assert {symbol for symbol in ("H", "O", "Cu") if softness_of(found, symbol)[0] > 0} == {"Cu"}
+    softness, frames = softness_of(found, "Cu")
+    assert frames == 18 and 0.02 < softness < 0.05
 
 
 def test_sums_do_not_grow_with_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from fp_potential.train.data.read import read_frames
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
 from fp_potential.train.potential.config import Keys, load_config
 from fp_potential.train.potential.error_tables import error_table
@@ -16,6 +17,7 @@ from fp_potential.train.potential.evaluate import evaluate as run_archive
 from fp_potential.train.potential.evaluation_tables import write_table
 from fp_potential.train.potential.metrics import StructureErrors, compared
 from fp_potential.train.potential.modes.predict import predict
+from fp_potential.train.potential.problem import PotentialProblem
 from fp_potential.train.potential.samples import batch_samples, make_samples
 from fp_potential.train.report.convergence import failures
 from fp_potential.train.run import train
@@ -129,7 +131,37 @@ def test_the_log_shows_the_softness_of_metals(tmp_path) -> None:
     with open(f"{config.run_dir}/log.csv", newline="", encoding="utf-8") as log:
         rows = list(csv.DictReader(log))
     assert all(0.0 < float(row["s Na [e/V]"]) < 0.5 for row in rows)
-    assert abs(float(rows[0]["s Na [e/V]"]) - 0.05) < 0.05
+    assert abs(float(rows[0]["s Na [e/V]"]) - 0.05) < 0.02
+
+
+def test_the_mean_softness_of_an_element_is_over_its_atoms(tmp_path) -> None:
+    """Of all batches of an epoch, against the response of the model itself."""
+    data = write_frames(tmp_path / "data.xyz", charged_frames())
+    overrides = [METAL, "data.valid_fraction=0", "training.batch_size=4", "default_dtype=float64"]
+    overrides += [f"data.keys={KEYS}", "data.split=null", "train_schedule.0.loss={forces: 1.0}"]
+    overrides += ["train_schedule.1.loss={forces: 1.0, metallic_softness: 3.0}"]
+    config = load_config(training_file(tmp_path, data), overrides)
+    problem = PotentialProblem(config, load_data(config.data))
+    problem.initialise(config.training.initialise, 1)
+    with torch.no_grad():  # every atom has its own
+        problem.module.solver.density_map.response.metallic_weight.normal_()
+    sums, expected, penalty = {}, [], []
+    for batch in problem.batches("train"):
+        result = problem.loss(batch, config.train_schedule[1])
+        for name, value in result.counts.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+        graph = batch.graph
+        i, j = graph.edge_index
+        local = problem.module.local(graph, graph.positions[j] + graph.edge_shifts - graph.positions[i])
+        receiver = problem.module.solver.density_map.first_used
+        softness = -local.response.matrix[:, 0, receiver, 0].detach()
+        expected.append(softness[graph.species == problem.elements.index(11)])
+        penalty.append((result.terms["metallic_softness"].item(), softness.mean().item()))
+    column = problem.summarise({name: value / 6 for name, value in sums.items()})["s Na [e/V]"]
+    assert torch.cat(expected).std() > 1e-6 and len(torch.cat(expected)) == 12
+    assert column == pytest.approx(torch.cat(expected).mean().item(), rel=1e-12)
+    for found, mean in penalty:
+        assert found == pytest.approx(mean, rel=1e-12)
 
 
 def test_an_insulator_has_no_level_to_hold(tmp_path) -> None:
@@ -139,6 +171,10 @@ def test_an_insulator_has_no_level_to_hold(tmp_path) -> None:
     options += ["train_schedule.1.fixed_point_training_options.scf.constant_charge=false"]
     with pytest.raises(InputError, match=r"metallic: none does not have"):
         load_config(training_file(tmp_path, data), options)
+    for name in ("fermi_level", "metallic_softness", "legendre"):
+        zero = [*options[:-1], f"train_schedule.1.loss.{name}=1.0"]
+        with pytest.raises(InputError, match=rf"loss\.{name} is zero where nothing conducts.*metallic: none"):
+            load_config(training_file(tmp_path, data), zero)
     soft = ["train_schedule.0.loss.metallic_softness=1.0"]
     with pytest.raises(InputError, match=r"metallic_softness.*SplitChargeUpdate"):
         load_config(training_file(tmp_path, data), soft)

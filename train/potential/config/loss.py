@@ -143,6 +143,9 @@ LABELS_OF: dict[str, tuple[str, ...]] = {
     "fermi_level_gradient": (),
 }
 
+#: terms that are zero where nothing conducts
+OF_CONDUCTORS = ("fermi_level", "fermi_level_per_atom", "legendre", "metallic_softness")
+
 
 def missing_label(name: str, mapped: dict[str, Any]) -> str | None:
     """What is missing in ``mapped``, ``data.keys`` as a dictionary, for a term of the loss; None if nothing is."""
