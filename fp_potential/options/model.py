@@ -88,8 +88,9 @@ class UpdateOptions(Options):
     bond_rank: int = Field(2, ge=1, le=16, description="squares per bond (SplitChargeUpdate)")
     metallic: Annotated[Literal["auto", "none"] | list[str], MayBeText()] = Field(
         "auto",
-        description="elements that may conduct: those of the list; auto: those whose charges follow the Fermi level in "
-        "the training set; none: an insulator, which has no Fermi level (SplitChargeUpdate)",
+        description="elements that may conduct: those of the list; auto: those that take added charge in training "
+        "frames of one composition (docs/training.md); none: an insulator, which has no Fermi level "
+        "(SplitChargeUpdate)",
     )
 
     @property

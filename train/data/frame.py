@@ -24,7 +24,11 @@ LABELS: dict[str, tuple[tuple[int, ...], bool]] = {
     "polarizability": ((3, 3), False),
     "born_charges": ((3, 3), True),
     "molecules": ((), True),
+    "fragments": ((), True),
 }
+
+#: numbers that name groups of atoms, no quantities
+GROUPS = ("molecules", "fragments")
 
 #: labels whose components may have weights of their own -> number of components; the others have one weight
 COMPONENT_WEIGHTS = {"dipole": 3, "atomic_multipoles": 4}

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from ...periodicity import open_axes
 from ..errors import InputError
-from .frame import COMPONENT_WEIGHTS, LABELS, Frame, digests_of
+from .frame import COMPONENT_WEIGHTS, GROUPS, LABELS, Frame, digests_of
 from .frame_checks import Consistency, check_field, check_periodicity, has_stress
 from .options import DataOptions, Keys, Units
 
@@ -111,8 +111,8 @@ class FrameReader:
         if name in ALONG_OPEN_AXES and array.dtype.kind == "f" and array.shape == shape:
             array = _without_periodic_axes(atoms, name, array)
         array = _checked(array, shape, source, str(key))
-        if name == "molecules" and (array != np.round(array)).any():
-            raise InputError(f"{source}: '{key}' (data.keys.molecules) must hold whole numbers, one per atom")
+        if name in GROUPS and (array != np.round(array)).any():
+            raise InputError(f"{source}: '{key}' (data.keys.{name}) must hold whole numbers, one per atom")
         return array * self.units.factor(name)
 
     def _field(self, atoms: Atoms, source: str) -> np.ndarray:

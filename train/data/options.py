@@ -49,6 +49,9 @@ class Keys(Section):
     """Born effective charges dD_b/dr_a, e (array with 9 columns, row-major [a, b]: xx xy xz yx …, position first)."""
     molecules: str | None = None
     """Number of the molecule that an atom belongs to (array of integers)."""
+    fragments: str | None = None
+    """Number of the fragment that an atom belongs to (array of integers), for the loss ``fragment_charges``. Not mapped
+    or missing in a frame: its ``molecules``, else what bonds connect."""
     total_charge: str | None = None
     """Total charge, e (info key). Not mapped or missing in a frame: 0."""
     external_field: str | None = None

@@ -67,6 +67,7 @@ DIMENSIONS: dict[str, tuple[int, int]] = {
     "polarizability": (-1, 2),
     "born_charges": (0, 0),
     "molecules": (0, 0),
+    "fragments": (0, 0),
 }
 
 

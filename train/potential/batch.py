@@ -25,7 +25,7 @@ class Labels(NamedTuple):
     polarizability: Tensor  #: (B, 3, 3) e·Å²/V
     born_charges: Tensor  #: (N, 3, 3) e; position, dipole
     molecules: Tensor  #: (N,) int64, number of the molecule within its structure
-    fragments: Tensor  #: (N,) int64, the same, or by bonds where no molecules are given
+    fragments: Tensor  #: (N,) int64, as given, else the molecule, else by bonds
     energy_weight: Tensor  #: (B,)
     forces_weight: Tensor  #: (N, 1)
     stress_weight: Tensor  #: (B, 1, 1)
@@ -36,7 +36,8 @@ class Labels(NamedTuple):
     polarizability_weight: Tensor  #: (B, 3, 3), 0 where an axis is periodic
     born_charges_weight: Tensor  #: (N, 1, 3), 0 for the dipole along periodic axes
     molecules_weight: Tensor  #: (B,), 0 without forces, too
-    fragments_weight: Tensor  #: (B,), that of the charges
+    fragments_weight: Tensor  #: (B,), that of the charges, and their own
+    flow_weight: Tensor  #: (B, 3), of the structure and its fragments, 0 along periodic axes
     weight: Tensor  #: (B,) of the structure, for terms without a label
 
 

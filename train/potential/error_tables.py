@@ -9,6 +9,9 @@ from ase.data import chemical_symbols
 
 from .metrics import PROPERTIES, StructureErrors
 
+#: frames whose Fermi level is labelled, while nothing of the model conducts: their levels do not count
+NO_LEVEL = "no level [frames]"
+
 
 def _cell(pair: tuple[float, float] | None) -> str:
     return "-" if pair is None else f"{pair[0]:.2f} / {pair[1]:.2f}"
@@ -18,6 +21,8 @@ def error_rows(errors: StructureErrors) -> list[list[str]]:
     """Heading and one row per kind and one for all; a cell holds ``RMSE / MAE``."""
     shown = [name for name in PROPERTIES if errors.rmse_mae(name) is not None]
     head = ["kind", "frames", "atoms", *(PROPERTIES[name] for name in shown)]
+    if errors.no_level():
+        head.append(NO_LEVEL)
     if errors.scf():
         head += ["SCF [median / p95 / max]", "converged [%]"]
     rows = [head]
@@ -26,6 +31,8 @@ def error_rows(errors: StructureErrors) -> list[list[str]]:
         index = errors.chosen(kind)
         row = [kind or "all", str(len(index)), str(int(atoms[index].sum()))]
         row += [_cell(errors.rmse_mae(name, kind)) for name in shown]
+        if errors.no_level():
+            row.append(str(errors.no_level(kind)))
         scf = errors.scf(kind)
         if scf:
             row += [f"{scf.median:.0f} / {scf.p95:.0f} / {scf.largest}", f"{scf.converged:.1f}"]

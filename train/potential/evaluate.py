@@ -34,7 +34,7 @@ from ..data.read import read_frames
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
-from .metrics import StructureErrors
+from .metrics import StructureErrors, conducting
 from .samples import Sample, batches, make_samples
 from .solution import LABEL_OF_PROPERTY, with_properties, with_stress
 
@@ -47,7 +47,7 @@ PREDICTIONS = {
     "FP_charges": "charges, e",
     "FP_atomic_dipoles": "atomic dipoles x y z, e·Å",
     "FP_dipole": "dipole about the origin x y z, e·Å, NaN along periodic axes",
-    "FP_fermi_level": "Fermi level, eV",
+    "FP_fermi_level": "Fermi level, eV; NaN where nothing conducts and the charge was given",
     "FP_total_charge": "total charge, e",
     "FP_constant_charge": "T: the total charge was given, F: the Fermi level",
     "FP_electrostatic_potentials": "potential at the nuclei, V, where the files hold labels of it",
@@ -290,7 +290,7 @@ def write_predictions(path: str | Path, predictions: Sequence[Atoms]) -> None:
 
 
 def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame], scf: SCFOptions) -> Iterator[Atoms]:
-    host = {name: value.detach().cpu().numpy() for name, value in output.items()}
+    host = {name: value.detach().cpu().numpy() for name, value in (output | {"conducts": conducting(output)}).items()}
     first = 0
     for row, index in enumerate(batch.indices):
         atoms = frames[index].atoms.copy()
@@ -301,7 +301,8 @@ def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame
         atoms.arrays["FP_charges"] = density[:, 0]
         atoms.arrays["FP_atomic_dipoles"] = density[:, [3, 1, 2]]
         atoms.info["FP_energy"] = float(host["energy"][row])
-        atoms.info["FP_fermi_level"] = float(host["fermi_level"][row])
+        known = not scf.constant_charge or host["conducts"][row]
+        atoms.info["FP_fermi_level"] = float(host["fermi_level"][row]) if known else float("nan")
         atoms.info["FP_total_charge"] = float(host["total_charge"][row])
         atoms.info["FP_constant_charge"] = scf.constant_charge
         atoms.info["FP_scf_steps"] = int(host["scf_steps"][row])

@@ -59,8 +59,9 @@ def write_table(
     """The results at ``path``: CSV (``.csv``), JSON (``.json``), else the text of `evaluation_text`.
 
     CSV has one row per run and kind, and per run and element, with RMSE, MAE and the statistics of the SCF in columns;
-    units as in `PROPERTIES`. Empty cells: no such label. ``responses`` stand beside the rows of their kinds: frames
-    tested, and the flows in me/V.
+    units as in `PROPERTIES`. Empty cells: no such label. ``no_level`` counts the frames whose Fermi level is labelled
+    while nothing conducts, if there are any. ``responses`` stand beside the rows of their kinds: frames tested, and
+    the flows in me/V.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -95,6 +96,8 @@ def _rows(evaluation: Evaluation, elements: Sequence[int], responses: Sequence[K
         row: dict[str, Any] = {"of": "kind", "name": kind or "all"}
         row |= {"frames": len(index), "atoms": int(atoms[index].sum())}
         row |= {name: _pair(errors.rmse_mae(name, kind)) for name in shown}
+        if errors.no_level():
+            row["no_level"] = errors.no_level(kind)
         if scf is not None:
             row["scf"] = {name: None if math.isnan(value) else value for name, value in scf._asdict().items()}
         if kind in flows:

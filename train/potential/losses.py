@@ -26,6 +26,7 @@ With B structures of N_g atoms, and sums over the batch where not said otherwise
 and, for the model as it is, without a label:
 
     legendre              mean_g  w h((μ + dE/dQ)/N_g)
+    fragment_response     mean_g of means over its fragments and x, y, z of  w h(dQ_f/dE), open axes
     fermi_level_gradient  mean over atoms of  w max(0, dq_i/dμ)
     metallic_softness     mean over atoms of  w s_i, the softness of `SplitChargeUpdate` that conducts
     fixedpoint_scf_stability    mean_g  w [s(λ_max - upper) + s(lower - λ_min)],  s(x) = ln(1 + exp(beta x)) / beta
@@ -33,8 +34,6 @@ and, for the model as it is, without a label:
 
 Every term takes the output of the model for the batch (as `metrics.compared`, and ``NEEDS_PROPERTIES``), the batch and
 its own options, and gives a scalar.
-
-Source: Huber, Ann. Math. Stat. 35, 73 (1964), doi:10.1214/aoms/1177703732, for h with a δ, here twice as large.
 """
 
 from __future__ import annotations
@@ -47,20 +46,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .batch import Batch
-from .config.loss import SpectrumTerm, Squares, Term
-
-Output = dict[str, Tensor]
-
-
-def mean_penalty(error: Tensor, weight: Tensor, term: Term) -> Tensor:
-    """Mean of weight · h(error); errors of no weight count nothing, whatever they are."""
-    error = torch.where(weight > 0, error, torch.zeros((), dtype=error.dtype, device=error.device))
-    penalty = error.square()
-    delta = term.huber if isinstance(term, Squares) else None
-    if delta is not None:
-        size = error.abs()
-        penalty = torch.where(size <= delta, penalty, delta * (2.0 * size - delta))
-    return (weight * penalty).mean()
+from .config.loss import SpectrumTerm, Term
+from .group_losses import (
+    cluster_virial,
+    cluster_virial_per_atom,
+    fragment_charges,
+    fragment_response,
+    molecular_forces,
+)
+from .penalties import Output, mean_penalty
 
 
 def energy_per_atom(output: Output, batch: Batch, term: Term) -> Tensor:
@@ -146,79 +140,6 @@ def born_charges(output: Output, batch: Batch, term: Term) -> Tensor:
     return mean_penalty(output["born_charges"] - batch.labels.born_charges, batch.labels.born_charges_weight, term)
 
 
-class _Groups(NamedTuple):
-    """Groups of atoms of one structure that have the same number."""
-
-    structure: Tensor  #: (M,)
-    of_atom: Tensor  #: (N,)
-
-    def total(self, x: Tensor) -> Tensor:
-        """Sums ``(M, …)`` of values of atoms ``(N, …)``."""
-        return x.new_zeros(len(self.structure), *x.shape[1:]).index_add(0, self.of_atom, x)
-
-    def share(self, structures: int, dtype: torch.dtype) -> Tensor:
-        """Weights ``(M,)`` with which a mean over all groups is one over structures of means over their groups."""
-        of_structure = torch.bincount(self.structure)[self.structure].to(dtype)
-        return len(self.structure) / (structures * of_structure)
-
-
-def _grouped(numbers: Tensor, batch: Tensor) -> _Groups:
-    found, of_atom = torch.unique(torch.stack([batch, numbers], 1), dim=0, return_inverse=True)
-    return _Groups(found[:, 0], of_atom)
-
-
-def fragment_charges(output: Output, batch: Batch, term: Term) -> Tensor:
-    """Squared error of the charges of fragments, e², a mean for each structure."""
-    labels = batch.labels
-    groups = _grouped(labels.fragments, batch.graph.batch)
-    error = groups.total(output["density"][:, 0] - labels.multipoles[:, 0])
-    weight = labels.fragments_weight[groups.structure] * groups.share(len(batch.num_atoms), error.dtype)
-    return mean_penalty(error, weight, term)
-
-
-class _Molecules(NamedTuple):
-    """The M molecules of a batch: atoms of one structure with the same number."""
-
-    groups: _Groups
-    weight: Tensor  #: (M,)
-    error: Tensor  #: (M, 3) of the net force
-    centre: Tensor  #: (M, 3) mean position
-
-
-def _molecules(output: Output, batch: Batch) -> _Molecules:
-    labels, graph = batch.labels, batch.graph
-    groups = _grouped(labels.molecules, graph.batch)
-    centre = groups.total(graph.positions) / groups.total(torch.ones_like(graph.positions))
-    error = groups.total(output["forces"] - labels.forces)
-    return _Molecules(groups, labels.molecules_weight[groups.structure], error, centre)
-
-
-def molecular_forces(output: Output, batch: Batch, term: Term) -> Tensor:
-    """Squared error of the net force on each molecule, (eV/Å)², a mean for each structure."""
-    molecules = _molecules(output, batch)
-    share = molecules.groups.share(len(batch.num_atoms), molecules.error.dtype)
-    return mean_penalty(molecules.error, (share * molecules.weight)[:, None], term)
-
-
-def _virial_error(output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Σ R_m·ΔF_m of each structure and its weight, zero for periodic ones."""
-    molecules = _molecules(output, batch)
-    work = (molecules.centre * molecules.error).sum(1)
-    error = torch.zeros_like(batch.num_atoms).index_add(0, molecules.groups.structure, work)
-    return error, torch.where(batch.graph.pbc.any(1), 0.0, batch.labels.molecules_weight)
-
-
-def cluster_virial(output: Output, batch: Batch, term: Term) -> Tensor:
-    """Squared error of the virial of the net forces on the molecules of open structures, eV²."""
-    return mean_penalty(*_virial_error(output, batch), term)
-
-
-def cluster_virial_per_atom(output: Output, batch: Batch, term: Term) -> Tensor:
-    """Squared error of that virial per atom, eV²."""
-    error, weight = _virial_error(output, batch)
-    return mean_penalty(error / batch.num_atoms, weight, term)
-
-
 def legendre(output: Output, batch: Batch, term: Term) -> Tensor:
     """Square of (μ + dE/dQ)/N, eV²: electrons come at the energy of the Fermi level, dE/dN_el = -dE/dQ = μ."""
     error = (output["fermi_level"] + output["energy_by_charge"]) / batch.num_atoms
@@ -269,6 +190,7 @@ LOSSES: dict[str, Callable[[Output, Batch, Term], Tensor]] = {
         polarizability,
         born_charges,
         fragment_charges,
+        fragment_response,
         molecular_forces,
         cluster_virial,
         cluster_virial_per_atom,
@@ -289,6 +211,7 @@ NEEDS_PROPERTIES = {
     "field_features": ("coulomb_features", "reference_coulomb_features"),
     "polarizability": ("polarizability",),
     "born_charges": ("born_charges",),
+    "fragment_response": ("charges_by_field",),
     "legendre": ("energy_by_charge",),
     "fixedpoint_scf_stability": ("spectrum",),
     "final_terms_fixedpoint_scf_stability": ("final_change",),

@@ -8,6 +8,8 @@ With the errors e of all components of a property that have a label, over the st
 
     RMSE = sqrt(<e²>),   MAE = <|e|>.
 
+A Fermi level means nothing where nothing conducts: it has no error there, and such structures are counted.
+
 At constant Fermi level the energy of a structure is Ω = E + μQ, and that of its labels E* + μ*Q*; the level is given
 and has no error, the total charge has one.
 """
@@ -72,9 +74,7 @@ def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = Tr
         "dipole": Compared(output["dipole"], labels.dipole, labels.dipole_weight, per_atom=False),
     }
     if constant_charge:
-        level = labels.fermi_level.nan_to_num()
-        # there is none where nothing conducts; archives of earlier versions do not say
-        weight = labels.fermi_level_weight * output.get("conducts", torch.ones_like(level))
+        level, weight = labels.fermi_level.nan_to_num(), labels.fermi_level_weight * conducting(output)
         found["fermi_level"] = Compared(output["fermi_level"], level, weight, per_atom=False)
     else:
         wanted = graph.total_charge
@@ -97,6 +97,11 @@ def compared(output: dict[str, Tensor], batch: Batch, constant_charge: bool = Tr
     return found
 
 
+def conducting(output: dict[str, Tensor]) -> Tensor:
+    """Where there is a Fermi level ``(B,)`` bool; everywhere for archives of earlier versions, which do not say."""
+    return output.get("conducts", torch.ones_like(output["fermi_level"], dtype=torch.bool))
+
+
 class SCFStatistics(NamedTuple):
     """Applications of the map over structures; ``median`` and ``p95`` are of those that converged, NaN without any."""
 
@@ -116,6 +121,7 @@ class StructureErrors:
     by_element: dict[str, Tensor] = field(default_factory=dict)  #: property of atoms -> (elements, 3)
     scf_steps: list[Tensor] = field(default_factory=list)
     status: list[Tensor] = field(default_factory=list)
+    without_level: list[Tensor] = field(default_factory=list)  #: bool: a label of the Fermi level, but nothing conducts
     kinds: list[str] = field(default_factory=list)
     atoms: list[Tensor] = field(default_factory=list)
 
@@ -130,6 +136,8 @@ class StructureErrors:
             self.sums.setdefault(name, []).append(rows.cpu())
         self.kinds += kinds
         self.atoms.append(batch.num_atoms.cpu())
+        labelled = (batch.labels.fermi_level_weight > 0) & self.constant_charge
+        self.without_level.append((labelled & ~conducting(output)).cpu())
         if "scf_steps" in output:
             self.scf_steps.append(output["scf_steps"].detach().cpu())
             self.status.append(output["status"].detach().cpu())
@@ -142,6 +150,7 @@ class StructureErrors:
             self._add_by_element(name, rows, torch.arange(len(rows)))
         self.scf_steps += other.scf_steps
         self.status += other.status
+        self.without_level += other.without_level
         self.kinds += other.kinds
         self.atoms += other.atoms
 
@@ -188,6 +197,10 @@ class StructureErrors:
         quantiles = torch.tensor([0.5, 0.95], dtype=torch.float64)
         done = steps[converged].quantile(quantiles).tolist() if converged.any() else [float("nan")] * 2
         return SCFStatistics(float(steps.mean()), int(steps.max()), 100 * float(converged.double().mean()), *done)
+
+    def no_level(self, kind: str | None = None) -> int:
+        """Number of structures at constant charge whose Fermi level is labelled while no atom of the model conducts."""
+        return int(torch.cat(self.without_level)[self.chosen(kind)].sum()) if self.without_level else 0
 
     def not_converged(self) -> int:
         """Number of structures whose SCF did not converge."""

@@ -12,7 +12,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from ...options import ModelOptions, ModelStatistics, SCFOptions
+from ...options import ModelStatistics, SCFOptions
 from ..data.sets import DataSets
 from ..progress import track
 from ..trainer import distributed
@@ -21,11 +21,12 @@ from ..trainer.initial_values import scale_variances
 from ..trainer.options import RunOptions
 from ..trainer.problem import LossResult
 from .batch import Batch, with_charges_only
+from .charging import Charging
 from .columns import Columns, softness_column
 from .config import InitialiseOptions, Stage, TrainConfig
 from .data_checks import check_labels, check_periodicity
 from .error_tables import error_table
-from .initialise.metallic import start_metallic
+from .initialise.metallic import check_levels, metals, start_metallic
 from .initialise.reference_fit import fit_reference
 from .initialise.transfer import read_source, take_potential, take_statistics
 from .losses import Needs, needs, weighted_loss
@@ -88,8 +89,12 @@ class PotentialProblem:
                 self.statistics = take_statistics(
                     self.statistics, read_source(start), config.model, config.statistics, self.elements, data.train
                 )
+        self.charging: Charging = state.get("charging", {}) if state else sums.charging
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
+        self.notes += start_metallic(self.module, config.model, self.charging)
+        if state is None:
+            check_levels(self.module, config)
 
     def introduction(self) -> list[str]:
         """Numbers of frames, what deserves a look in them, and the constants of the model."""
@@ -127,7 +132,8 @@ class PotentialProblem:
             changed = scale_variances(drawn, options.method)
             text += f"; {changed} weights of layers with the variance of {options.method.capitalize()}"
         model.load_state_dict(drawn.state_dict())
-        return [text, *start_metallic(model, self.samples["train"])]
+        start_metallic(model, self.config.model, self.charging)
+        return [text]
 
     def _fit_reference(self) -> list[str]:
         load = partial(batch_samples, self.samples["train"], device=self.device)
@@ -137,9 +143,10 @@ class PotentialProblem:
         return lines
 
     def state(self) -> dict[str, Any]:
-        """Elements, constants and numbers of frames."""
+        """Elements, constants, who takes added charge, and numbers of frames."""
         frames = {name: len(samples) for name, samples in self.samples.items()}
-        return {"elements": self.elements, "statistics": self.statistics.model_dump(), "frames": frames}
+        constants = self.statistics.model_dump()
+        return {"elements": self.elements, "statistics": constants, "charging": self.charging, "frames": frames}
 
     def plan(self, split: str, seed: int | None = None) -> list[list[int]]:
         """Places in the set of the structures of each batch."""
@@ -313,16 +320,6 @@ class PotentialProblem:
             norms = field_feature_norms(model.field_features, content, offset)
             constants.field_feature_norms = norms[: options.number_of_norms]
         return constants
-
-
-def metals(options: ModelOptions, elements: Sequence[int]) -> dict[int, str]:
-    """Elements that may conduct, as far as the model knows which: their places among ``elements``, and symbols."""
-    update = options.fixedpoint_update_config
-    if update.type != "SplitChargeUpdate":
-        return {}
-    symbols = [chemical_symbols[z] for z in elements]
-    chosen = symbols if update.metallic == "auto" else [] if update.metallic == "none" else update.metallic
-    return {place: symbol for place, symbol in enumerate(symbols) if symbol in chosen}
 
 
 def _joined(errors: StructureErrors) -> StructureErrors:

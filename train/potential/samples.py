@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor
 
 from ...conduction.fragments import fragments_of
 from ...graph import Graph, collate, graph_from_atoms
 from ...periodicity import field_origin, open_axes
-from ..data.frame import LABELS, Frame
+from ..data.frame import GROUPS, LABELS, Frame
 from ..data.frame_sequence import FrameSequence
 from ..data.neighbours import frame_neighbours, neighbour_lists
 from ..data.prepared_set import PreparedSet
@@ -220,7 +221,7 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         full = (atoms, *shape) if per_atom else (1, *shape)
         value = frame.labels[name]
         missing = float("nan") if name == "fermi_level" else 0.0
-        kind = {"energy": torch.float64, "molecules": torch.int64}.get(name, dtype)
+        kind = torch.int64 if name in GROUPS else torch.float64 if name == "energy" else dtype
         values[name] = (
             torch.full(full, missing, dtype=kind) if value is None else torch.tensor(value, dtype=kind).reshape(full)
         )
@@ -246,7 +247,7 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         polarizability=values["polarizability"],
         born_charges=values["born_charges"],
         molecules=values["molecules"],
-        fragments=_fragments(frame, values["molecules"]),
+        fragments=_fragments(frame, values),
         energy_weight=each("energy", 1),
         forces_weight=each("forces", atoms, 1),
         stress_weight=each("stress", 1, 1, 1),
@@ -257,13 +258,25 @@ def _labels(frame: Frame, dtype: torch.dtype) -> Labels:
         polarizability_weight=torch.tensor(np.outer(axes, axes) * weights["polarizability"], dtype=dtype)[None],
         born_charges_weight=torch.tensor(axes * weights["born_charges"], dtype=dtype).repeat(atoms, 1, 1),
         molecules_weight=each("molecules", 1),
-        fragments_weight=torch.tensor(weights["atomic_multipoles"], dtype=dtype).expand(4)[:1].contiguous(),
+        fragments_weight=torch.full(
+            (1,), np.ravel(weights["atomic_multipoles"])[0] * _fragments_factor(frame), dtype=dtype
+        ),
+        flow_weight=torch.tensor(axes * frame.weights["structure"] * _fragments_factor(frame), dtype=dtype)[None],
         weight=torch.full((1,), frame.weights["structure"], dtype=dtype),
     )
 
 
-def _fragments(frame: Frame, molecules: Tensor) -> Tensor:
-    """Number of the molecule of each atom ``(n,)``, as given, else by bonds."""
-    if frame.labels["molecules"] is not None:
-        return molecules
-    return torch.from_numpy(fragments_of(frame.atoms).of_atom)
+def _fragments(frame: Frame, values: dict[str, Tensor]) -> Tensor:
+    """Number of the fragment of each atom ``(n,)``, or of its molecule, as given, else by bonds."""
+    for name in ("fragments", "molecules"):
+        if frame.labels[name] is not None:
+            return values[name]
+    # bonds alone: prepared sets do not hold the arrays of the files
+    atoms = Atoms(frame.atoms.numbers, frame.atoms.positions, cell=frame.atoms.cell, pbc=frame.atoms.pbc)
+    return torch.from_numpy(fragments_of(atoms).of_atom)
+
+
+def _fragments_factor(frame: Frame) -> float:
+    """What the weight of the structure is multiplied with for its fragments, where these are given."""
+    overall = frame.weights["structure"]
+    return frame.weights["fragments"] / overall if frame.labels["fragments"] is not None and overall > 0 else 1.0

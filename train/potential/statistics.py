@@ -23,6 +23,7 @@ from ..data.prepared_set import PreparedSet
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
+from .charging import Charging, ChargingCollector
 from .config.statistics import StatisticsOptions
 
 NORM_FLOOR = 1e-8
@@ -52,6 +53,7 @@ class SetStatistics:
     levels: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])  #: Σμ, number; those with a weight, all
     #: Σq², number, Σ|d|², number of components: of the charges and dipoles of the element's atoms
     multipoles: dict[str, list[float]] = field(default_factory=dict)
+    charging: Charging = field(default_factory=dict)  #: who takes added charge (`charging`)
     nearest: dict[str, float] = field(default_factory=dict)  #: shortest distance of each pair of elements, Å
     closest: str = ""  #: frame with the shortest distance of all
 
@@ -150,6 +152,7 @@ class Collector:
         self._nearest = np.full(_NUMBERS * _NUMBERS, np.inf)
         self._rows: list[np.ndarray] = []
         self._shortest = np.inf
+        self._charging = ChargingCollector()
 
     def add(self, frame: Frame, pairs: np.ndarray, cells: np.ndarray) -> None:
         """Count a frame with its neighbour list (see `fp_potential.graph.neighbour_list`)."""
@@ -166,6 +169,7 @@ class Collector:
         self._atoms += counts
         self._add_energy(frame, counts)
         self._add_density(frame)
+        self._charging.add(frame)
         if pairs.shape[1]:
             distances = pair_distances(frame, pairs, cells)
             np.minimum.at(self._nearest, numbers[pairs[0]] * _NUMBERS + numbers[pairs[1]], distances)
@@ -184,6 +188,7 @@ class Collector:
         sums.multipoles = {
             chemical_symbols[z]: self._multipoles[z].tolist() for z in present if self._multipoles[z].any()
         }
+        sums.charging = self._charging.finish()
         sums.nearest = {
             f"{chemical_symbols[one]}-{chemical_symbols[other]}": float(self._nearest[one * _NUMBERS + other])
             for one in present
@@ -250,7 +255,8 @@ def _stored(frames: FrameSequence, cutoff: float) -> dict[str, Any] | None:
     if prepared.cutoff != cutoff or not prepared.complete:
         return None
     for name, statistics in prepared.manifest["statistics"].items():
-        if np.array_equal(prepared.members(name), frames.places[:, 1]):
+        # sets that were prepared by earlier versions do not say who takes charge
+        if "charging" in statistics and np.array_equal(prepared.members(name), frames.places[:, 1]):
             return statistics
     return None
 

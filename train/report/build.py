@@ -185,6 +185,11 @@ def _errors(run: Run, results: Sequence[SetResults]) -> Section | None:
         "RMSE / MAE of the model's own SCF from the local guess, by kind of frame and by element. Dipoles are per "
         "component. At constant Fermi level the energy is Ω = E + μQ."
     )
+    if any(evaluation.errors.no_level() for result in results for evaluation in result.evaluations):
+        note += (
+            " Frames without a level have a label of the Fermi level, but in the model nothing conducts there: their "
+            "levels do not count."
+        )
     return Section("errors", "Errors", parts, note)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ase.data import chemical_symbols
 
-from ..data.frame import LABELS, Frame
+from ..data.frame import GROUPS, LABELS, Frame
 
 #: label -> its name and unit in the table
 NAMES = {
@@ -59,7 +59,7 @@ def label_rows(sets: Mapping[str, Sequence[Frame]], atomic_energies: Mapping[int
     """Each label of each set: how many frames have it, and mean, spread and range of its components."""
     rows = [["label", "set", "frames", "mean", "spread", "smallest", "largest", "unit"]]
     for name in LABELS:
-        if name == "molecules":  # numbers of molecules are names
+        if name in GROUPS:  # their numbers are names
             continue
         for set_name, frames in sets.items():
             known = [frame for frame in frames if frame.labels[name] is not None]

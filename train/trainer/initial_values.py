@@ -77,9 +77,9 @@ class Taken:
 
 @dataclass
 class Rows:
-    """The axis of a parameter that counts kinds (elements): row ``here[k]`` is filled from row ``there[k]``."""
+    """The axes of a parameter that count kinds (elements): row ``here[k]`` of each is filled from row ``there[k]``."""
 
-    axis: int
+    axes: Sequence[int]
     here: Sequence[int]
     there: Sequence[int]
     sizes: tuple[int, int]  #: numbers of kinds here and there
@@ -93,7 +93,7 @@ def take_parameters(module: nn.Module, source: Mapping[str, Tensor], rows: Mappi
     Args:
         module: what is filled.
         source: values by the names of the parameters.
-        rows: parameters with an axis of kinds, of which only the common ones are copied.
+        rows: parameters with axes of kinds, of which only the common ones are copied.
     """
     result = Taken(unused=sorted(source.keys() - dict(module.named_parameters()).keys()))
     for name, parameter in module.named_parameters():
@@ -104,7 +104,8 @@ def take_parameters(module: nn.Module, source: Mapping[str, Tensor], rows: Mappi
         kinds = rows.get(name)
         expected = list(parameter.shape)
         if kinds is not None:
-            expected[kinds.axis] = kinds.sizes[1]
+            for axis in kinds.axes:
+                expected[axis] = kinds.sizes[1]
         if list(value.shape) != expected:
             result.differing.append(f"{name} {list(parameter.shape)} (there {list(value.shape)})")
             continue
@@ -113,7 +114,14 @@ def take_parameters(module: nn.Module, source: Mapping[str, Tensor], rows: Mappi
             parameter.copy_(value)
             result.taken.append(name)
             continue
-        chosen = value.index_select(kinds.axis, torch.tensor(kinds.there, device=value.device))
-        parameter.index_copy_(kinds.axis, torch.tensor(kinds.here, device=value.device), chosen * kinds.factor)
+        here, there = (_chosen(own, kinds.axes, value) for own in (kinds.here, kinds.there))
+        parameter[here] = value[there] * kinds.factor
         (result.taken if len(kinds.here) == kinds.sizes[0] else result.partly).append(name)
     return result
+
+
+def _chosen(rows: Sequence[int], axes: Sequence[int], like: Tensor) -> tuple[Tensor, ...]:
+    """The index of the ``rows`` of all ``axes`` of a tensor ``like`` this one, and of everything of the others."""
+    every = [rows if axis in axes else range(size) for axis, size in enumerate(like.shape)]
+    indices = [torch.tensor(list(own), dtype=torch.int64, device=like.device) for own in every]
+    return torch.meshgrid(indices, indexing="ij")

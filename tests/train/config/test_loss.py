@@ -47,6 +47,7 @@ def test_what_is_wrong_is_named(content: dict, message: str) -> None:
 def test_labels_that_a_term_needs() -> None:
     nothing = Keys().model_dump()
     without = {"total_charge", "total_charge_per_atom", "legendre", "fermi_level_gradient", "metallic_softness"}
+    without |= {"fragment_response"}
     without |= {"fixedpoint_scf_stability", "final_terms_fixedpoint_scf_stability"}
     for name in LossWeights.model_fields:
         assert (missing_label(name, nothing) is None) == (name in without), name
@@ -63,7 +64,7 @@ def test_modes_that_a_term_exists_in() -> None:
     for mode in MODES:
         for name in LossWeights.model_fields:
             reason = unavailable(name, mode, True, "SplitChargeUpdate")
-            if name in ("polarizability", "born_charges", "legendre"):
+            if name in ("polarizability", "born_charges", "legendre", "fragment_response"):
                 assert (reason is not None) == (mode == "direct")
             elif name == "final_terms_fixedpoint_scf_stability":
                 assert (reason is not None) == (mode != "unroll_scf")

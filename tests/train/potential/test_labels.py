@@ -4,18 +4,31 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from fp_potential.train.data.prepared_writer import prepare
 from fp_potential.train.data.read import read_frames
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.errors import InputError
-from fp_potential.train.potential.config import Keys
+from fp_potential.train.potential.config import DataOptions, Keys
 from fp_potential.train.potential.samples import batch_samples, make_samples
+from fp_potential.train.potential.statistics import collect
+from rich.console import Console
 
 from fp_potential.periodicity import open_axes
 from structures import ELEMENTS, salt_water_box, water_cluster
 from training_data import write_frames
 
 KEYS = Keys(
-    forces="F", electrostatic_potentials="v", polarizability="alpha", born_charges="bec", molecules="molID", dipole="D"
+    forces="F",
+    electrostatic_potentials="v",
+    polarizability="alpha",
+    born_charges="bec",
+    molecules="molID",
+    fragments="part",
+    dipole="D",
 )
+
+#: labels of ``KEYS`` that a file need not have
+ABSENT = ("electrostatic_potentials", "polarizability", "born_charges", "dipole")
 
 
 def read(folder, content: list[Atoms]):
@@ -63,6 +76,36 @@ def test_missing_ones_have_no_weight(tmp_path) -> None:
     assert all(part.isfinite().all() for name, part in labels._asdict().items() if name != "fermi_level")
 
 
+def test_fragments_are_given_or_molecules_or_what_bonds_connect(tmp_path) -> None:
+    """The same of files and of prepared sets, which do not hold arrays that are not mapped."""
+    content = [salt_water_box() for _ in range(3)]
+    for number, atoms in enumerate(content):
+        atoms.arrays["fragment"] = np.zeros(len(atoms), dtype=int)  # as the diagnosis reads it, but not mapped
+        atoms.arrays["F"], atoms.arrays["q"] = np.zeros((20, 3)), np.zeros(20)
+        atoms.info |= {"config_weight": 2.0, "config_fragments_weight": 5.0}
+        atoms.info["config_atomic_multipoles_weight"] = 3.0
+        if number < 2:
+            atoms.arrays["molID"] = np.arange(20) // 10
+        if number < 1:
+            atoms.arrays["part"] = np.arange(20) // 5 + 4
+    keys = KEYS.model_copy(update={"charges": "q"})
+    path = write_frames(tmp_path / "a.xyz", content)
+    options = DataOptions(files=[str(path)], keys=keys.model_copy(update=dict.fromkeys(ABSENT)), valid_fraction=0)
+    prepare(options, 3.0, tmp_path / "set", collect, console=Console(quiet=True))
+    for frames in (read_frames([str(path)], options.keys), load_data(options).train, prepared(tmp_path, options)):
+        labels = batch_samples(make_samples(frames, ELEMENTS, 3.0, torch.float64), [0, 1, 2]).labels
+        given, molecules, bonds = labels.fragments.split(20)
+        assert given.tolist() == (np.arange(20) // 5 + 4).tolist()
+        assert molecules.tolist() == (np.arange(20) // 10).tolist()
+        # an ion, six molecules, an ion
+        assert bonds.tolist() == [0, *(1 + k // 3 for k in range(18)), 7]
+        assert labels.fragments_weight.tolist() == [30.0, 6.0, 6.0] and labels.fragments.dtype == torch.int64
+
+
+def prepared(folder, options):
+    return load_data(options.model_copy(update={"files": [str(folder / "set")]})).train
+
+
 def test_an_axis_that_is_open_counts() -> None:
     """The dipole along the open axis of a slab is defined, and so is its response to a field along that axis."""
     slab = salt_water_box(triclinic=False)
@@ -77,6 +120,7 @@ def test_an_axis_that_is_open_counts() -> None:
         ("bec", np.ones((3, 6)), r"'bec' has shape \(3, 6\), expected \(3, 3, 3\)"),
         ("v", np.ones((3, 2)), r"'v' has shape \(3, 2\), expected \(3,\)"),
         ("molID", np.array([0.0, 0.5, 1.0]), r"'molID' \(data\.keys\.molecules\) must hold whole numbers"),
+        ("part", np.array([0.0, 0.5, 1.0]), r"'part' \(data\.keys\.fragments\) must hold whole numbers"),
         ("bec", np.array([[np.nan] * 9, [1.0] * 9, [1.0] * 9]), r"'bec' is not finite"),
     ],
 )

@@ -68,6 +68,8 @@ def configuration(folder, data_file, keys=ALL_KEYS, dtype="float64"):
         "born_charges": 1.0,
         "legendre": 1.0,
         "stress": 1.0,
+        "fragment_charges": 1.0,
+        "fragment_response": 1.0,
         "molecular_forces": 1.0,
         "cluster_virial_per_atom": 1.0,
     }

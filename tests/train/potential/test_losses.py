@@ -35,6 +35,7 @@ def labelled(content: list) -> list:
         for name, (shape, per_atom) in LABELS.items():
             drawn = rng.normal(size=(n, *shape) if per_atom else shape)
             drawn = np.arange(n) // 3 if name == "molecules" else drawn
+            drawn = np.arange(n) // 2 if name == "fragments" else drawn
             drawn = drawn.reshape(n, 9) if name == "born_charges" else drawn
             (atoms.arrays if per_atom else atoms.info)[f"REF_{name}"] = drawn
         atoms.info["charge"] = 0.2 * number
@@ -73,6 +74,7 @@ def output():
         "born_charges": draw(ATOMS, 3, 3),
         "energy_by_charge": draw(3),
         "charge_response": draw(ATOMS),
+        "charges_by_field": draw(ATOMS, 3),
         "conducts": torch.tensor([True, True, False]),
         "metallic_softness": draw(ATOMS).square(),
         "spectrum": draw(3, 2),
@@ -112,7 +114,8 @@ def test_formulas(tmp_path, output):
     dipole = (got["dipole"] - label("dipole")) * open_[:, None]
     level = (got["fermi_level"] - label("fermi_level")) * got["conducts"]
     charges = got["density"][:, 0] - stacked("atomic_multipoles")[:, 0]
-    fragment = [charges[:6].reshape(2, 3).sum(1), np.add.reduceat(charges[6:26], range(0, 20, 3)), [charges[26:].sum()]]
+    moved = [np.add.reduceat(got["charges_by_field"][a:b], range(0, b - a, 2)) for a, b in itertools.pairwise(STARTS)]
+    fragment = [np.add.reduceat(charges[a:b], range(0, b - a, 2)) for a, b in itertools.pairwise(STARTS)]
     force = got["forces"] - stacked("forces")
     box = force[6:26]
     molecule = np.concatenate(
@@ -140,6 +143,7 @@ def test_formulas(tmp_path, output):
         ),
         "born_charges": np.mean(open_atoms * (got["born_charges"] - stacked("born_charges")) ** 2),
         "fragment_charges": np.mean([np.mean(part**2) for part in map(np.array, fragment)]),
+        "fragment_response": np.mean([np.mean(part**2) * is_open for part, is_open in zip(moved, open_, strict=True)]),
         "metallic_softness": np.mean(got["metallic_softness"]),
         "molecular_forces": np.mean([np.mean(part**2) for part in np.split(molecule, [2, len(molecule) - 1])]),
         "cluster_virial": np.mean(virial**2),
@@ -219,6 +223,7 @@ def test_weights_of_frames_and_labels(tmp_path, output):
             counts = label == "molecules" if "molecules" in own else any(label in entry.split("|") for entry in own)
             # the potentials are labelled here, not the reference multipoles
             counts = label == "electrostatic_potentials" if name == "esps" else counts
+            counts |= label == "fragments" and name in ("fragment_charges", "fragment_response")
             factor = 3.0 if counts else 1.0
             assert value(name, output, other) == pytest.approx(factor * value(name, output, plain)), (name, label)
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from fp_potential.train.potential.modes.predict import predict
 
+from figures import at_most
 from fp_potential.density.problem import own_start
 from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
@@ -67,6 +69,56 @@ def test_born_charges_are_derivatives_of_the_dipole_position_first() -> None:
         numeric = (dipoles[0] - dipoles[1]) / (2 * step)
         assert torch.allclose(found[atom, axis], numeric, rtol=0, atol=1e-7)
     assert (found[1] - found[1].T).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("constant_charge", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "update"),
+    [
+        ("implicit", "one-body MLP"),
+        ("implicit", "many-body MLP"),
+        ("implicit", "split charge"),
+        ("linearize_solve", "split charge"),
+        ("linearize_solve", "skip path"),
+        ("unroll_scf", "split charge"),
+    ],
+)
+def test_charges_follow_a_field_as_differences_say(mode, update, training, constant_charge) -> None:
+    """Of structures without and in a field, charged and not; their net charge stays where it is held."""
+    model = make_model(fixedpoint_update_config=UPDATES[update])
+    graph = clusters(model)._replace(fermi_level=torch.tensor([-2.1, -1.9], dtype=torch.float64))
+    scf = (LONG if mode == "unroll_scf" else TIGHT).model_copy(update={"constant_charge": constant_charge})
+    found = run(model, graph, mode, ("charges_by_field",), scf, training)["charges_by_field"]
+    assert found.requires_grad == training
+    step = 3e-4
+    for axis in range(3):
+        charges = []
+        for sign in (-2, -1, 1, 2):
+            field = graph.external_field.clone()
+            field[:, axis] -= sign * step  # F = -E
+            held = {"constant_charge": constant_charge, "compute_forces": False, "scf_tolerance": 1e-14}
+            out = evaluate(model, graph._replace(external_field=field), num_scf_steps=150, **held)
+            charges.append(out["density"][:, 0])
+        numeric = (charges[0] - 8 * charges[1] + 8 * charges[2] - charges[3]) / (12 * step)
+        assert numeric.abs().max() > 1e-3
+        at_most("dq/dE, e·Å/V", (found[:, axis] - numeric).abs().max().item(), 2e-10)
+    sums = torch.stack([found[:3].sum(0), found[3:].sum(0)])
+    assert (sums.abs().max().item() < 1e-10) == constant_charge
+
+
+def test_an_insulator_moves_no_charge_between_fragments() -> None:
+    """Molecules far apart: none with bonds alone, some where all atoms answer to potentials."""
+    atoms = water_cluster(1)
+    atoms += Atoms(atoms.symbols, atoms.positions + [30.0, 1.0, 0.0])
+    moved = {}
+    for update in ("insulator", "symmetric"):
+        model = make_model(fixedpoint_update_config=UPDATES[update])
+        graph = collate([to_graph(atoms, model)])
+        found = run(model, graph, "implicit", ("charges_by_field",))["charges_by_field"]
+        moved[update] = found[:3].sum(0).abs().max().item()
+    assert moved["symmetric"] > 0.1
+    at_most("charge that bonds let go, e·Å/V", moved["insulator"], 1e-12)
 
 
 def test_responses_together_with_forces_are_the_same() -> None:

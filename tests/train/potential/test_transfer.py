@@ -67,8 +67,8 @@ def test_axes_of_elements_are_found_whatever_the_numbers():
     state = torch.get_rng_state()
     axes = element_axes(model, options, statistics)
     assert torch.equal(torch.get_rng_state(), state)
-    assert axes["backbone.embedding"] == 0 and axes["solver.density_map.response.field_weight"] == 1
-    assert axes["solver.density_map.response.output.element_readout"] == 1
+    assert axes["backbone.embedding"] == [0] and axes["solver.density_map.response.field_weight"] == [1]
+    assert axes["solver.density_map.response.output.element_readout"] == [1]
     assert "feature_mixers.0.weight" not in axes
 
 

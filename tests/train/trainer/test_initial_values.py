@@ -76,7 +76,7 @@ def test_parameters_are_taken_by_name_shape_and_rows():
     target.extra = nn.Parameter(torch.zeros(1))
     before = target.table.detach().clone()
     given = {name: value.detach() for name, value in source.named_parameters()} | {"other": torch.zeros(1)}
-    rows = {"table": Rows(axis=1, here=[2, 0], there=[0, 1], sizes=(3, 2), factor=2.0)}
+    rows = {"table": Rows(axes=[1], here=[2, 0], there=[0, 1], sizes=(3, 2), factor=2.0)}
     result = take_parameters(target, given, rows)
     assert (result.taken, result.partly, result.absent, result.unused) == (["same"], ["table"], ["extra"], ["other"])
     assert result.differing == ["wide [4] (there [5])"]
@@ -88,3 +88,21 @@ def test_parameters_are_taken_by_name_shape_and_rows():
     assert (
         "1 of 4 tensors taken" in text and "wide [4] (there [5])" in text and "only in the other model: other" in text
     )
+
+
+def test_rows_of_pairs_of_kinds():
+    """Two axes of kinds: entries of common kinds, in their new order."""
+
+    class Pairs(nn.Module):
+        def __init__(self, kinds):
+            super().__init__()
+            self.pairs = nn.Parameter(torch.randn(2, kinds, kinds))
+
+    target, source = Pairs(3), Pairs(2)
+    before = target.pairs.detach().clone()
+    result = take_parameters(
+        target, {"pairs": source.pairs.detach()}, {"pairs": Rows(axes=[1, 2], here=[2, 0], there=[0, 1], sizes=(3, 2))}
+    )
+    assert (result.taken, result.partly) == ([], ["pairs"])
+    assert torch.equal(target.pairs[:, [2, 0]][:, :, [2, 0]], source.pairs)
+    assert torch.equal(target.pairs[:, 1], before[:, 1]) and torch.equal(target.pairs[:, :, 1], before[:, :, 1])

@@ -12,7 +12,7 @@ from ....options import ModelOptions
 from ...config.load import load
 from ...data.options import DataOptions
 from ...trainer.options import Number, RunFolder, RunOptions, stages_in_order
-from .loss import missing_label, unavailable
+from .loss import OF_CONDUCTORS, missing_label, unavailable
 from .schedule import Stage
 from .statistics import StatisticsOptions
 from .training import TrainingOptions
@@ -60,6 +60,10 @@ class TrainConfig(RunOptions, _Learned):
             constant_charge = options.scf is None or options.scf.constant_charge
             for name in stage.loss.active():
                 reason = missing_label(name, mapped) or unavailable(name, options.mode, constant_charge, update.type)
+                if update.insulates and name in OF_CONDUCTORS:
+                    reason = (
+                        "is zero where nothing conducts: here nowhere, with fixedpoint_update_config.metallic: none"
+                    )
                 if reason:
                     raise ValueError(f"train_schedule.{number}.loss.{name} {reason}")
             if not constant_charge and update.insulates:

@@ -89,7 +89,11 @@ class LossWeights(Section):
     born_charges: SquaresOrWeight = _absent(Squares)
     """(Z − Z*)² of the Born effective charges, dipole along open axes, e²."""
     fragment_charges: SquaresOrWeight = _absent(Squares)
-    """(Σ q − Σ q*)² over the atoms of each molecule (data.keys.molecules), or of what bonds connect, e²."""
+    """(Σ q − Σ q*)² over the atoms of each fragment, e²: of data.keys.fragments, else of data.keys.molecules, else of
+    what bonds connect."""
+    fragment_response: SquaresOrWeight = _absent(Squares)
+    """(dQ_f/dE)², (e·Å/V)²: charge that a field along open axes moves between fragments (of ``fragment_charges``), of
+    which those that insulate let none go; no label."""
     molecular_forces: SquaresOrWeight = _absent(Squares)
     """(Σ F − Σ F*)² over the atoms of each molecule, (eV/Å)²."""
     cluster_virial: SquaresOrWeight = _absent(Squares)
@@ -131,12 +135,16 @@ LABELS_OF: dict[str, tuple[str, ...]] = {
     "cluster_virial": ("forces", "molecules"),
     "cluster_virial_per_atom": ("forces", "molecules"),
     "legendre": (),
+    "fragment_response": (),
     "fragment_charges": ("atomic_multipoles|charges",),
     "metallic_softness": (),
     "fixedpoint_scf_stability": (),
     "final_terms_fixedpoint_scf_stability": (),
     "fermi_level_gradient": (),
 }
+
+#: terms that are zero where nothing conducts
+OF_CONDUCTORS = ("fermi_level", "fermi_level_per_atom", "legendre", "metallic_softness")
 
 
 def missing_label(name: str, mapped: dict[str, Any]) -> str | None:
@@ -152,7 +160,7 @@ def unavailable(name: str, mode: str, constant_charge: bool, update: str) -> str
     """Why a term of the loss does not exist in a mode, or for a type of update; None if it does."""
     if name == "metallic_softness" and update != "SplitChargeUpdate":
         return f"is for fixedpoint_update_config.type: SplitChargeUpdate; with {update} all atoms conduct"
-    if mode == "direct" and name in ("polarizability", "born_charges", "legendre"):
+    if mode == "direct" and name in ("polarizability", "born_charges", "legendre", "fragment_response"):
         return "is a derivative of the self-consistent density, which mode 'direct' does not have; use another mode"
     if name == "final_terms_fixedpoint_scf_stability" and mode != "unroll_scf":
         return f"is the last step of mode 'unroll_scf'; mode '{mode}' takes no steps that could be differentiated"

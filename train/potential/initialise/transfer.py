@@ -115,7 +115,7 @@ def take_potential(
     scaled = {f"{name}.weight" for name, layer in model.named_modules() if isinstance(layer, EquivariantLinear)}
     scaled.add("backbone.embedding")
     factor = math.sqrt(sizes[0] / sizes[1])
-    rows = {name: Rows(axis, here, there, sizes, factor if name in scaled else 1.0) for name, axis in axes.items()}
+    rows = {name: Rows(own, here, there, sizes, factor if name in scaled else 1.0) for name, own in axes.items()}
     result = take_parameters(model, source.parameters, rows)
     if not result.taken and not result.partly:
         raise InputError(f"init_from {source.description}: no parameter has a name and shape of this model's")
@@ -125,18 +125,20 @@ def take_potential(
     return [head + first, *others]
 
 
-def element_axes(model: FixedPointPotential, options: ModelOptions, statistics: ModelStatistics) -> dict[str, int]:
-    """Axis of the parameters that have one for the elements: the one that grows in a model with one element more."""
+def element_axes(
+    model: FixedPointPotential, options: ModelOptions, statistics: ModelStatistics
+) -> dict[str, list[int]]:
+    """Axes of parameters that count elements: those that grow in a model with one element more."""
     extra = next(z for z in range(1, 120) if z not in model.elements)
     energies = {**statistics.atomic_energies, extra: 0.0}
     larger = statistics.model_copy(update={"atomic_energies": energies, "minimum_distances": []})
     with torch.random.fork_rng(devices=[]):
         other = build_model(options, [*model.elements, extra], larger, torch.get_default_dtype())
-    axes: dict[str, int] = {}
+    axes: dict[str, list[int]] = {}
     for (name, parameter), changed in zip(model.named_parameters(), other.parameters(), strict=True):
         grown = [k for k, (a, b) in enumerate(zip(parameter.shape, changed.shape, strict=True)) if a != b]
         if grown:
-            axes[name] = grown[0]
+            axes[name] = grown
     return axes
 
 

@@ -39,8 +39,13 @@ from ....density.observables import charge_and_dipole, dipole_source, stress_of,
 from ....density.self_consistent import strained
 from ....graph import Graph
 from ....options import SCFOptions
+from ....scf.status import NO_FERMI_LEVEL
+from .charge_flows import charges_by_field
 from .density import DENSITIES, Found, Task
 from .properties import OF_STATE, Context, checked
+
+#: properties that are derivatives by the external field
+BY_FIELD = {"polarizability", "charges_by_field"}
 
 #: modes of the schedule that this version can train in
 MODES = tuple(DENSITIES)
@@ -91,7 +96,7 @@ def predict(
     strain = torch.zeros_like(graph.cell).requires_grad_(stress)
     graph = graph._replace(
         total_charge=graph.total_charge.detach().requires_grad_("energy_by_charge" in wanted),
-        external_field=graph.external_field.detach().requires_grad_("polarizability" in wanted),
+        external_field=graph.external_field.detach().requires_grad_(bool(wanted & BY_FIELD)),
     )
     owned, vectors, cell = strained(graph, positions, strain)
     local = model.local(graph, vectors)
@@ -129,6 +134,8 @@ def predict(
     variables = {name: variable for name, variable in variables.items() if name in wanted}
     if variables:
         out |= _dipole_responses(found, out["dipole"], owned.detach(), variables, training)
+    if "charges_by_field" in wanted:
+        out["charges_by_field"] = charges_by_field(found, graph.external_field, training)
     context = Context(model, graph, problem, owned, cell, found, reference_density, training)
     out |= {name: OF_STATE[name](context) for name in OF_STATE if name in wanted}
     if not training:
@@ -137,10 +144,17 @@ def predict(
     return out | {
         "residual": found.residual,
         "scf_steps": found.steps,
-        "status": found.status,
+        "status": found.status if constant_charge else _held(model, found.status, conducts),
         "fallback": found.fallback,
         "solve_failures": failures if found.implicit is None else found.implicit.solves.failures,
     }
+
+
+def _held(model: DensityModel, status: Tensor, conducts: Tensor) -> Tensor:
+    """The status ``(B,)`` at constant Fermi level: there is none to hold where nothing conducts."""
+    if not model.solver.density_map.shares_charge:
+        return status
+    return torch.where(conducts, status, torch.full_like(status, NO_FERMI_LEVEL))
 
 
 def _response(found: Found, value: Tensor, source: Tensor, training: bool) -> Tensor:

@@ -89,8 +89,9 @@ OF_STATE: dict[str, Callable[[Context], Tensor]] = {
     "metallic_softness": metallic_softness,
     "final_change": lambda c: c.found.change,
 }
-#: those that do: dD_a/dE_b ``(B, 3, 3)`` in e·Å²/V, dD_b/dr_a ``(n, 3, 3)`` in e, dE/dQ ``(B,)`` in V
-RESPONSES = ("polarizability", "born_charges", "energy_by_charge")
+#: those that do: dD_a/dE_b ``(B, 3, 3)`` in e·Å²/V, dD_b/dr_a ``(n, 3, 3)`` in e, dE/dQ ``(B,)`` in V, dq_i/dE_a
+#: ``(n, 3)`` in e·Å/V
+RESPONSES = ("polarizability", "born_charges", "energy_by_charge", "charges_by_field")
 
 
 def checked(properties: Collection[str], mode: str, constant_charge: bool, has_reference: bool) -> frozenset[str]:
