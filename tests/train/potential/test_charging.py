@@ -1,5 +1,6 @@
 """Which elements take added charge in the training set, and where models start to conduct."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -20,6 +21,7 @@ from fp_potential.train.potential.initialise.metallic import start_metallic
 from fp_potential.train.potential.problem import PotentialProblem
 from fp_potential.train.potential.statistics import SetStatistics, collect
 from fp_potential.train.run import train
+from fp_potential.train.trainer import checkpoint
 from rich.console import Console
 
 from metals import KEYS, SOFTNESS, charged_frames
@@ -210,3 +212,36 @@ def test_a_run_says_what_it_found(tmp_path: Path) -> None:
     screen = io.StringIO()
     train(configuration(tmp_path, charged_frames(), "training.num_threads=1"), Console(file=screen, width=200))
     assert screen.getvalue().count("metallic: Na 0.05 e/V from ") == 1
+
+
+def test_a_run_that_goes_on_starts_anew_as_one_that_was_not_stopped(tmp_path: Path) -> None:
+    """A later stage draws the parameters again, with the softness of the data: bit for bit; in two processes, too."""
+    content = charged_frames()
+    stages: list[dict] = [{}, {}, {}]
+    loop = {"num_scf_steps": 20, "mixing_parameter": 0.3}
+    for number in range(len(stages)):
+        loss = {"forces": 1.0, "fermi_level": 1.0, "fragment_charges": 1.0, "metallic_softness": 1.0}
+        options = {"mode": "linearize_solve", "scf": loop}
+        stages[number] = {"name": str(number), "epochs": 1, "lr": 1e-2, "loss": loss}
+        stages[number]["fixed_point_training_options"] = options
+    stages[1] |= {"workflow": "initialise_only", "initialise": {"method": "random"}}
+    found = {}
+    for name, workers in (("whole", 1), ("stopped", 1), ("two", 2)):
+        run = [f"run_dir={tmp_path / name}", f"training.workers={workers}", "default_dtype=float64"]
+        for part in ([stages[:1]] if name == "stopped" else []) + [stages]:
+            train(configuration(tmp_path, content, *run, train_schedule=part), Console(quiet=True))
+        module = checkpoint.load(tmp_path / name / "checkpoints" / "latest.pt")["module"]
+        with open(tmp_path / name / "log.csv", encoding="utf-8", newline="") as file:
+            log = [{key: cell for key, cell in row.items() if "[s]" not in key} for row in csv.DictReader(file)]
+        found[name] = module, log
+    module, log = found["whole"]
+    assert 0.02 < float(log[-1]["s Na [e/V]"]) < 0.1
+    other, other_log = found["stopped"]
+    assert all(torch.equal(value, other[key]) for key, value in module.items()) and other_log == log
+    two, two_log = found["two"]
+    assert all(torch.allclose(value, two[key], rtol=0, atol=1e-9) for key, value in module.items())
+    columns = ("train loss", "valid loss", "s Na [e/V]", "s O [e/V]")
+    for row, expected in zip(two_log, log, strict=True):
+        assert [float(row[name]) for name in columns if expected[name]] == pytest.approx(
+            [float(expected[name]) for name in columns if expected[name]], rel=1e-6
+        )
