@@ -132,7 +132,7 @@ LEFT_OUT = [
     (name, density, field)
     for name in {**UPDATES, **MIXERS}
     for density, field in ((0, 0), (0, 1), (1, 0))
-    if name != "symmetric" or density <= field
+    if name not in ("symmetric", "split charge", "insulator") or density <= field
 ] + [("many-body, mixers", 1, 1)]
 #: one of the ways to leave something out for every update, all of them for the default and the symmetric one
 IN_TURN = [case for number, case in enumerate(LEFT_OUT) if number % 4 == 0 or case[0] in ("skip path", "symmetric")]
