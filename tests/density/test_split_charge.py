@@ -10,7 +10,7 @@ from figures import at_most
 from fp_potential.density.jacobian import jacobian_spectrum
 from fp_potential.options import ModelOptions
 from fp_potential.scf.status import CONVERGED, NO_FERMI_LEVEL
-from structures import dense_jacobian, evaluate, make_model, salt_water_box, solved, to_graph, water_cluster
+from structures import dense_jacobian, evaluate, make_model, salt_water, salt_water_box, solved, to_graph, water_cluster
 
 FIELD = 0.02  # V/Å
 
@@ -259,3 +259,37 @@ def test_bad_options() -> None:
         ModelOptions(field_readout_config={"type": "VariationalFieldReadout"})
     with pytest.raises(ValueError, match=r"`metallic` names Cu, Xx; expected symbols .*\(H, O, Na, Cl\)"):
         make_model(fixedpoint_update_config={**split, "metallic": ["Cu", "Na", "Xx"]})
+
+
+@pytest.mark.parametrize("pbc", ["TTF", "TFF", "FFF"])
+def test_forces_in_partly_periodic_structures(pbc: str) -> None:
+    """Where a slab, a wire and a cluster conduct, in a field along their open axes; against differences."""
+    model = soft_model(9, ["Na"], field_readout_config={"type": "VariationalFieldReadout"})
+    atoms = salt_water(pbc)
+    field = np.where(atoms.pbc, 0.0, [0.02, -0.03, 0.04])
+    rng = np.random.default_rng(2)
+    direction = rng.normal(size=(len(atoms), 3))
+
+    def result(step: float, forces: bool) -> dict[str, torch.Tensor]:
+        moved = atoms.copy()
+        moved.positions += step * direction
+        graph = to_graph(moved, model, total_charge=0.3, external_field=field)
+        out = evaluate(model, graph, num_scf_steps=300, compute_forces=forces)
+        assert out["status"].tolist() == [CONVERGED]
+        return out
+
+    energies = [result(step * 1e-4, False)["energy"].item() for step in (-2, -1, 1, 2)]
+    slope = (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * 1e-4)
+    expected = -(result(0.0, True)["forces"].numpy() * direction).sum()
+    error = abs(slope - expected) / np.linalg.norm(direction)
+    at_most("split charges, partly periodic: forces against differences, eV/Å", error, 1e-7)
+
+
+def test_single_precision_follows_double() -> None:
+    double, single = (soft_model(10, ["Na"]).to(dtype) for dtype in (torch.float64, torch.float32))
+    for charge in (0.0, 1.0):
+        exact = evaluate(double, to_graph(salt_water_box(), double, total_charge=charge))
+        found = evaluate(single, to_graph(salt_water_box(), single, total_charge=charge), scf_tolerance=2e-6)
+        assert found["status"].tolist() == [CONVERGED]
+        at_most("split charges: single precision, e", (found["density"] - exact["density"]).abs().max(), 2e-5)
+        at_most("split charges: single precision, eV/Å", (found["forces"] - exact["forces"]).abs().max(), 2e-5)

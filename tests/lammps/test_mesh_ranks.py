@@ -198,7 +198,11 @@ run {steps}
 
 
 @pytest.mark.parametrize(
-    "update", partly_slow(["one-body MLP", "many-body", "symmetric"], lambda update: update == "many-body")
+    "update",
+    partly_slow(
+        ["one-body MLP", "many-body", "symmetric", "split charge"],
+        lambda update: update in ("many-body", "split charge"),
+    ),
 )
 def test_every_kind_of_update(simulation_of, update):
     """Updates that read one receiver, that pass messages in every iteration, and whose level takes Newton steps."""
