@@ -1,5 +1,6 @@
 """ASE calculator of exported models."""
 
-from .calculator import FixedPointCalculator, NoFermiLevel, SCFNotConverged
+from .calculator import FixedPointCalculator
+from .failures import NoFermiLevel, SCFNotConverged
 
 __all__ = ["FixedPointCalculator", "NoFermiLevel", "SCFNotConverged"]

@@ -18,27 +18,12 @@ from ..options import SCFOptions
 from ..options.kspace import KSpace
 from ..periodicity import has_volume, letters, open_axes
 from ..units import CARTESIAN_FROM_STORED
+from .failures import NO_FERMI_LEVEL, STATUS, NoFermiLevel, SCFNotConverged
 from .inputs import Given, State, gradient_of, input_reader
 from .published_arguments import take_published
 
-STATUS = {
-    1: "the step limit was reached: raise num_scf_steps or loosen scf_tolerance",
-    2: "the residual diverged: check the structure and the total charge, or use solver='linear' with less mixing",
-    3: "the solution is unstable: the model's charges are too soft here; retrain it",
-    4: "the charge does not respond to the Fermi level: this model cannot hold a charge here; retrain it",
-}
-#: status of a Fermi level held where there is none
-NO_FERMI_LEVEL = 5
 #: step of the field in responses from the energy, V/Å
 FIELD_STEP = 1e-3
-
-
-class SCFNotConverged(RuntimeError):
-    """The self-consistent loop failed; the message names the residual, the tolerance and what to change."""
-
-
-class NoFermiLevel(ValueError):
-    """A Fermi level is to be held where none exists."""
 
 
 class FixedPointCalculator(Calculator):
@@ -303,7 +288,9 @@ class FixedPointCalculator(Calculator):
         values = {key: value.cpu().numpy() for key, value in out.items()}
         density = values["density"].astype(float)
         conducts = bool(values["conducts"][0]) if "conducts" in values else True  # of archives that do not say
-        energy, level = float(values["energy"][0]), float(values["fermi_level"][0]) if conducts else np.nan
+        energy, level = float(values["energy"][0]), float(values["fermi_level"][0])
+        if constant_charge and not conducts:
+            level = np.nan
         charge, dipole = float(values["total_charge"][0]), values["dipole"][0].astype(float)
         moved = charge * self.inputs.origin(self.atoms)  # the model's dipole is about the origin of the field
         by_target = float(values["energy_by_target"][0])

@@ -224,7 +224,8 @@ void PairFixedPoint::add_output()
     pvector[E_NONLOCAL] = energy_unit_ * out.energy_nonlocal;
     pvector[E_COULOMB] = energy_unit_ * out.energy_coulomb;
     pvector[E_FIELD] = energy_unit_ * out.energy_field;
-    pvector[FERMI_LEVEL] = out.conducts ? out.fermi_level : std::numeric_limits<double>::quiet_NaN();
+    const bool has_level = out.conducts || !input_.constant_charge;
+    pvector[FERMI_LEVEL] = has_level ? out.fermi_level : std::numeric_limits<double>::quiet_NaN();
     pvector[TOTAL_CHARGE] = out.total_charge;
     for (int d = 0; d < 3; ++d) {
       // The model's is about the point where the potential of the field is zero.
