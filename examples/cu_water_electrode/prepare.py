@@ -1,6 +1,7 @@
 """The data of this example from frames of TRECI: keys, levels that were not printed, splits by whole geometry.
 
     python prepare.py write FOLDER      # data/*.extxyz.xz from FOLDER/cu111_water_*_train.extxyz.gz
+    python prepare.py water             # data/water.extxyz.xz from the other two
     python prepare.py check             # what the files hold, and whether energies and Fermi levels belong together
 
 TRECI (github.com/michelegiovannibianchi/TRECI, MIT, data/LICENSE-TRECI) has VASP calculations (R2SCAN) of Cu(111)
@@ -12,8 +13,13 @@ What is changed. Positions, cells and energies stay.
 - Forces are rounded to 1e-4 eV/Å, charges to 1e-5 e, and keys that are not needed are gone.
 - ``geometry`` says which frames have the same positions at different charges; they are always in one set.
 - Total charges below 1e-4 e (rounding of Bader charges) are zero.
+- ``kind`` is ``pinned`` for neutral frames of a charged electrode's geometries: their levels lie at states of water.
 - ``REF_fermi_level`` of the steps of a potential search without a printed level is computed from the published numbers
   (``level_from`` is ``published``; the others are ``OUTCAR``): see `published_level`.
+
+Bader charges say nothing of atomic dipoles, and without a label water ends up many times too polarizable. So there are
+groups of waters, cut from training frames, whose polarizability is that of so many molecules: 1.470 Å³ each, measured
+in the gas (Murphy, J. Chem. Phys. 67, 5897 (1977), doi:10.1063/1.434794), in all directions.
 """
 
 import argparse
@@ -25,9 +31,11 @@ from ase import Atoms
 from ase.io import read, write
 
 HERE = Path(__file__).parent
-CHARGED, NEUTRAL = HERE / "data" / "charged.extxyz.xz", HERE / "data" / "neutral.extxyz.xz"
+CHARGED, NEUTRAL, WATER = (HERE / "data" / f"{name}.extxyz.xz" for name in ("charged", "neutral", "water"))
 TEST = ("m125_case_1", "m175_case_0")
 VALID = ("pzc_case_3", "neutral_100", "neutral_104", "neutral_21")
+POLARIZABILITY = 1.470 * 0.069446  # e Å²/V, of a water molecule
+MOLECULES, GROUPS = 6, 30  # waters of a group, and groups
 SHE = 4.44  # eV, the absolute potential of the standard hydrogen electrode used in TRECI
 TARGETS = {"m05": -3.94, "m075": -3.69, "m1": -3.44, "m125": -3.19, "m15": -2.94, "m175": -2.69, "m2": -2.44}
 
@@ -89,7 +97,9 @@ def charged_frames(source: list[Atoms]) -> list[Atoms]:
             level = atoms.info.get("REF_fermi_level")
             given = "OUTCAR" if level is not None else "published"
             level = round(float(published_level(atoms, group) if level is None else level), 4)
-            kind = "charged" if atoms.info["total_charge"] else "neutral"
+            # without charge the level of a charged electrode's geometry is pinned at states of the water
+            uncharged = "neutral" if case.startswith("pzc") else "pinned"
+            kind = "charged" if atoms.info["total_charge"] else uncharged
             extra = {} if case.startswith("pzc") else {"U_vs_SHE": round(float(atoms.info["U_vs_SHE"]), 4)}
             frames.append(slim(atoms, geometry=case, kind=kind, REF_fermi_level=level, level_from=given, **extra))
     return frames
@@ -98,6 +108,33 @@ def charged_frames(source: list[Atoms]) -> list[Atoms]:
 def neutral_frames(source: list[Atoms]) -> list[Atoms]:
     """Frames without Fermi levels: every one a geometry of its own."""
     return [slim(atoms, geometry=f"neutral_{atoms.info['frame']}", kind="no_level") for atoms in source]
+
+
+def waters(frames: list[Atoms], number: int, rng: np.random.Generator) -> list[Atoms]:
+    """``number`` groups of `MOLECULES` neighbouring waters, away from copper and whole, with their polarizability."""
+    groups: list[Atoms] = []
+    while len(groups) < number:
+        atoms = frames[rng.integers(len(frames))]
+        oxygen, hydrogen, copper = (np.flatnonzero(atoms.numbers == z) for z in (8, 1, 29))
+        centre = rng.choice(oxygen)
+        chosen = oxygen[np.argsort(atoms.get_distances(centre, oxygen, mic=True))[:MOLECULES]]
+        rows, positions = [], []
+        for o in chosen:
+            own = hydrogen[np.argsort(atoms.get_distances(o, hydrogen, mic=True))[:2]]
+            at = atoms.positions[centre] + atoms.get_distance(centre, o, mic=True, vector=True)
+            rows += [o, *own]
+            positions += [at, *(at + atoms.get_distances(o, own, mic=True, vector=True))]
+        far = min(atoms.get_distances(o, copper, mic=True).min() for o in chosen) > 4.0
+        whole = max(np.linalg.norm(positions[k] - positions[k - k % 3]) for k in range(len(rows))) < 1.25
+        if not (far and whole) or len(set(rows)) < len(rows):
+            continue
+        group = Atoms(atoms.numbers[rows], np.array(positions) - positions[0])
+        group.info = {
+            "geometry": atoms.info["geometry"], "split": "train", "kind": "water", "total_charge": 0.0,
+            "REF_polarizability": np.round(MOLECULES * POLARIZABILITY * np.eye(3), 5),
+        }  # fmt: skip
+        groups.append(group)
+    return groups
 
 
 def check() -> None:
@@ -125,7 +162,7 @@ def check() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("write", "check"))
+    parser.add_argument("what", choices=("write", "water", "check"))
     parser.add_argument("folder", nargs="?", type=Path, help="of the frames of TRECI")
     arguments = parser.parse_args()
     if arguments.what == "write":
@@ -135,6 +172,9 @@ def main() -> None:
         charged, neutral = (read(arguments.folder / f"cu111_water_{name}_train.extxyz.gz", ":") for name in names)
         write(CHARGED, charged_frames(charged), format="extxyz")
         write(NEUTRAL, neutral_frames(neutral), format="extxyz")
+    if arguments.what in ("write", "water"):
+        frames = [atoms for path in (CHARGED, NEUTRAL) for atoms in read(path, ":") if atoms.info["split"] == "train"]
+        write(WATER, waters(frames, GROUPS, np.random.default_rng(1)), format="extxyz")
     check()
 
 

@@ -24,7 +24,7 @@ def dense_solutions(model: DensityModel, problem: SCFProblem) -> list[Tensor]:
     structure = problem.batch[problem.state.bonds.atom]
     receiver = model.solver.density_map.first_used
     begin = 0
-    for g, operator in enumerate(dense_operators(problem.cache, problem.batch, n_graphs, n_widths)):
+    for g, operator in enumerate(dense_operators(problem.cache, problem.batch, n_graphs, 0, n_widths)):
         n = operator.shape[0]
         rows = slice(begin, begin + n)
         begin += n

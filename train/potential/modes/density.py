@@ -10,6 +10,7 @@ from torch import Tensor
 from ....communication import graph_sum
 from ....density.density_model import DensityModel, LocalState
 from ....density.problem import SCFProblem
+from ....graph import Graph
 from ....options import SCFOptions
 from ....scf.linear_solves import ROUNDINGS
 from ....scf.settings import Start
@@ -33,6 +34,7 @@ class Task(NamedTuple):
     """What a mode works on."""
 
     model: DensityModel
+    graph: Graph  #: with the positions and the cell of ``problem``
     problem: SCFProblem
     local: LocalState
     scf: SCFOptions
@@ -89,7 +91,7 @@ def implicit(t: Task) -> Found:
     """The solution of the model's own loop, with the derivatives of the implicit function."""
     start = _start(t)
     from_level = Start(start, t.guess + t.model.fermi_level_offset)
-    solution = ImplicitSolution(t.model, t.problem, t.local, from_level, t.scf)
+    solution = ImplicitSolution(t.model, t.graph, t.problem, t.local, from_level, t.scf)
     density, level, failed = solution.result.x, solution.result.level, solution.failed
     if t.training:
         density = solution.density(apply_map(t.model, t.problem, density, level).update)

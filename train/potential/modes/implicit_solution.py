@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from ....density.density_model import DensityModel, LocalState
+from ....density.factorised import Factorised, factorised
 from ....density.jacobian import jacobian_product
-from ....density.problem import SCFProblem, groups_of
+from ....density.problem import SCFProblem, detach_problem, groups_of
+from ....graph import Graph
 from ....options import SCFOptions
 from ....scf.implicit import ImplicitDerivatives
-from ....scf.linear_solves import LinearSolves
+from ....scf.linear_solves import LinearSolves, Product, Starts
 from ....scf.settings import Start, settings_of
 from ....scf.status import CONVERGED
 
@@ -26,10 +28,17 @@ class ImplicitSolution:
     """The converged density of a batch, and p~ and λ~ that carry its derivatives."""
 
     def __init__(
-        self, model: DensityModel, problem: SCFProblem, local: LocalState, start: Start, scf: SCFOptions
+        self,
+        model: DensityModel,
+        graph: Graph,
+        problem: SCFProblem,
+        local: LocalState,
+        start: Start,
+        scf: SCFOptions,
     ) -> None:
         """``start`` with the absolute level, as of `DensityModel.converge`."""
         self.model, settings = model, settings_of(scf)
+        factors, start = _near_solution(model, graph, problem, start)
         end = model.converge(problem, local, settings, start)
         self.frozen, self.fixed, self.at_solution, self.result = end.frozen, end.fixed, end.at_solution, end.result
         self.failed = end.result.status != CONVERGED  #: (B,) structures without a self-consistent solution
@@ -41,6 +50,7 @@ class ImplicitSolution:
             groups_of(end.fixed),
             torch.logical_not(self.failed),
             settings,
+            None if factors is None else _starts(factors),
         )
         self.derivatives = ImplicitDerivatives(self.solves)
 
@@ -62,3 +72,26 @@ class ImplicitSolution:
     def closed(self) -> AbstractContextManager[None]:
         """While this lasts, gradients see p and λ as constants."""
         return self.derivatives.closed()
+
+
+def _near_solution(
+    model: DensityModel, graph: Graph, problem: SCFProblem, start: Start
+) -> tuple[Factorised | None, Start]:
+    """The factors of structures that conduct, and a start at which the loop has next to nothing left to do."""
+    density_map = model.solver.density_map
+    with torch.no_grad():
+        fixed = detach_problem(problem, model.electrostatics.detached(problem.cache))
+        factors = factorised(density_map, fixed, graph)
+        if factors is None:
+            return None, start
+        level = start.level - model.fermi_level_offset
+        first = density_map.project(fixed, start.x)
+        density = factors.refined(first, lambda x: density_map(fixed, x, level)[0] - x, False)
+    return factors, start._replace(x=density)
+
+
+def _starts(factors: Factorised) -> Starts:
+    def start(source: Tensor, product: Product, transposed: bool) -> Tensor:
+        return factors.refined(factors.solve(source, transposed), lambda x: source + product(x) - x, transposed)
+
+    return start

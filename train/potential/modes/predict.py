@@ -101,7 +101,7 @@ def predict(
     owned, vectors, cell = strained(graph, positions, strain)
     local = model.local(graph, vectors)
     problem = model.problem(graph, local, owned, cell, constant_charge)
-    task = Task(model, problem, local, scf or SCFOptions(), reference_density, reference_fermi_level, training)
+    task = Task(model, graph, problem, local, scf or SCFOptions(), reference_density, reference_fermi_level, training)
     found = DENSITIES[mode](task)
     applied = found.applied
     terms = model.observables(problem, local, found.density, applied.field, applied.level, graph.species)
