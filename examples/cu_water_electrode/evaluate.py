@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from ase.io import read
 
-from measures import Compared, Model, Slope, by_geometry, compare, errors, rms, slopes
+from measures import Compared, Model, Slope, added_to, by_geometry, compare, errors, field_inside, rms, slopes
 from profiles import Profile, draw, layers, three
 
 HERE = Path(__file__).parent
@@ -78,6 +78,11 @@ def main() -> int:
     several = {name: group for name, group in groups.items() if len(group) > 1}
     if several:
         print_slopes({name: slopes(model, group, arguments.step) for name, group in several.items()}, arguments.step)
+        for name, group in several.items():
+            taken = " | ".join(f"{part:.3f}" for part in added_to(group, arguments.metal))
+            print(f"{name}: part of the added charge that the metal takes, DFT | model: {taken}")
+    inside = field_inside(model, frames[0], arguments.metal)
+    print(f"\nthe metal alone, in a field across it: field in its middle / applied {inside:.2e}")
     profiles = {
         name: three([Profile(c.atoms, c.charge, c.atoms.arrays["REF_charges"], c.at_charge.charges) for c in group])
         for name, group in (several or groups).items()

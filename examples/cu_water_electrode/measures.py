@@ -117,6 +117,35 @@ def compare(model: Model, frames: list[Atoms]) -> list[Compared]:
     return found
 
 
+def field_inside(model: Model, atoms: Atoms, metal: str, field: float = 0.05) -> float:
+    """Field in the middle of the ``metal`` of ``atoms``, alone and with open surfaces, over a ``field`` (V/Å) across it.
+
+    From the change of the potentials of the two middle layers of atoms.
+    """
+    slab = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=(True, True, False))[atoms.symbols == metal]
+    calculator, potentials = model.calculator, []
+    calculator.total_charge, calculator.fermi_level = 0.0, None
+    for applied in (0.0, field):
+        calculator.reset()
+        calculator.electric_field = [0.0, 0.0, applied]
+        calculator.calculate(slab)
+        potentials.append(calculator.results["electrostatic_potentials"] - applied * slab.positions[:, 2])
+    calculator.electric_field = [0.0, 0.0, 0.0]
+    change, height = potentials[1] - potentials[0], slab.positions[:, 2]
+    inner = np.abs(height - np.median(height)) < 2.0
+    below, above = inner & (height < np.median(height)), inner & (height > np.median(height))
+    fall = change[below].mean() - change[above].mean()
+    return float(fall / (field * (height[above].mean() - height[below].mean())))
+
+
+def added_to(group: list[Compared], metal: str) -> tuple[float, float]:
+    """Part of the charge that is added between the first and the last frame which the metal takes: DFT and model."""
+    first, last = group[0], group[-1]
+    here, added = first.atoms.symbols == metal, last.charge - first.charge
+    reference = (last.atoms.arrays["REF_charges"] - first.atoms.arrays["REF_charges"])[here].sum()
+    return float(reference / added), float((last.at_charge.charges - first.at_charge.charges)[here].sum() / added)
+
+
 def slopes(model: Model, group: list[Compared], step: float) -> list[Slope]:
     """dμ/dQ along the charges of one geometry; ``step`` (e) is that of the model's own central differences."""
     found = []
