@@ -118,7 +118,7 @@ def compare(model: Model, frames: list[Atoms]) -> list[Compared]:
 
 
 def field_inside(model: Model, atoms: Atoms, metal: str, field: float = 0.05) -> float:
-    """Field in the middle of the ``metal`` of ``atoms``, alone and with open surfaces, over a ``field`` (V/Å) across it.
+    """Field in the middle of the ``metal`` of ``atoms``, alone with open surfaces, over a ``field`` (V/Å) across it.
 
     From the change of the potentials of the two middle layers of atoms.
     """

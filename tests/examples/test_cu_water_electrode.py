@@ -113,6 +113,19 @@ def test_numbers_of_a_known_model(example, tmp_path):
         at_most("electrode example, dμ/dQ [V/e]", np.abs(found - exact), 1e-8)
         at_most("electrode example, dE/dQ + μ [eV]", abs(slope.defect), 1e-8)
     assert model.failures == []
+    assert measures.added_to(group, "Cu") == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+def test_field_inside_a_known_metal(example, frames, tmp_path):
+    """All of it is left in the middle of six layers that do not respond, next to nothing in those of a soft metal."""
+    measures, inside = example["measures"], []
+    for hardness in (1e5, 0.5):
+        chosen = ReferenceOptions.built_in("Cu", atomic_multipoles_smearing_width=SIGMA)
+        chosen.elements["Cu"] = chosen.elements["Cu"].model_copy(update={"hardness": hardness})
+        export_model(ChargeEquilibration(chosen), tmp_path / "metal.pt", SCFOptions(num_scf_steps=200))
+        inside.append(measures.field_inside(measures.Model(tmp_path / "metal.pt"), frames[0], "Cu"))
+    at_most("electrode example, field inside a metal that does not respond", abs(inside[0] - 1.0), 0.03)
+    at_most("electrode example, field inside a soft metal", abs(inside[1]), 0.03)
 
 
 def test_what_fails_is_named_and_left_out(example, tmp_path):
