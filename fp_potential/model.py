@@ -81,13 +81,19 @@ def build_electrostatics(o: ModelOptions) -> Electrostatics:
 
 
 def build_split_charges(o: ModelOptions, shape: ResponseShape, elements: Sequence[int]) -> SplitChargeUpdate:
-    """`SplitChargeUpdate` for ``elements``; bonds end at `bond_stretch` sums of covalent radii, or `bond_cutoff`."""
+    """`SplitChargeUpdate` for ``elements``; bonds end at `bond_stretch` sums of covalent radii, or `bond_cutoff`.
+
+    Elements that are named as metals have none with each other: their level conducts already, and what bonds would add,
+    their dipoles above all, only blurs the charge of a surface.
+    """
     u = o.fixedpoint_update_config
     lengths = bond_lengths(elements)
     reach = (u.bond_stretch * lengths).clamp(max=min(u.bond_cutoff, o.r_max))
     conducting = list(elements) if u.metallic == "auto" else []
     if isinstance(u.metallic, list):
         conducting = named_elements(u.metallic, elements, "metallic")
+        named = torch.tensor([z in conducting for z in elements])
+        reach = reach.masked_fill(named.unsqueeze(0) & named.unsqueeze(1), 0.0)
     metallic = torch.tensor([z in conducting for z in elements])
     receiver = o.field_feature_widths.index(o.atomic_multipoles_smearing_width)
     start = o.fixedpoint_initial_charge_head_scale

@@ -164,6 +164,19 @@ def test_without_bonds_it_is_the_symmetric_update() -> None:
     assert torch.allclose(changes[0], changes[1], rtol=0, atol=1e-12)
 
 
+def test_metals_that_are_named_have_no_bonds_with_each_other() -> None:
+    """Sodium and chlorine at the distance of a bond: named both, or one, or left to the data."""
+    pair = water_cluster(1) + Atoms("NaCl", [[-3.0, 0, 0], [-3.0, 2.3, 0]])
+
+    def bonded(metallic) -> set[tuple[str, str]]:
+        model = make_model(fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": metallic})
+        bonds = solved(model, to_graph(pair, model))[0].state.bonds
+        return {(pair.symbols[int(i)], pair.symbols[int(j)]) for i, j in zip(bonds.atom, bonds.partner, strict=True)}
+
+    assert ("Na", "Cl") in bonded(["Na"]) and ("Na", "Cl") in bonded("auto")
+    assert ("Na", "Cl") not in bonded(["Na", "Cl"]) and ("O", "H") in bonded(["Na", "Cl"])
+
+
 def test_both_ends_of_a_bond_see_the_same_square() -> None:
     """M is symmetric: between any two atoms, and through periodic images of one atom."""
     model = soft_model(6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,9 @@ from ...errors import InputError
 from ..charging import TYPICAL, Charging, softness_of
 from ..config import TrainConfig
 
+#: dipole softness that a metal starts with, e Å²/V: about that with which the charge of a surface of copper lies as far
+#: outside its outermost atoms as in DFT (examples/cu_water_electrode)
+SPILLS_OUT = 0.5
 #: t before the relu of elements that do not conduct: features of the atoms can hardly overcome it
 INSULATING = -1.0
 
@@ -31,7 +35,8 @@ def start_metallic(model: FixedPointPotential, options: ModelOptions, charging: 
     """Sets the metallic softness that ``model`` starts with; a line of what was found, none for other updates.
 
     With ``metallic: auto`` elements of which the data say that they conduct start with s_z (`charging`), all others
-    with exactly none. Those of a list (`metallic: [Cu]`) start with s_z, at least ``TYPICAL``.
+    with exactly none. Those of a list (`metallic: [Cu]`) start with s_z, at least ``TYPICAL``. Metals with
+    dipoles start with ``SPILLS_OUT``.
     """
     able = metals(options, model.elements)
     if not able:
@@ -49,6 +54,8 @@ def start_metallic(model: FixedPointPotential, options: ModelOptions, charging: 
     with torch.no_grad():
         amplitudes = [s**0.5 / update.metallic_scale if s > 0 else INSULATING for s in start]
         update.metallic_bias.copy_(torch.tensor(amplitudes, dtype=torch.float64).to(update.metallic_bias))
+        if not update.without_dipoles:
+            update.dipole_bias[[s > 0 for s in start]] = math.log(math.expm1(SPILLS_OUT))
     hard = [chemical_symbols[z] for z, s in zip(model.elements, start, strict=True) if s == 0]
     if not texts:
         why = "no element takes charge that is added to frames of one composition"
