@@ -8,8 +8,8 @@ from ..train.config.schema import Section
 
 #: options of the clones' ``model``: the charge falls with the Fermi level by construction, or is free to do what it
 #: wants, or the whole response is symmetric and positive, as that of the known models; through atoms alone or through
-#: bonds, too, where every element may conduct (`ALL`) or none
-ALL = "all elements"
+#: bonds, too, where elements may conduct that take added charge in the training set, all if it does not say, or none
+BY_DATA = "by the data"
 THROUGH_BONDS: dict[str, Any] = {
     "field_readout_config": {"type": "VariationalFieldReadout"},
     "include_field_si": True,
@@ -21,7 +21,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "symmetric": {"fixedpoint_update_config": {"type": "SymmetricUpdate"}},
     "split_charges": {
         **THROUGH_BONDS,
-        "fixedpoint_update_config": {"type": "SplitChargeUpdate", "metallic": ALL},
+        "fixedpoint_update_config": {"type": "SplitChargeUpdate", "metallic": BY_DATA},
     },
     "insulator": {
         **THROUGH_BONDS,

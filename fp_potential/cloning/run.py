@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ase.data import chemical_symbols
 from rich.console import Console
 
 from ..density.self_consistent import SelfConsistentModel
@@ -16,23 +15,34 @@ from ..reference import ReferenceModel
 from ..train.config.load import apply_override
 from ..train.config.schema import validate
 from ..train.data.sets import Frame, load_data
+from ..train.potential.charging import ChargingCollector, softness_of
 from ..train.potential.config import TrainConfig
 from ..train.potential.samples import Sample, make_samples
 from ..train.potential.trained import find_checkpoint, load_trained
 from ..train.run import train
 from .compare import compare
-from .options import ALL, ARCHITECTURES, FERMI_LEVEL, KEYS, SIGMA, CloningOptions
+from .options import ARCHITECTURES, BY_DATA, FERMI_LEVEL, KEYS, SIGMA, CloningOptions
 from .report import Clone, table, write_report
 from .structures import has_levels, write_structures
 
 
-def architecture(name: str, elements: Sequence[int]) -> dict[str, Any]:
-    """Options of a clone's ``model``, for atomic numbers ``elements``."""
+def architecture(name: str, conducting: Sequence[str]) -> dict[str, Any]:
+    """Options of a clone's ``model``, if ``conducting`` elements may conduct."""
     changes = deepcopy(ARCHITECTURES[name])
     update = changes["fixedpoint_update_config"]
-    if update.get("metallic") == ALL:
-        update["metallic"] = [chemical_symbols[z] for z in elements]
+    if update.get("metallic") == BY_DATA:
+        update["metallic"] = list(conducting)
     return changes
+
+
+def may_conduct(frames: Sequence[Frame]) -> list[str]:
+    """Elements that take the charge that is added in ``frames``; all of them, if they do not say it of any."""
+    collector, symbols = ChargingCollector(), set()
+    for frame in frames:
+        collector.add(frame)
+        symbols |= set(frame.atoms.symbols)
+    charging = collector.finish()
+    return sorted(symbol for symbol in symbols if softness_of(charging, symbol)[0] > 0) or sorted(symbols)
 
 
 def training_config(
@@ -84,11 +94,12 @@ def clone(options: CloningOptions, console: Console | None = None, restart: bool
     folder = Path(options.run_dir)
     data = folder / "structures.extxyz"
     known = write_structures(options, data)
+    able = may_conduct(load_data(training_config(options, data, {}, 0, folder).data).train)
     rows: list[Clone] = []
     for seed in options.seeds:
         for name in options.clones:
             run_dir = folder / f"{name}-{seed}"
-            config = training_config(options, data, architecture(name, known.elements), seed, run_dir)
+            config = training_config(options, data, architecture(name, able), seed, run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
             with open(run_dir / "train.log", "a", encoding="utf-8") as file:
                 train(config, Console(file=file, width=200), restart)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.io import read, write
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.potential.samples import make_samples
 from rich.console import Console
 
@@ -91,6 +92,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "10 structures, 16 are needed" in capsys.readouterr().err
     assert main([*words, "model.chanels=4"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("teacher", "expected"), [("mixture", ["Cu"]), ("split_charges", ["H", "O"])])
+def test_what_may_conduct_in_a_clone(teacher: str, expected: list[str], tmp_path: Path) -> None:
+    """What takes added charge; everything where no charge is added."""
+    options = CloningOptions(teacher=teacher, train_frames=16, test_frames=1)
+    write_structures(options, tmp_path / "structures.extxyz")
+    config = run.training_config(options, tmp_path / "structures.extxyz", {}, 0, tmp_path / "run")
+    conducting = run.may_conduct(load_data(config.data).train)
+    assert conducting == expected
+    assert run.architecture("split_charges", conducting)["fixedpoint_update_config"]["metallic"] == expected
+    assert run.architecture("insulator", conducting)["fixedpoint_update_config"]["metallic"] == "none"
 
 
 def test_structures_with_other_elements_are_refused(tmp_path: Path) -> None:
