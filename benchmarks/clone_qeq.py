@@ -15,16 +15,18 @@ from pathlib import Path
 import torch
 
 import fp_potential
-from fp_potential.cloning import ARCHITECTURES, Clone, CloningOptions, clone, table
+from fp_potential.cloning import Clone, CloningOptions, clone, table
 
 TARGET = 1e-3
+#: updates whose response is that of single atoms
+ATOMS = ["constrained", "unconstrained", "symmetric"]
 SIZES = {"enough": {}, "little": {"train_frames": 16, "density_epochs": 40, "force_epochs": 10}}
 
 
 def summary(rows: list[Clone]) -> list[str]:
     """Per architecture: self-consistent charge errors of all seeds, and by how much iteration multiplies them."""
     lines = []
-    for name in ARCHITECTURES:
+    for name in ATOMS:
         found = [row.comparison for row in rows if row.model == name]
         errors = [c.self_consistent.charge for c in found]
         ratios = [c.self_consistent.charge / c.pointwise.charge for c in found]
@@ -49,7 +51,7 @@ def main() -> None:
         f"torch {torch.__version__}"
     )
     for name, sizes in SIZES.items():
-        options = CloningOptions(seeds=arguments.seeds, run_dir=str(arguments.run / name), **sizes)
+        options = CloningOptions(clones=ATOMS, seeds=arguments.seeds, run_dir=str(arguments.run / name), **sizes)
         rows = clone(options)
         print(f"\n{name}: {options.train_frames} structures", table(rows), *summary(rows), sep="\n")
 

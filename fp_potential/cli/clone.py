@@ -1,4 +1,4 @@
-"""``fixedpoint clone``: fit models to charge equilibration point by point, compare them with it self-consistently."""
+"""``fixedpoint clone``: fit models to a known one point by point, compare them with it self-consistently."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="DIR", default="clone", help="folder of the results; finished clones stay")
     parser.add_argument(
-        "--teacher", choices=("charges", "both"), default="charges", help="charge equilibration, or with dipoles, too"
+        "--teacher",
+        choices=("charges", "both", "split_charges", "mixture"),
+        default="charges",
+        help="charge equilibration, the same with dipoles, split charges, these with charge-equilibrated copper",
     )
+    names = ("constrained", "unconstrained", "symmetric", "split_charges", "insulator")
+    parser.add_argument("--clones", nargs="+", choices=names, default=list(names), help="updates to train")
     parser.add_argument(
         "--structures", nargs="+", metavar="FILE", default=[], help="structures to label (default: random ones)"
     )
@@ -37,7 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
     from fp_potential.cloning import CloningOptions, clone, table
     from fp_potential.train.config.schema import validate
 
-    names = ("teacher", "structures", "train_frames", "test_frames", "seeds", "density_epochs", "force_epochs")
+    names = (
+        "teacher",
+        "clones",
+        "structures",
+        "train_frames",
+        "test_frames",
+        "seeds",
+        "density_epochs",
+        "force_epochs",
+    )
     given = {name: getattr(arguments, name) for name in names}
     given |= {"overrides": arguments.overrides, "run_dir": arguments.run} | (QUICK if arguments.quick else {})
     options = validate(given, CloningOptions, "clone")

@@ -9,8 +9,10 @@ The Fermi level is not among the labels.  At a given level a change of the geome
 the derivative of its energy is not the force, not even for the known model itself; at a given charge it is.  So the
 level of a clone is defined up to a constant, which its comparison leaves out.
 
-The clone has the known model's Gaussians and leaves self-interactions out of energy and field, so that the known model
-is among those it can represent: p_loc = -χ/η, one matrix -1/η per atom, and a non-local energy bilinear in Δp and v.
+The clone has the known model's Gaussians. Clones of atoms alone leave self-interactions out of energy and field, so
+that charge equilibration is among those they can represent: p_loc = -χ/η, one matrix -1/η per atom, and a non-local
+energy bilinear in Δp and v. Clones with bonds keep them, and their energy is that of the response
+(`readout.variational`): split charges are among those, and charge equilibration where all elements may conduct.
 There is no repulsion: nothing but the self-consistent density is to be learnt.
 """
 

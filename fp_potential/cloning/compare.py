@@ -37,7 +37,7 @@ class Comparison:
 
     pointwise: Errors
     self_consistent: Errors
-    fermi_level: float  #: standard deviation of the error of the self-consistent level, eV
+    fermi_level: float  #: standard deviation of the error of the self-consistent level, eV; NaN where there is none
     applications: float  #: of the map, mean
     most_applications: int
     converged: float  #: fraction of the structures
@@ -63,6 +63,8 @@ def compare(model: SelfConsistentModel, samples: Sequence[Sample]) -> Comparison
     lowest, highest = zip(*(eigenvalue_range(model, sample) for sample in samples), strict=True)
     steps, status = solution["scf_steps"], solution["status"]
     level = (solution["fermi_level"] - batch.labels.fermi_level).std(unbiased=False)
+    if not bool(solution["conducts"].all()):
+        level = torch.full_like(level, float("nan"))
     return Comparison(
         _errors(point, samples),
         _errors(solution, samples),

@@ -6,12 +6,27 @@ from pydantic import Field
 
 from ..train.config.schema import Section
 
-#: ``fixedpoint_update_config`` of the clones: the charge falls with the Fermi level by construction, or is free to do
-#: what it wants, or the whole response is symmetric and positive, as that of the known models
+#: options of the clones' ``model``: the charge falls with the Fermi level by construction, or is free to do what it
+#: wants, or the whole response is symmetric and positive, as that of the known models; through atoms alone or through
+#: bonds, too, where elements may conduct that take added charge in the training set, all if it does not say, or none
+BY_DATA = "by the data"
+THROUGH_BONDS: dict[str, Any] = {
+    "field_readout_config": {"type": "VariationalFieldReadout"},
+    "include_field_si": True,
+    "include_electrostatic_self_interaction": True,
+}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "constrained": {"monotone_charge": True},
-    "unconstrained": {},
-    "symmetric": {"type": "SymmetricUpdate"},
+    "constrained": {"fixedpoint_update_config": {"monotone_charge": True}},
+    "unconstrained": {"fixedpoint_update_config": {}},
+    "symmetric": {"fixedpoint_update_config": {"type": "SymmetricUpdate"}},
+    "split_charges": {
+        **THROUGH_BONDS,
+        "fixedpoint_update_config": {"type": "SplitChargeUpdate", "metallic": BY_DATA},
+    },
+    "insulator": {
+        **THROUGH_BONDS,
+        "fixedpoint_update_config": {"type": "SplitChargeUpdate", "metallic": "none"},
+    },
 }
 #: width of all Gaussians, Å
 SIGMA = 1.5
@@ -29,8 +44,12 @@ KEYS = {
 class CloningOptions(Section):
     """What is cloned, on which structures, and how long."""
 
-    teacher: Literal["charges", "both"] = "charges"
-    """Charge equilibration, without or with induced dipoles."""
+    teacher: Literal["charges", "both", "split_charges", "mixture"] = "charges"
+    """Charge equilibration, without or with induced dipoles, split charges, or these with charge-equilibrated Cu."""
+    clones: list[Literal["constrained", "unconstrained", "symmetric", "split_charges", "insulator"]] = Field(
+        default=["constrained", "unconstrained", "symmetric", "split_charges", "insulator"], min_length=1
+    )
+    """Which are trained."""
     structures: list[str] = Field(default=[])
     """Files of structures (anything ASE reads; total charge and external field F from their info); none: random."""
     train_frames: int = Field(default=64, gt=1)

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,44 @@ from rich.console import Console
 
 from ..density.self_consistent import SelfConsistentModel
 from ..files import write_whole
+from ..reference import ReferenceModel
 from ..train.config.load import apply_override
 from ..train.config.schema import validate
 from ..train.data.sets import Frame, load_data
+from ..train.potential.charging import ChargingCollector, softness_of
 from ..train.potential.config import TrainConfig
 from ..train.potential.samples import Sample, make_samples
 from ..train.potential.trained import find_checkpoint, load_trained
 from ..train.run import train
 from .compare import compare
-from .options import ARCHITECTURES, FERMI_LEVEL, KEYS, SIGMA, CloningOptions
+from .options import ARCHITECTURES, BY_DATA, FERMI_LEVEL, KEYS, SIGMA, CloningOptions
 from .report import Clone, table, write_report
-from .structures import write_structures
+from .structures import has_levels, write_structures
+
+
+def architecture(name: str, conducting: Sequence[str]) -> dict[str, Any]:
+    """Options of a clone's ``model``, if ``conducting`` elements may conduct."""
+    changes = deepcopy(ARCHITECTURES[name])
+    update = changes["fixedpoint_update_config"]
+    if update.get("metallic") == BY_DATA:
+        update["metallic"] = list(conducting)
+    return changes
+
+
+def may_conduct(frames: Sequence[Frame]) -> list[str]:
+    """Elements that take the charge that is added in ``frames``; all of them, if they do not say it of any."""
+    collector, symbols = ChargingCollector(), set()
+    for frame in frames:
+        collector.add(frame)
+        symbols |= set(frame.atoms.symbols)
+    charging = collector.finish()
+    return sorted(symbol for symbol in symbols if softness_of(charging, symbol)[0] > 0) or sorted(symbols)
 
 
 def training_config(
-    options: CloningOptions, data: Path, update: dict[str, Any], seed: int, run_dir: Path
+    options: CloningOptions, data: Path, changes: dict[str, Any], seed: int, run_dir: Path
 ) -> TrainConfig:
-    """The training file of one clone."""
+    """The training file of one clone; ``changes`` of its ``model``."""
     # densities of 1 me count as much as forces of 1 eV/Å: they must not be given up for the energy
     loss, direct = {"atomic_multipoles": 1000.0, "energy_per_atom": 0.01}, {"mode": "direct"}
     stages: list[dict[str, Any]] = [
@@ -52,8 +74,8 @@ def training_config(
             # the known model has none, and few structures leave nearer pairs to the test set
             "core_repulsion": 0.0,
             "include_electrostatic_self_interaction": False,
-            "fixedpoint_update_config": dict(update),
-        },
+        }
+        | changes,
         "training": {"batch_size": 4, "seed": seed, "num_threads": 1, "scf_eval_every": 0, "checkpoint_every": 50},
         "train_schedule": [stage | {"lr_decay": "cosine", "fixed_point_training_options": direct} for stage in stages],
     }
@@ -72,17 +94,18 @@ def clone(options: CloningOptions, console: Console | None = None, restart: bool
     folder = Path(options.run_dir)
     data = folder / "structures.extxyz"
     known = write_structures(options, data)
+    able = may_conduct(load_data(training_config(options, data, {}, 0, folder).data).train)
     rows: list[Clone] = []
     for seed in options.seeds:
-        for name, update in ARCHITECTURES.items():
+        for name in options.clones:
             run_dir = folder / f"{name}-{seed}"
-            config = training_config(options, data, update, seed, run_dir)
+            config = training_config(options, data, architecture(name, able), seed, run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
             with open(run_dir / "train.log", "a", encoding="utf-8") as file:
                 train(config, Console(file=file, width=200), restart)
             seconds = training_time(run_dir)
             model, state = load_trained(find_checkpoint(run_dir))
-            test = test_frames(config)
+            test = test_frames(config, known)
             if not rows:
                 rows.append(Clone("known model", None, 0.0, compare(known, _samples(test, known))))
             rows.append(Clone(name, seed, seconds, compare(model, _samples(test, model))))
@@ -98,10 +121,11 @@ def clone(options: CloningOptions, console: Console | None = None, restart: bool
     return rows
 
 
-def test_frames(config: TrainConfig) -> list[Frame]:
-    """The structures that clones are compared on, with their Fermi levels."""
+def test_frames(config: TrainConfig, known: ReferenceModel) -> list[Frame]:
+    """The structures that clones are compared on, with the Fermi levels of the known model if it has any."""
     data = config.data.model_copy(deep=True)
-    data.keys.fermi_level = FERMI_LEVEL
+    if has_levels(known):
+        data.keys.fermi_level = FERMI_LEVEL
     return load_data(data).test
 
 

@@ -3,6 +3,7 @@
 from .exact import ExactResponse, ExactSolution, exact_response, exact_solution, jacobian
 from .models import ChargeEquilibration, InducedDipoles, ReferenceModel
 from .options import ElementParameters, ReferenceOptions
+from .split_charges import SplitCharges
 
 __all__ = [
     "ChargeEquilibration",
@@ -12,6 +13,7 @@ __all__ = [
     "InducedDipoles",
     "ReferenceModel",
     "ReferenceOptions",
+    "SplitCharges",
     "exact_response",
     "exact_solution",
     "jacobian",

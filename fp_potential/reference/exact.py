@@ -1,9 +1,13 @@
 """Exact solutions of the known models by one dense linear solve, independent of the engine's operators and solvers.
 
-With x the components that respond, K the Coulomb matrix, H = diag(η, 1/α), b = (χ + F·r, F), c = 1 on charges:
+With z the variables that respond, p = p_fixed + B z, K the Coulomb matrix, H the diagonal of their stiffness, b = (χ +
+F·r, F), c = 1 on charges:
 
-    (H + K) x + c μ = -b - K x_fixed,     c·x = Q  or  μ given,
-    E = ½ x·(H + K) x + b·x (and the terms of x_fixed) + repulsion,   Ω = E + μ Q.
+    (H + B^T K B) z + B^T c μ = -B^T (b + K p_fixed),     c·p = Q  or  μ given,
+    E = ½ z·H z + ½ p·K p + b·p + repulsion,   Ω = E + μ Q.
+
+Variables are charges (η) and dipoles (1/α) of atoms, with columns of the unit matrix for B, and the charge that a bond
+moves, with +1 on one atom and -1 on the other, and stiffness 1/(a f(r))² (`split_charges`).
 
 Forces and the strain derivative are the derivatives of E (Ω) through the linear solve by automatic differentiation;
 that they equal the derivatives at fixed x is a property of the model, not an assumption made here.
@@ -21,6 +25,7 @@ from ..lattice import cell_volume, half_sphere, reciprocal_cell
 from ..units import COULOMB, INVERSE_EPSILON0
 from .models import ReferenceModel
 from .options import own_stiffness
+from .split_charges import SplitCharges
 
 
 class ExactSolution(NamedTuple):
@@ -46,15 +51,17 @@ class ExactResponse(NamedTuple):
 
 
 class _System(NamedTuple):
-    """The quadratic form of a geometry, over all 4 n components."""
+    """The quadratic form of a geometry, of m variables over all 4 n components."""
 
     coulomb: Tensor  #: (4n, 4n) K
-    stiffness: Tensor  #: (4n,)
+    directions: Tensor  #: (4n, m) B
+    stiffness: Tensor  #: (m,) H
     slope: Tensor  #: (4n,) without the external field
     charges: Tensor  #: (4n,) 1 on charges
     lever: Tensor  #: (4n, 3) derivative of D by the density: r on charges, 1 on dipoles
     fixed: Tensor  #: (4n,) density of the components that do not respond
     repulsion: Tensor  #: ()
+    conducts: bool  #: whether a variable changes the total charge
 
 
 def coulomb_matrix(positions: Tensor, cell: Tensor | None, sigma: float, cutoff: float, own: bool) -> Tensor:
@@ -118,52 +125,81 @@ def _system(model: ReferenceModel, graph: Graph, positions: Tensor, strain: Tens
     fixed[:, 0] = model.fixed_charges(graph)
     unit = torch.eye(3, dtype=torch.float64)[[1, 2, 0]].expand(n, 3, 3)
     lever = torch.cat([owned.unsqueeze(1), unit], dim=1).reshape(4 * n, 3)
+    directions, stiffness = _variables(model, graph, vectors)
+    charges = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64).repeat(n)
     return _System(
         coulomb,
-        model.stiffness[graph.species].reshape(-1),
+        directions,
+        stiffness,
         model.slope[graph.species].reshape(-1),
-        torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64).repeat(n),
+        charges,
         lever,
         fixed.reshape(-1),
         model.repulsion(graph, vectors).sum(),
+        bool((charges @ directions != 0).any()),
     )
+
+
+def _variables(model: ReferenceModel, graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """B ``(4n, m)`` and H ``(m,)`` with its gradient by the edge vectors ``(n_edges, 3)``."""
+    n = graph.positions.shape[0]
+    own = model.stiffness[graph.species].reshape(-1)
+    active = torch.nonzero(own > 0).squeeze(1)
+    directions, stiffness = torch.eye(4 * n, dtype=torch.float64)[:, active], own[active]
+    if not isinstance(model, SplitCharges):
+        return directions, stiffness
+    i, j = graph.edge_index
+    # every image of a neighbour once; bonds of an atom with its own image move nothing
+    near = vectors.norm(dim=1) < model.bond_reach[graph.species[i], graph.species[j]]
+    kept = torch.nonzero((i < j) & near).squeeze(1)
+    i, j, distance = i[kept], j[kept], vectors[kept].norm(dim=1)
+    kinds, every = (graph.species[i], graph.species[j]), torch.arange(len(kept))
+    columns = torch.zeros(4 * n, len(kept), dtype=torch.float64)
+    columns[4 * i, every], columns[4 * j, every] = 1.0, -1.0
+    reach = model.bond_reach[kinds]
+    cutoff = (1.0 - (distance / reach) ** 2) / (1.0 - (model.bond_lengths[kinds] / reach) ** 2)
+    softness = model.bond_softness[kinds] * cutoff**6
+    return torch.cat([directions, columns], dim=1), torch.cat([stiffness, 1.0 / softness])
 
 
 def _ground_state(
     system: _System, source: Tensor, fixed: Tensor, held: Tensor, constant_charge: bool
 ) -> tuple[Tensor, Tensor]:
-    """Stationary density ``(4n,)`` and Fermi level for a slope ``source``; ``held`` is Q, or μ."""
-    active = torch.nonzero(system.stiffness > 0).squeeze(1)
-    matrix = (system.coulomb + torch.diag(system.stiffness))[active][:, active]
-    right = -(source + system.coulomb @ fixed)[active]
-    c = system.charges[active]
-    if not constant_charge or not bool((c > 0).any()):
+    """Stationary variables ``(m,)`` and Fermi level for a slope ``source``; ``held`` is Q, or μ."""
+    b = system.directions
+    matrix = b.t() @ system.coulomb @ b + torch.diag(system.stiffness)
+    right = -(b.t() @ (source + system.coulomb @ fixed))
+    c = b.t() @ system.charges
+    if not constant_charge or not system.conducts:
         level = torch.zeros_like(held) if constant_charge else held
-        x = torch.linalg.solve(matrix, right - c * level)
-    else:
-        bordered = torch.cat([matrix, c.unsqueeze(1)], dim=1)
-        bordered = torch.cat([bordered, torch.cat([c, c.new_zeros(1)]).unsqueeze(0)])
-        solution = torch.linalg.solve(bordered, torch.cat([right, held.reshape(1)]))
-        x, level = solution[:-1], solution[-1]
-    return fixed.index_add(0, active, x), level
+        return torch.linalg.solve(matrix, right - c * level), level
+    bordered = torch.cat([matrix, c.unsqueeze(1)], dim=1)
+    bordered = torch.cat([bordered, torch.cat([c, c.new_zeros(1)]).unsqueeze(0)])
+    missing = held - system.charges @ fixed
+    solution = torch.linalg.solve(bordered, torch.cat([right, missing.reshape(1)]))
+    return solution[:-1], solution[-1]
 
 
 def exact_solution(model: ReferenceModel, graph: Graph, constant_charge: bool = True) -> ExactSolution:
     """Ground state of ``graph`` at its total charge, or at its Fermi level.
 
     Raises:
-        ValueError: several structures, not float64, or one or two periodic axes.
+        ValueError: several structures, not float64, one or two periodic axes, or a Fermi level of split charges
+            without a metal.
     """
     positions = graph.positions.detach().requires_grad_(True)
     strain = torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=True)
     system = _system(model, graph, positions, strain)
     source = system.slope + system.lever @ graph.external_field[0]
     held = graph.total_charge[0] if constant_charge else graph.fermi_level[0]
-    p, level = _ground_state(system, source, system.fixed, held, constant_charge)
-    if model.fixed_charge and constant_charge:
+    if not (constant_charge or system.conducts or model.fixed_charge):
+        raise ValueError("nothing conducts in this structure: no Fermi level can be held, give the total charge")
+    z, level = _ground_state(system, source, system.fixed, held, constant_charge)
+    p = system.fixed + system.directions @ z
+    if constant_charge and not system.conducts:
         level = level + model.fermi_level_offset
     charge = (system.charges * p).sum()
-    energy = source @ p + 0.5 * p @ (system.coulomb @ p) + 0.5 * (system.stiffness * p * p).sum() + system.repulsion
+    energy = source @ p + 0.5 * p @ (system.coulomb @ p) + 0.5 * (system.stiffness * z * z).sum() + system.repulsion
     if not constant_charge:
         energy = energy + level * charge
     by_positions, by_strain = torch.autograd.grad(energy, [positions, strain])
@@ -183,12 +219,14 @@ def exact_response(model: ReferenceModel, graph: Graph, constant_charge: bool = 
         n = graph.positions.shape[0]
         none = torch.zeros_like(system.slope)
         zero, one = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        shifted = system.charges / n if model.fixed_charge else none
-        by_charge = _ground_state(system, none, shifted, one, True)[0]
-        by_level = _ground_state(system, none, none, one, False)[0]
-        by_field = torch.stack(
-            [_ground_state(system, -lever, none, zero, constant_charge)[0] for lever in system.lever.t()], dim=1
-        )
+        shifted = none if system.conducts else system.charges / n
+
+        def change(source: Tensor, fixed: Tensor, held: Tensor, charge_held: bool) -> Tensor:
+            return fixed + system.directions @ _ground_state(system, source, fixed, held, charge_held)[0]
+
+        by_charge = change(none, shifted, one, True)
+        by_level = change(none, none, one, False)
+        by_field = torch.stack([change(-lever, none, zero, constant_charge) for lever in system.lever.t()], dim=1)
         return ExactResponse(
             by_charge.reshape(-1, 4),
             by_level.reshape(-1, 4),
@@ -201,13 +239,13 @@ def exact_response(model: ReferenceModel, graph: Graph, constant_charge: bool = 
 def jacobian(model: ReferenceModel, graph: Graph, constant_charge: bool = True) -> Tensor:
     """Jacobian ∂G/∂p ``(4n, 4n)`` of the fixed-point map, the same everywhere; its eigenvalues are real.
 
-    J = -X K at constant Fermi level; at constant charge the level responds, J = -(X - X c c·X / c·X c) K, X = 1/H.
+    J = -M K at constant Fermi level, M = B H^-1 B^T; at constant charge the level responds where something conducts,
+    J = -(M - M c c·M / c·M c) K.
     """
     with torch.no_grad():
         system = _system(model, graph, graph.positions, torch.zeros(1, 3, 3, dtype=torch.float64))
-        x = model.compliance(graph.species).reshape(-1)
-        response = torch.diag(x)
-        softness = x * system.charges
-        if constant_charge and not model.fixed_charge:
-            response = response - torch.outer(softness, softness) / softness.sum()
+        response = system.directions @ torch.diag(1.0 / system.stiffness) @ system.directions.t()
+        if constant_charge and system.conducts:
+            softness = response @ system.charges
+            response = response - torch.outer(softness, softness) / (softness @ system.charges)
         return -response @ system.coulomb

@@ -59,10 +59,24 @@ class ReferenceModel(SelfConsistentModel):
     """What the known models share; see the equations above.
 
     ``slope`` and ``stiffness`` ``(Z, 4)`` are the first and second derivatives of an atom's own energy by the
-    components of its density (χ; η and 1/α); a component whose stiffness is zero does not respond.
+    components of its density (χ; η and 1/α); a component whose stiffness is zero does not respond by itself.
+
+    Args:
+        slope: χ per element, eV/e.
+        hardness: η per element, eV/e²; 0: the charge of the atom does not respond by itself.
+        charges: per element, e; of charges that do not respond, or without field and bonds.
+        dipoles: whether atoms are polarizable.
     """
 
-    def __init__(self, options: ReferenceOptions, flexible_charges: bool, dipoles: bool) -> None:
+    def __init__(
+        self,
+        options: ReferenceOptions,
+        update: Update,
+        slope: list[float],
+        hardness: list[float],
+        charges: list[float],
+        dipoles: bool,
+    ) -> None:
         o, chosen = options, list(options.elements.values())
         sigma = float(o.atomic_multipoles_smearing_width)
         own = o.include_electrostatic_self_interaction
@@ -71,7 +85,7 @@ class ReferenceModel(SelfConsistentModel):
             [atomic_numbers[symbol] for symbol in o.elements],
             float(o.r_max),
             Electrostatics(sigma, [sigma], o.kspace_cutoff_factor, own, own),
-            ElementResponse(not flexible_charges),
+            update,
             scale,
             [0.0] * len(chosen),
             o.fermi_level_offset,
@@ -79,15 +93,13 @@ class ReferenceModel(SelfConsistentModel):
         self.options = o
         self.sigma, self.self_interaction = sigma, own
         self.repulsion_energy, self.repulsion_length = float(o.repulsion_energy), float(o.repulsion_length)
-        slope, stiffness = torch.zeros(2, len(chosen), 4, dtype=torch.float64).unbind()
-        for row, element in enumerate(chosen):
-            if flexible_charges:
-                slope[row, 0], stiffness[row, 0] = element.electronegativity, element.hardness
-            if dipoles and element.polarizability > 0:
-                stiffness[row, 1:] = COULOMB / element.polarizability
-        self.slope = constant(slope)
-        self.stiffness = constant(stiffness)
-        self.charges = constant([0.0 if flexible_charges else element.charge for element in chosen])
+        self.slope = constant([[chi, 0.0, 0.0, 0.0] for chi in slope])
+        alphas = [element.polarizability if dipoles else 0.0 for element in chosen]
+        of_dipoles = [COULOMB / alpha if alpha > 0 else 0.0 for alpha in alphas]
+        self.stiffness = constant(
+            [[eta] + [by_dipole] * 3 for eta, by_dipole in zip(hardness, of_dipoles, strict=True)]
+        )
+        self.charges = constant(charges)
         self.radii = constant([element.radius for element in chosen])
 
     def compliance(self, species: Tensor) -> Tensor:
@@ -148,7 +160,9 @@ class ChargeEquilibration(ReferenceModel):
 
     def __init__(self, options: ReferenceOptions | None = None) -> None:
         options = options or ReferenceOptions()
-        super().__init__(options, True, options.polarizable)
+        chosen = list(options.elements.values())
+        slope, hardness = [e.electronegativity for e in chosen], [e.hardness for e in chosen]
+        super().__init__(options, ElementResponse(False), slope, hardness, [0.0] * len(chosen), options.polarizable)
 
 
 class InducedDipoles(ReferenceModel):
@@ -160,9 +174,12 @@ class InducedDipoles(ReferenceModel):
     """
 
     def __init__(self, options: ReferenceOptions | None = None) -> None:
-        super().__init__(options or ReferenceOptions(), False, True)
+        options = options or ReferenceOptions()
+        charges = [element.charge for element in options.elements.values()]
+        nothing = [0.0] * len(charges)
+        super().__init__(options, ElementResponse(True), nothing, nothing, charges, True)
 
 
-def constant(values: Tensor | list[float]) -> nn.Parameter:
+def constant(values: Tensor | list[float] | list[list[float]]) -> nn.Parameter:
     """A parameter in float64 that is not fitted."""
     return nn.Parameter(torch.as_tensor(values, dtype=torch.float64), requires_grad=False)

@@ -1,5 +1,6 @@
 """The update F: field features -> density."""
 
+from .bonds import BondedUpdate
 from .many_body import ManyBodyUpdate
 from .one_body import OneBodyUpdate
 from .split_charge import SplitChargeUpdate
@@ -7,6 +8,7 @@ from .state import Bonds, ResponseShape, ResponseState, Update, detach_state
 from .symmetric import SymmetricUpdate
 
 __all__ = [
+    "BondedUpdate",
     "Bonds",
     "ManyBodyUpdate",
     "OneBodyUpdate",

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from ..backbone.neighbours import Edges, Neighbours
 from ..communication import ghost_gather
 from ..nets import charges_only
+from .bonds import BondedUpdate, cutoff_scale, near_pairs
 from .one_body import INITIAL_POLARIZABILITY, INITIAL_SOFTNESS, DensityOutput
-from .state import Bonds, ResponseShape, ResponseState, Update, matrix_response, matrix_state
+from .state import Bonds, ResponseShape, ResponseState, matrix_state
 from .symmetric import RESPONSE_SCALE
 
 #: start of a bond: a² in e/V, and the spread of α around zero in Å sqrt(e/V)
@@ -38,11 +39,9 @@ INITIAL_BOND, INITIAL_BOND_DIPOLE = 0.05, 0.05
 SHARED_SOFTNESS = 1e-8
 #: t_i are stored divided by this, so that an optimiser's steps do not make metals at once
 METALLIC_SCALE = 0.3
-#: the cutoff is scaled to 1 at the sum of the covalent radii, unless it is smaller than this there
-SMALLEST_CUTOFF = 0.05
 
 
-class SplitChargeUpdate(Update):
+class SplitChargeUpdate(BondedUpdate):
     """Response by squares over bonds and atoms; see the equations above.
 
     Args:
@@ -68,12 +67,10 @@ class SplitChargeUpdate(Update):
         metallic: Tensor,
         receiver: int,
     ) -> None:
-        super().__init__()
+        super().__init__(shape.n_widths, receiver)
         channels, n = shape.channels, shape.n_elements
         self.without_dipoles = shape.l_max == 0
-        self.affine, self.linear, self.shares_charge = True, True, True
-        self.n_widths, self.receiver, self.rank = shape.n_widths, receiver, rank
-        self.used_receivers = (receiver, receiver + 1)
+        self.rank = rank
         self.c = 1.0 / math.sqrt(channels)
         self.response_scale, self.metallic_scale = RESPONSE_SCALE, METALLIC_SCALE
         self.shared_softness = SHARED_SOFTNESS
@@ -98,9 +95,7 @@ class SplitChargeUpdate(Update):
             self.dipole_bias.requires_grad_(False)
             self.dipole_weight.requires_grad_(False)
         self.register_buffer("reach", reach, persistent=False)
-        ratio = torch.where(reach > 0, lengths / reach.clamp(min=1e-6), torch.ones_like(reach))
-        at_length = (1.0 - ratio.square()).clamp(min=0.0) ** 3
-        self.register_buffer("cutoff_scale", 1.0 / at_length.clamp(min=SMALLEST_CUTOFF), persistent=False)
+        self.register_buffer("cutoff_scale", cutoff_scale(reach, lengths), persistent=False)
         self.register_buffer("metallic", metallic.to(torch.float64), persistent=False)
 
     def forward(
@@ -130,14 +125,9 @@ class SplitChargeUpdate(Update):
 
     def bonds(self, h: Tensor, species: Tensor, edges: Edges) -> Bonds:
         """The squares b between atoms, from features ``(n, 4, C)`` and edges of all pairs within the reach."""
-        atom, partner = edges.ends[0], edges.ends[1]
-        reach = self.reach.to(h.dtype)[species[atom], species[partner]]
-        near = torch.nonzero(edges.vectors.detach().square().sum(1) < reach.square()).squeeze(1)
-        atom, partner = atom[near], partner[near]
-        vectors = edges.vectors[near]
-        distance = vectors.norm(p=2, dim=1)
+        pairs = near_pairs(edges, species, self.reach, self.cutoff_scale)
+        atom, partner = pairs.atom, pairs.partner
         own, other = species[atom], species[partner]
-        cutoff = (1.0 - (distance / reach[near]).square()) ** 3 * self.cutoff_scale.to(h.dtype)[own, other]
         parts = torch.matmul(h[:, 0], self.bond_weight.t() * self.c)
         everywhere = ghost_gather(parts, species.shape[0]) if edges.distributed else parts
         mine, theirs = parts[atom].split(self.rank, dim=1), everywhere[partner].split(self.rank, dim=1)
@@ -146,37 +136,14 @@ class SplitChargeUpdate(Update):
         # the same function from both ends: α of an atom from its own part and the partner's
         dipole = bias[1][own, other] + mine[1] + theirs[2]
         dipole_of_partner = bias[1][other, own] + theirs[1] + mine[2]
-        direction = (vectors / distance.unsqueeze(1))[:, [1, 2, 0]].unsqueeze(1)
+        direction = (pairs.vectors / pairs.distance.unsqueeze(1))[:, [1, 2, 0]].unsqueeze(1)
         if self.without_dipoles:
             direction = torch.zeros_like(direction)
         charge = charge.unsqueeze(2)
         on_atom = torch.cat([charge, dipole.unsqueeze(2) * direction], dim=2)
         on_partner = torch.cat([-charge, dipole_of_partner.unsqueeze(2) * direction], dim=2)
-        scale = cutoff[:, None, None]
+        scale = pairs.cutoff[:, None, None]
         return Bonds(atom, partner, scale * on_atom, scale * on_partner)
-
-    def density(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
-        """p ``(n, 4)`` in the raw total field ``u`` ``(n, m, 4)``, without what is shared."""
-        return s.base + self.slope(s, u, distributed)
-
-    def slope(self, s: ResponseState, u: Tensor, distributed: bool) -> Tensor:
-        """-M u ``(n, 4)``; with several ranks one exchange of u over the bonds."""
-        return matrix_response(s.matrix, u) - self.through_bonds(s, u[:, self.receiver], distributed)
-
-    def pulled_back(self, s: ResponseState, weights: Tensor, distributed: bool) -> Tensor:
-        """-M w ``(n, m, 4)``, in the receiver that u is taken from."""
-        on_atoms = torch.matmul(s.matrix[:, :, self.receiver], weights.unsqueeze(2)).squeeze(2)
-        response = (on_atoms - self.through_bonds(s, weights, distributed)).unsqueeze(1)
-        nothing = torch.zeros_like(response)
-        return torch.cat([response if m == self.receiver else nothing for m in range(self.n_widths)], dim=1)
-
-    def through_bonds(self, s: ResponseState, v: Tensor, distributed: bool) -> Tensor:
-        """Σ b (b · v) ``(n, 4)`` over the bonds of each atom, for ``v`` ``(n, 4)``."""
-        bonds = s.bonds
-        everywhere = ghost_gather(v, s.species.shape[0]) if distributed else v
-        along = (bonds.own * v[bonds.atom].unsqueeze(1)).sum(2)
-        along = along + (bonds.other * everywhere[bonds.partner].unsqueeze(1)).sum(2)
-        return torch.zeros_like(v).index_add(0, bonds.atom, (bonds.own * along.unsqueeze(2)).sum(1))
 
     def _scalar(self, bias: Tensor, weight: Tensor, h: Tensor, species: Tensor) -> Tensor:
         return bias[species] + torch.matmul(h[:, 0], weight * self.c)

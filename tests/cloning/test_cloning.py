@@ -9,23 +9,24 @@ import pytest
 import torch
 from ase import Atoms
 from ase.io import read, write
+from fp_potential.train.data.sets import load_data
 from fp_potential.train.potential.samples import make_samples
 from rich.console import Console
 
 from fp_potential.cli.main import main
 from fp_potential.cloning import CloningOptions, clone, compare, run
-from fp_potential.cloning.structures import random_structures, read_structures, write_structures
+from fp_potential.cloning.structures import random_structures, read_structures, waters, wet_copper, write_structures
 from fp_potential.reference import jacobian
 
 TINY = {"train_frames": 6, "test_frames": 3, "seeds": [3], "density_epochs": 3, "force_epochs": 1}
 
 
 def samples_of(known, path: Path, config) -> list:
-    frames = run.test_frames(config)
+    frames = run.test_frames(config, known)
     return make_samples(frames, known.elements, known.cutoff, torch.float64)
 
 
-@pytest.mark.parametrize("teacher", ["charges", "both"])
+@pytest.mark.parametrize("teacher", ["charges", "both", "split_charges", "mixture"])
 def test_the_known_model_is_its_own_clone(teacher: str, tmp_path: Path) -> None:
     """No error point by point or self-consistently, and the eigenvalues of its exact Jacobian."""
     options = CloningOptions(teacher=teacher, train_frames=2, test_frames=4)
@@ -37,19 +38,19 @@ def test_the_known_model_is_its_own_clone(teacher: str, tmp_path: Path) -> None:
     for errors in (found.pointwise, found.self_consistent):
         # energies and forces are written with 8 digits, densities too
         assert max(errors.charge, errors.largest_charge, errors.atomic_dipole, errors.energy, errors.forces) < 1e-6
-    assert found.fermi_level < 1e-6
+    assert np.isnan(found.fermi_level) if teacher == "split_charges" else found.fermi_level < 1e-6
     assert found.converged == 1.0
     assert 3 < found.applications <= found.most_applications < 40
     exact = torch.cat([torch.linalg.eigvals(jacobian(known, sample.graph)).real for sample in samples])
     assert found.smallest_eigenvalue == pytest.approx(exact.min().item(), rel=1e-2)
-    assert found.largest_eigenvalue == pytest.approx(exact.max().item(), rel=1e-2)
+    assert found.largest_eigenvalue == pytest.approx(exact.max().item(), rel=1e-2, abs=1e-3)
 
 
 def test_clones_and_their_report(tmp_path: Path) -> None:
-    options = CloningOptions(**TINY, overrides=["model.num_channels=4"], run_dir=str(tmp_path / "clone"))
+    names = ["unconstrained", "split_charges", "insulator"]
+    options = CloningOptions(**TINY, clones=names, overrides=["model.num_channels=4"], run_dir=str(tmp_path / "clone"))
     rows = clone(options, Console(quiet=True))
-    names = [("known model", None), ("constrained", 3), ("unconstrained", 3), ("symmetric", 3)]
-    assert [(row.model, row.seed) for row in rows] == names
+    assert [(row.model, row.seed) for row in rows] == [("known model", None), *((name, 3) for name in names)]
     for row in rows[1:]:
         assert 1e-3 < row.comparison.pointwise.charge < 3
         assert np.isfinite(row.comparison.self_consistent.charge)
@@ -66,14 +67,22 @@ def test_clones_and_their_report(tmp_path: Path) -> None:
     assert [row["model"] for row in columns] == [row["model"] for row in report["rows"]]
     assert float(columns[1]["self_consistent_charge"]) == report["rows"][1]["self_consistent_charge"]
     again = clone(options, Console(quiet=True))
-    assert again == rows
+    assert repr(again) == repr(rows)  # NaN is not equal to itself
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Given structures, with the labels of others and an isolated ion among them."""
     structures = [atoms for atoms in random_structures(8, 5)] + [Atoms("Na", info={"total_charge": 1.0})] * 2
     write(tmp_path / "given.extxyz", structures, format="extxyz")
-    words = ["clone", "--run", str(tmp_path / "clone"), "--structures", str(tmp_path / "given.extxyz")]
+    words = [
+        "clone",
+        "--clones",
+        "symmetric",
+        "--run",
+        str(tmp_path / "clone"),
+        "--structures",
+        str(tmp_path / "given.extxyz"),
+    ]
     words += ["--train_frames", "7", "--test_frames", "3", "--seeds", "0", "--density_epochs", "1"]
     assert main([*words, "--force_epochs", "0", "--teacher", "both", "model.num_channels=4"]) == 0
     assert "symmetric" in capsys.readouterr().out
@@ -85,6 +94,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "did you mean" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("teacher", "expected"), [("mixture", ["Cu"]), ("split_charges", ["H", "O"])])
+def test_what_may_conduct_in_a_clone(teacher: str, expected: list[str], tmp_path: Path) -> None:
+    """What takes added charge; everything where no charge is added."""
+    options = CloningOptions(teacher=teacher, train_frames=16, test_frames=1)
+    write_structures(options, tmp_path / "structures.extxyz")
+    config = run.training_config(options, tmp_path / "structures.extxyz", {}, 0, tmp_path / "run")
+    conducting = run.may_conduct(load_data(config.data).train)
+    assert conducting == expected
+    assert run.architecture("split_charges", conducting)["fixedpoint_update_config"]["metallic"] == expected
+    assert run.architecture("insulator", conducting)["fixedpoint_update_config"]["metallic"] == "none"
+
+
 def test_structures_with_other_elements_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "iron.extxyz", [Atoms("Fe2", [[0, 0, 0], [0, 0, 2.2]])] * 3, format="extxyz")
     options = CloningOptions(structures=[str(tmp_path / "iron.extxyz")], train_frames=2, test_frames=1)
@@ -92,14 +113,15 @@ def test_structures_with_other_elements_are_refused(tmp_path: Path) -> None:
         clone(options, Console(quiet=True))
 
 
-def test_random_structures() -> None:
-    """The same for the same seed, with room between the atoms, periodic and open, neutral."""
-    structures = random_structures(6, 1)
-    again = random_structures(6, 1)
+@pytest.mark.parametrize("make", [random_structures, waters, wet_copper])
+def test_random_structures(make) -> None:
+    """The same for the same seed, with room between the atoms, periodic and open."""
+    structures = make(6, 1)
+    again = make(6, 1)
     for index, atoms in enumerate(structures):
         assert np.array_equal(atoms.positions, again[index].positions)
         distances = atoms.get_all_distances(mic=True)
-        assert distances[distances > 0].min() > 1.2
+        assert distances[distances > 0].min() > (1.2 if make is random_structures else 0.8)
         assert atoms.pbc.all() == (index % 2 == 0)
         assert ("external_field" in atoms.info) == (index % 2 == 1)
 
@@ -115,10 +137,10 @@ def test_given_structures_keep_charge_and_field_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_constrained_clone_is_right_self_consistently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constrained_clone_is_right_self_consistently(tmp_path: Path) -> None:
     """Charges trained point by point are those of the known model after iteration, to a few 1e-3 e in a short run."""
-    monkeypatch.setattr(run, "ARCHITECTURES", {"constrained": {"monotone_charge": True}})
-    options = CloningOptions(seeds=[0], density_epochs=50, force_epochs=0, run_dir=str(tmp_path / "clone"))
+    sizes = {"seeds": [0], "density_epochs": 50, "force_epochs": 0}
+    options = CloningOptions(clones=["constrained"], run_dir=str(tmp_path / "clone"), **sizes)
     known, found = (row.comparison for row in clone(options, Console(quiet=True)))
     assert found.self_consistent.charge < 4e-3
     assert found.converged == 1.0

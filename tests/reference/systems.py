@@ -6,17 +6,20 @@ from ase import Atoms
 from ase.build import fcc111
 
 from fp_potential.graph import Graph
-from fp_potential.reference import ChargeEquilibration, InducedDipoles, ReferenceModel, ReferenceOptions
+from fp_potential.reference import ChargeEquilibration, InducedDipoles, ReferenceModel, ReferenceOptions, SplitCharges
 from structures import evaluate, salt_water_box, to_graph, water_cluster
 
 SYMBOLS = ("H", "O", "Na", "Cl")
 
 
 def make(kind: str, *symbols: str, **options) -> ReferenceModel:
-    """The known model called ``kind``."""
+    """The known model called ``kind``; of a mixture the first of copper and sodium is the metal."""
     names = symbols or SYMBOLS
     if kind == "dipoles":
         return InducedDipoles(ReferenceOptions.built_in(*names, **options))
+    if kind in ("split charges", "mixture"):
+        metals = [name for name in names if name in ("Cu", "Na")][:1] if kind == "mixture" else []
+        return SplitCharges(ReferenceOptions.built_in(*names, **({"polarizable": True, "metallic": metals} | options)))
     return ChargeEquilibration(ReferenceOptions.built_in(*names, polarizable=kind == "both", **options))
 
 

@@ -14,9 +14,16 @@ from fp_potential.units import COULOMB
 from reference.systems import make, solved, system
 from structures import evaluate, to_graph
 
-KINDS = ["charges", "dipoles", "both"]
+KINDS = ["charges", "dipoles", "both", "split charges", "mixture"]
+#: those with a Fermi level
+CONDUCTING = ["charges", "both", "mixture"]
 BOUNDARIES = ["triclinic", "left-handed", "open", "metal"]
 CHARGE = pytest.mark.parametrize("constant_charge", [True, False], ids=["charge", "fermi"])
+#: split charges without a metal have no level to hold
+CASES = pytest.mark.parametrize(
+    ("kind", "constant_charge"),
+    [(kind, held) for kind in KINDS for held in (True, False) if held or kind != "split charges"],
+)
 
 
 def error(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -24,9 +31,8 @@ def error(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a - b).abs().max().item()
 
 
-@CHARGE
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("kind", KINDS)
+@CASES
 def test_the_engine_finds_the_exact_solution(kind: str, boundary: str, constant_charge: bool) -> None:
     model, graph = system(kind, boundary)
     out, exact = solved(model, graph, constant_charge), exact_solution(model, graph, constant_charge)
@@ -43,10 +49,10 @@ def test_the_engine_finds_the_exact_solution(kind: str, boundary: str, constant_
 
 
 @pytest.mark.parametrize("boundary", ["triclinic", "open"])
-@pytest.mark.parametrize("kind", ["charges", "both"])
+@pytest.mark.parametrize("kind", ["charges", "both", "split charges", "mixture"])
 def test_the_offset_of_the_fermi_level_changes_nothing(kind: str, boundary: str) -> None:
     model, graph = system(kind, boundary, fermi_level_offset=-4.7)
-    for constant_charge in (True, False):
+    for constant_charge in (True, False) if kind in CONDUCTING else (True,):
         out, exact = solved(model, graph, constant_charge), exact_solution(model, graph, constant_charge)
         assert error(out["density"], exact.density) <= 1e-10
         assert error(out["fermi_level"][0], exact.fermi_level) <= 1e-10
@@ -68,9 +74,10 @@ def test_the_self_interaction_may_be_in_the_stiffness(boundary: str) -> None:
 
 @CHARGE
 @pytest.mark.parametrize("boundary", ["triclinic", "open"])
-def test_forces_need_no_response(boundary: str, constant_charge: bool) -> None:
+@pytest.mark.parametrize("kind", ["both", "mixture"])
+def test_forces_need_no_response(kind: str, boundary: str, constant_charge: bool) -> None:
     """Hellmann–Feynman: the derivative at fixed density is the whole one, as dE/dp = -μ on charges and 0 on dipoles."""
-    model, graph = system("both", boundary)
+    model, graph = system(kind, boundary)
     full = solved(model, graph, constant_charge)
     fixed = solved(model, graph, constant_charge, response_forces=False)
     assert error(full["forces"], fixed["forces"]) <= 1e-9
@@ -78,9 +85,10 @@ def test_forces_need_no_response(boundary: str, constant_charge: bool) -> None:
 
 
 @pytest.mark.parametrize("boundary", ["triclinic", "open"])
-def test_exact_forces_are_derivatives(boundary: str) -> None:
+@pytest.mark.parametrize("kind", ["both", "mixture"])
+def test_exact_forces_are_derivatives(kind: str, boundary: str) -> None:
     """Central differences of the exact energy; nothing of the engine."""
-    model, graph = system("both", boundary)
+    model, graph = system(kind, boundary)
     step, atom = 1e-4, 2
     energies = []
     for sign in (-1, 1):
@@ -92,7 +100,7 @@ def test_exact_forces_are_derivatives(boundary: str) -> None:
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("kind", ["charges", "both"])
+@pytest.mark.parametrize("kind", CONDUCTING)
 def test_energy_charge_and_level(kind: str, boundary: str) -> None:
     """dE/dQ = -μ, dΩ/dμ = Q; E and Ω are quadratic, so a central difference is exact for any step."""
     model, graph = system(kind, boundary)
@@ -111,7 +119,7 @@ def test_energy_charge_and_level(kind: str, boundary: str) -> None:
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("kind", ["charges", "both"])
+@pytest.mark.parametrize("kind", CONDUCTING)
 def test_forces_of_one_state_from_both_sides(kind: str, boundary: str) -> None:
     model, graph = system(kind, boundary)
     at_charge = solved(model, graph)
@@ -122,8 +130,7 @@ def test_forces_of_one_state_from_both_sides(kind: str, boundary: str) -> None:
     assert error(at_charge["strain_gradient"], at_level["strain_gradient"]) <= 1e-8
 
 
-@CHARGE
-@pytest.mark.parametrize("kind", KINDS)
+@CASES
 def test_polarizability(kind: str, constant_charge: bool) -> None:
     """dD/dE of the engine by differences in the field, exact because the map is affine, and its symmetry and sign."""
     model, graph = system(kind, "open")
@@ -141,8 +148,7 @@ def test_polarizability(kind: str, constant_charge: bool) -> None:
     assert torch.linalg.eigvalsh(exact.polarizability).min() > 0
 
 
-@CHARGE
-@pytest.mark.parametrize("kind", KINDS)
+@CASES
 def test_polarizability_by_adjoint(kind: str, constant_charge: bool) -> None:
     """`responses` and the derivatives of the energy that `evaluate` gives besides forces."""
     model, graph = system(kind, "open")
@@ -153,7 +159,7 @@ def test_polarizability_by_adjoint(kind: str, constant_charge: bool) -> None:
     at_most("known models: polarizability against the exact solve, e Å²/V", difference, 1e-8)
     state, exact = solved(model, graph, constant_charge), exact_solution(model, graph, constant_charge)
     assert error(state["energy_by_field"][0], exact.dipole) <= 1e-8
-    if kind != "dipoles":
+    if kind in CONDUCTING:
         conjugate = -exact.fermi_level if constant_charge else exact.total_charge
         assert error(state["energy_by_target"][0], conjugate) <= 1e-8
 
@@ -166,12 +172,14 @@ def test_response_to_charge_and_level(kind: str, boundary: str) -> None:
     plus, minus = (solved(model, graph._replace(total_charge=graph.total_charge + s)) for s in (0.5, -0.5))
     assert error(plus["density"] - minus["density"], exact.by_charge) <= 1e-8
     assert exact.by_charge[:, 0].sum().item() == pytest.approx(1.0, abs=1e-12)
+    assert (exact.capacitance > 0) == (kind in CONDUCTING)
+    if kind == "split charges":
+        return
     plus, minus = (
         solved(model, graph._replace(fermi_level=graph.fermi_level + s), constant_charge=False) for s in (0.5, -0.5)
     )
     assert error(plus["density"] - minus["density"], exact.by_level) <= 1e-8
     assert (minus["total_charge"] - plus["total_charge"]).item() == pytest.approx(exact.capacitance.item(), abs=1e-8)
-    assert (exact.capacitance > 0) == (kind != "dipoles")
 
 
 @CHARGE

@@ -32,11 +32,23 @@ def test_own_parameters() -> None:
         ({"elements": {"H": {"electronegativity": 1, "hardness": 0}}}, "greater than 0"),
         ({"elements": {}}, "at least 1"),
         ({"cutoff": 3.0}, "Extra inputs"),
+        ({"metallic": ["Ag"]}, r"`metallic` names \['Ag'\]; expected some of the elements \['H', 'O'"),
+        ({"bonds": {"H-Ag": 0.1}}, r"`bonds` has 'H-Ag'; expected pairs of the elements"),
+        ({"bonds": {"HO": 0.1}}, r"`bonds` has 'HO'; expected pairs of the elements"),
+        ({"bonds": {"H-O": 0.1, "O-H": 0.2}}, r"`bonds` has 'H-O'; .* once each"),
+        ({"bonds": {"H-O": 0.0}}, "the softness of H-O must be greater than 0"),
     ],
 )
 def test_bad_options(change: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ReferenceOptions.model_validate(change)
+
+
+def test_split_charges_need_the_gaussians_own_hardness() -> None:
+    with pytest.raises(ValueError, match="the atomic hardness of split charges is that of their Gaussians"):
+        make("mixture", include_electrostatic_self_interaction=False)
+    own = ReferenceOptions.built_in("H", "O", bonds={"O-O": 0.3})
+    assert own.bond_softness() == [[0.0, 0.0], [0.0, 0.3]]
 
 
 def test_elements_without_built_in_parameters() -> None:
