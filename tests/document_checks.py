@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fp_potential.train.config.load import parse_override
 from fp_potential.train.config.schema import validate
 from fp_potential.train.potential.config import Stage, TrainConfig, load_config
@@ -25,7 +24,7 @@ from fp_potential.calculator import published_arguments
 from fp_potential.cli.main import COMMANDS, command_of
 from fp_potential.options import SCFOptions
 
-EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/train.yaml"))
+EXAMPLES = [ROOT / "examples" / name for name in ("nacl_water", "nacl_ladder", "cu_water_electrode")]
 SUFFIXES = r"\.(yaml|pt|xyz|extxyz|gz|py|fp|model|data|lammpstrj|json|png|txt|dat|out)$"
 #: files that are the reader's own
 OWN = (
@@ -76,7 +75,7 @@ def check_fixedpoint(command: Command) -> None:
         with contextlib.redirect_stderr(said):
             arguments = known.parsed(words)
         if name in ("train", "prepare"):
-            _overrides([word for word in _positional(arguments, name) if "=" in word])
+            _overrides(_positional(arguments, name), command.page)
     except SystemExit:
         raise Wrong(said.getvalue().strip().splitlines()[-1]) from None
     except ValueError as error:
@@ -101,12 +100,16 @@ def _mentioned(words: list[str], name: str, options: dict[str, Any]) -> None:
                 raise Wrong(str(error)) from error
 
 
-def _overrides(words: list[str]) -> None:
-    """``name=value``: the training file of the example is still one with each of them."""
+def _overrides(words: list[str], page: Path) -> None:
+    """``name=value``: the training file (if it is the reader's own, that of the example) takes them."""
+    files, words = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    file = EXAMPLES[0] / "train.yaml"
+    if files and files[0].endswith(".yaml"):
+        file = next((folder / files[0] for folder in [page.parent, *EXAMPLES] if (folder / files[0]).is_file()), file)
     try:
         for word in words:
             values_of(parse_override(word)[0])
-        load_config(ROOT / "examples" / "nacl_water" / "train.yaml", ["training.workers=1", *words])
+        load_config(file, ["training.workers=1", *words])
     except ValueError as error:
         raise Wrong(str(error)) from error
 
@@ -119,7 +122,7 @@ def check_program(command: Command) -> None:
         for word in words:
             if word not in targets:
                 raise Wrong(f"the Makefile has no target '{word}'")
-    elif program == "torchrun":
+    elif program == "torchrun" and "-m" in words:
         module = words.index("-m")
         importlib.import_module(words[module + 1])
         check_fixedpoint(Command(command.page, command.line, ("fixedpoint", "train", *words[module + 2 :]), True))
@@ -162,7 +165,7 @@ def _found(word: str, page: Path) -> Path:
 
 def check_yaml(block: Block) -> None:
     """A training file, sections or a stage of one, or arguments of the calculator."""
-    data = yaml.safe_load(block.text)
+    data = parse_override(f"block={block.text}")[1]  # YAML as training files are read
     if not isinstance(data, dict):
         raise Wrong("expected a mapping of options")
     try:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from fp_potential.train.potential.config import load_config
 
 from document_checks import (
     Wrong,
@@ -61,6 +62,11 @@ def test_every_block_is_checked(page):
 @pytest.mark.parametrize("command", named([*COMMANDS, *CALLS]))
 def test_commands_can_be_typed(command):
     (check_fixedpoint if command.words[0] == "fixedpoint" else check_program)(command)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*/*.yaml")), ids=lambda file: file.name)
+def test_training_files_of_the_examples_are_right(file):
+    load_config(file)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
