@@ -1,6 +1,6 @@
 """Training schedules side by side: direct alone, and direct followed by each mode that runs the model's own loop.
 
-    python benchmarks/schedules.py nacl xtb_nacl.extxyz.gz --sets direct unroll_scf implicit linearize_solve
+    python benchmarks/schedules.py nacl xtb_nacl.extxyz.gz --modes direct unroll_scf implicit linearize_solve
         [--direct 40] [--unrolled 15] [--update OneBodyVariableUpdate] [--channels 16]
 
 All schedules share the same direct epochs. What follows lasts equally long in each: as many epochs as fit into the

@@ -53,6 +53,8 @@ OUTPUTS = {
     "status": "(B,) int64: 0 converged, 1 step limit, 2 diverged, 3 unstable, 4 charge does not respond, 5 no Fermi "
     "level: nothing conducts",
     "history": "(applications, B) mean residual of each application",
+    "changes": "(applications - 1, B) mean |change| of the density from one application to the next; archives of "
+    "earlier versions do not say",
 }
 
 

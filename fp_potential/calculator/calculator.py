@@ -30,8 +30,10 @@ class FixedPointCalculator(Calculator):
     """Energies, forces, stress, charges, dipoles and responses of a model from `fixedpoint export`.
 
     Results besides ASE's own: ``fermi_level`` (eV; NaN where nothing conducts), ``conducts`` (whether there is a Fermi
-    level), ``convergence_history`` (mean residual of every application),
-    ``num_scf_steps``, ``residual``, ``adjoint_residual``, ``density_coefficients`` ``(N, 4)`` [q, d_y, d_z, d_x],
+    level), ``convergence_history`` (mean residual |G(p) - p| of every application), ``density_change_history`` (mean
+    change |p_t - p_(t-1)| of the density from each application to the next, as the published calculator has it; not
+    with archives of earlier versions), ``num_scf_steps``, ``residual``, ``adjoint_residual``,
+    ``density_coefficients`` ``(N, 4)`` [q, d_y, d_z, d_x],
     ``atomic_dipoles`` ``(N, 3)`` Cartesian, ``electrostatic_energy``, ``electron_energy``, ``field_features``
     ``(N, m, 4)``, ``electrostatic_potentials`` ``(N,)`` V, ``total_charge``, ``legendre_defect`` (mu + dE/dQ, or
     dΩ/dmu - Q; zero for a variational model), ``dipole_defect`` (dE/dF - D), ``polarizability`` and ``born_charges``
@@ -97,6 +99,7 @@ class FixedPointCalculator(Calculator):
         "dipole",
         "fermi_level",
         "convergence_history",
+        "density_change_history",
         "num_scf_steps",
         "field_features",
         "electrostatic_potentials",
@@ -317,6 +320,8 @@ class FixedPointCalculator(Calculator):
             "legendre_defect": by_target + level if constant_charge else by_target - charge,
             "dipole_defect": values["energy_by_field"][0].astype(float) - dipole,
         }
+        if "changes" in values:
+            results["density_change_history"] = values["changes"][:, 0]
         if not constant_charge:
             results["grand_potential"] = energy
         return results

@@ -12,6 +12,8 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
 
 #: command -> what it does; the module is fp_potential.cli.<command>, with _ for -
 COMMANDS = {
@@ -25,6 +27,35 @@ COMMANDS = {
     "import-mace": "weights of a mace-torch model, to start a training from",
     "clone": "fit models to a known one point by point, compare them with it self-consistently",
 }
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its module and the parser of its arguments."""
+
+    module: ModuleType
+    parser: argparse.ArgumentParser
+
+    def parsed(self, words: Sequence[str]) -> argparse.Namespace:
+        """The arguments after the name of the command.
+
+        Raises:
+            ValueError: no such option of the training file.
+            SystemExit: other words that the command does not know; argparse has said so.
+        """
+        prepared = self.module.prepare(list(words)) if hasattr(self.module, "prepare") else list(words)
+        return self.parser.parse_intermixed_args(prepared)
+
+
+def command_of(name: str) -> Command:
+    """The command ``name``, one of `COMMANDS`."""
+    module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"fixedpoint {name}", description=COMMANDS[name], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    return Command(module, parser)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,17 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean '{near[0]}'?" if near else "commands: " + ", ".join(COMMANDS)
         print(f"fixedpoint: unknown command '{name}'; {hint}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
-        prog=f"fixedpoint {name}", description=COMMANDS[name], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    module.add_arguments(parser)
-    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
-    rest = words[1:]
+    command, rest = command_of(name), words[1:]
     try:
-        if hasattr(module, "prepare"):
-            rest = module.prepare(rest)
-        return module.run(parser.parse_intermixed_args(rest)) or 0
+        return command.module.run(command.parsed(rest)) or 0
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

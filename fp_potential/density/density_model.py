@@ -13,7 +13,7 @@ from ..nets import charges_only
 from ..options.scf import HISTORY
 from ..readout.state import ReadoutState, detach_readout
 from ..response.state import ResponseState, Update, detach_state
-from ..scf.loop import SolverResult
+from ..scf.loop import SolverResult, with_status
 from ..scf.settings import LoopSettings, Start
 from ..scf.status import NO_CHARGE_RESPONSE, NO_FERMI_LEVEL
 from .density_map import DensityMap
@@ -213,9 +213,9 @@ class DensityModel(nn.Module):
             refused = torch.full_like(result.status, self.no_charge_response)
             possible = self.solver.density_map.responds(fixed) & self.solver.density_map.holds(fixed, result.x)
             status = torch.where(possible, result.status, refused)
-            result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
+            result = with_status(result, status)
         elif self.solver.density_map.shares_charge:
             refused = torch.full_like(result.status, self.no_fermi_level)
             status = torch.where(self.solver.density_map.conducts(fixed), result.status, refused)
-            result = SolverResult(result.x, result.level, result.steps, result.residual, status, result.history)
+            result = with_status(result, status)
         return Converged(frozen, fixed, result, field, at_solution)

@@ -302,6 +302,11 @@ class ModelOptions(Options):
                 f"`field_readout_config` {VARIATIONAL} is the energy of the response of `fixedpoint_update_config` "
                 f"{{type: SplitChargeUpdate}}; this one is {self.fixedpoint_update_config.type}"
             )
+        if self.field_readout_config.type == VARIATIONAL and not self.include_electrostatic_self_interaction:
+            raise ValueError(
+                f"`field_readout_config` {VARIATIONAL} has its minimum at the density only with the energy of the "
+                "atoms' own Gaussians: set `include_electrostatic_self_interaction: true`, or leave it out"
+            )
         norms = self.field_feature_norms
         if isinstance(norms, list) and (len(norms) != self.number_of_norms or any(x <= 0 for x in norms)):
             raise ValueError(

@@ -50,6 +50,7 @@ class ResidualNorms(NamedTuple):
     column: Tensor  #: (B, m) Δf_j · Δf_new
     projection: Tensor  #: (B, m) Δf_j · f
     fraction: Tensor  #: (B,) the β that would have been best in the last step
+    change: Tensor  #: (B,) float64, mean absolute component of the last step; zero before the first
 
 
 class Mixer(nn.Module):
@@ -99,6 +100,7 @@ class Mixer(nn.Module):
             active = state.df[:used]
             rows.append((active * state.df[slot]).sum(2).to(torch.float64))
             rows.append((active * f).sum(2).to(torch.float64))
+            rows.append(state.dx[slot].abs().mean(1).to(torch.float64).unsqueeze(0))
         local = torch.cat(rows)
         sums = torch.zeros([local.shape[0], n_graphs], dtype=torch.float64, device=f.device)
         sums = sums.index_add(1, batch, local)
@@ -109,11 +111,14 @@ class Mixer(nn.Module):
         column = torch.zeros([n_graphs, m], dtype=torch.float64, device=f.device)
         projection = torch.zeros([n_graphs, m], dtype=torch.float64, device=f.device)
         fraction = torch.full([n_graphs], self.first_step, dtype=torch.float64, device=f.device)
+        per_component = 1.0 / groups.rows.to(torch.float64)
+        change = torch.zeros_like(fraction)
         if used > 0:
             fraction = state.fraction * sums[1] / torch.clamp(sums[2], min=1e-300)
             column[:, :used] = sums[3 : 3 + used].t()
-            projection[:, :used] = sums[3 + used :].t()
-        return ResidualNorms(sums[0] / groups.rows.to(torch.float64), largest, column, projection, fraction)
+            projection[:, :used] = sums[3 + used : 3 + 2 * used].t()
+            change = sums[-1] * per_component
+        return ResidualNorms(sums[0] * per_component, largest, column, projection, fraction, change)
 
     def step(
         self,

@@ -62,6 +62,12 @@ class SolverResult(NamedTuple):
     residual: Tensor  #: (B,) float64, mean residual of ``x``
     status: Tensor  #: (B,) int64, as in `scf.status`
     history: Tensor  #: (applications, B) float64, mean residual of every application
+    changes: Tensor  #: (applications - 1, B) float64, mean |change| of ``x`` from one application to the next
+
+
+def with_status(result: SolverResult, status: Tensor) -> SolverResult:
+    """``result`` with another ``status`` ``(B,)``."""
+    return SolverResult(result.x, result.level, result.steps, result.residual, status, result.history, result.changes)
 
 
 class Best(NamedTuple):
@@ -90,6 +96,7 @@ class LoopState(NamedTuple):
     steps: Tensor  #: (B,) int64, applications
     status: Tensor  #: (B,) int64
     history: Tensor  #: (applications, B) float64; no list, which a compiler may take for a constant between functions
+    changes: Tensor  #: (applications - 1, B) float64
 
 
 class FixedPointLoop(nn.Module):
@@ -133,6 +140,7 @@ class FixedPointLoop(nn.Module):
             count,
             torch.full_like(count, self.max_steps),
             torch.zeros([0, number], dtype=torch.float64, device=x.device),
+            torch.zeros([0, number], dtype=torch.float64, device=x.device),
         )
 
     def scale_of(self, source: Tensor, groups: Groups, smallest: float) -> Tensor:
@@ -151,7 +159,11 @@ class FixedPointLoop(nn.Module):
         x, level = state.x, torch.where(active, level, state.level)
         norms = self.mixer.norms(state.mixing, x, f, state.groups)
         mean = norms.mean / state.scale
-        last = mean if state.history.shape[0] == 0 else state.history[-1]
+        last, changes = mean, state.changes
+        if state.history.shape[0] > 0:
+            last = state.history[-1]
+            # of a structure that has ended: zero, it stays where it is
+            changes = torch.cat([changes, norms.change.unsqueeze(0)])
         history = torch.cat([state.history, torch.where(active, mean, last).unsqueeze(0)])
         steps = torch.where(active, torch.full_like(state.steps, history.shape[0]), state.steps)
 
@@ -193,6 +205,7 @@ class FixedPointLoop(nn.Module):
             steps,
             status,
             history,
+            changes,
         )
 
     def _better(self, best: Best, better: Tensor, new: Best, batch: Tensor) -> Best:
@@ -210,4 +223,4 @@ class FixedPointLoop(nn.Module):
         best, history = state.best, state.history
         # never better than the start: nothing finite was found
         residual = torch.where(torch.isfinite(best.residual), best.residual, history[-1])
-        return SolverResult(best.x, best.level, state.steps, residual, state.status, history)
+        return SolverResult(best.x, best.level, state.steps, residual, state.status, history, state.changes)

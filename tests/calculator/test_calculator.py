@@ -206,6 +206,22 @@ def test_full_scf_history(archive, held) -> None:
         assert trace.levels == pytest.approx(-1.8)
 
 
+@pytest.mark.parametrize("solver", ["anderson", "linear"])
+def test_change_of_the_density_from_one_application_to_the_next(archive, solver) -> None:
+    """The published history: mean |p_t - p_(t-1)|, which for linear mixing is the residual times its parameter."""
+    atoms = water_cluster(3)
+    options = TIGHT | {"solver": solver, "mixing_parameter": 0.4, "num_scf_steps": 400}
+    atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=options, full_scf_history=True)
+    atoms.get_potential_energy()
+    results = atoms.calc.results
+    changes, residuals = results["density_change_history"], results["convergence_history"]
+    steps = np.diff(results["full_scf_history"].run.iterates, axis=0)
+    assert len(changes) == results["num_scf_steps"] - 1 > 2
+    assert changes == pytest.approx(np.abs(steps).mean((1, 2)), rel=1e-9, abs=1e-15)
+    if solver == "linear":
+        assert changes == pytest.approx(0.4 * residuals[:-1], rel=1e-9, abs=1e-15)
+
+
 def test_forces_at_fixed_density_differ(archive) -> None:
     """use_autograd_forces: false leaves the response out: the same energy, other forces."""
     atoms = water_cluster(3)

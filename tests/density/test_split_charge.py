@@ -270,6 +270,12 @@ def test_bad_options() -> None:
     assert ModelOptions(fixedpoint_update_config=split).include_field_si
     with pytest.raises(ValueError, match=r"VariationalFieldReadout is the energy of the response of"):
         ModelOptions(field_readout_config={"type": "VariationalFieldReadout"})
+    with pytest.raises(ValueError, match=r"set `include_electrostatic_self_interaction: true`"):
+        ModelOptions(
+            fixedpoint_update_config=split,
+            field_readout_config={"type": "VariationalFieldReadout"},
+            include_electrostatic_self_interaction=False,
+        )
     with pytest.raises(ValueError, match=r"`metallic` names Cu, Xx; expected symbols .*\(H, O, Na, Cl\)"):
         make_model(fixedpoint_update_config={**split, "metallic": ["Cu", "Na", "Xx"]})
 

@@ -38,11 +38,11 @@ class TrainingOptions(shared.TrainingOptions):
     """Optimiser, batches and machine."""
 
     weight_decay: float = Field(default=5e-7, ge=0)
-    """Weight decay of the backbone and the energy read-outs."""
+    """Weight decay of the backbone and of all energy read-outs."""
     local_charges_weight_decay: float = Field(default=5e-7, ge=0)
     """Weight decay of the local density read-out."""
     field_block_weight_decay: float = Field(default=5e-7, ge=0)
-    """Weight decay of the response and field read-out blocks."""
+    """Weight decay of the response to the field."""
     initialise: InitialiseOptions = InitialiseOptions()
     """Where the parameters come from at the start of the run; ``{init_from: PATH}`` continues from another model."""
     scf_eval_every: int = Field(default=10, ge=0)
