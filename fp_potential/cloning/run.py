@@ -12,7 +12,8 @@ from ..density.self_consistent import SelfConsistentModel
 from ..files import write_whole
 from ..train.config.load import apply_override
 from ..train.config.schema import validate
-from ..train.data.sets import Frame, load_data
+from ..train.data.frame import Frame
+from ..train.data.sets import load_data
 from ..train.potential.config import TrainConfig
 from ..train.potential.samples import Sample, make_samples
 from ..train.potential.trained import find_checkpoint, load_trained
