@@ -197,7 +197,8 @@ def _set_aside(folder: Path, prepared: PreparedSet, options: DataOptions) -> Non
     """Move the chosen training frames to the validation set."""
     members = prepared.members("train")
     sets = prepared.column("sets")
-    chosen = members[valid_choice(len(members), options)]
+    frames = FrameSequence([prepared], np.stack([np.zeros_like(members), members], axis=1))
+    chosen = members[valid_choice(frames, options)]
     sets[chosen] = sets[chosen] & ~np.uint8(SETS["train"]) | np.uint8(SETS["valid"])
     dtype = layout(prepared.manifest["labels"], prepared.manifest["keys"])["frames"]
     with open(folder / "frames.bin", "r+b") as file:
