@@ -21,6 +21,7 @@ from .errors import InputError
 from .potential.config import TrainConfig
 from .potential.problem import PotentialProblem
 from .trainer import checkpoint, distributed
+from .trainer.idle import idle_options
 from .trainer.log import EVENTS
 from .trainer.memory import keep_freed_memory
 from .trainer.options import RunOptions
@@ -142,5 +143,5 @@ def _introduce(console: Console, config: RunOptions, problem: Problem) -> None:
         f"{parameters} parameters, {config.training.default_dtype}, {config.training.device}, "
         f"{torch.get_num_threads()} threads" + (f" in each of {processes} processes" if processes > 1 else "")
     )
-    for line in [*problem.introduction(), machine]:
+    for line in [*problem.introduction(), *idle_options(config), machine]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

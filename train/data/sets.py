@@ -75,6 +75,10 @@ def load_data(options: DataOptions, console: Console | None = None) -> DataSets:
     if not len(parts["train"]):
         raise left_out.error(paths["files"])
     sets = {name: part.sequence() for name, part in parts.items()}
+    fields = options.model_fields_set & {"valid_fraction", "valid_seed"}
+    if len(sets["valid"]) and fields and not any(map(is_prepared, paths["files"])):
+        idle = ", ".join(f"data.{name}" for name in sorted(fields))
+        notes.append(f"{idle}: no effect here, the validation set is named")
     if not len(sets["valid"]):
         chosen = valid_choice(sets["train"], options)
         sets["valid"], sets["train"] = _take(sets["train"], chosen), _take(sets["train"], ~chosen)

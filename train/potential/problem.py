@@ -28,6 +28,7 @@ from .config import InitialiseOptions, Stage, TrainConfig
 from .constants import model_statistics
 from .data_checks import check_labels, check_periodicity
 from .error_tables import error_table
+from .idle import idle_scf_options
 from .initialise.metallic import check_levels, metals, start_metallic
 from .initialise.reference_fit import fit_reference
 from .initialise.transfer import read_source, take_potential, take_statistics
@@ -100,6 +101,7 @@ class PotentialProblem:
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
         self.notes += start_metallic(self.module, config.model, self.charging)
+        self.notes += idle_scf_options(config, self.module.solver.density_map)
         if state is None:
             check_levels(self.module, config)
 
