@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from rich.console import Console
 
+from ...files import named
 from ..errors import InputError
 from ..progress import track
 from .assignment import Unassigned, valid_choice
@@ -126,7 +127,8 @@ def _folder(output: Path) -> Iterator[Path]:
         try:
             for file in folder.iterdir():  # of one that was killed
                 file.unlink()
-            yield folder
+            with named(folder):
+                yield folder
             old = output.with_name(output.name + ".old")
             if output.exists():
                 shutil.rmtree(old, ignore_errors=True)
