@@ -17,14 +17,34 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with named(path):
+        try:
+            yield temporary
+            _on_the_disk(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _on_the_disk(path.parent)
+
+
+@contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Gives errors of the system that do not say of which file they are, as those of a full disk, the name of it.
+
+    Raises:
+        OSError: with ``path`` for its ``filename``; also in the place of what torch raises when it cannot write.
+    """
     try:
-        yield temporary
-        _on_the_disk(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _on_the_disk(path.parent)
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except RuntimeError as error:
+        if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container")):
+            raise
+        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}; is the disk full?") from error
 
 
 def write_whole(path: Path, text: str) -> None:

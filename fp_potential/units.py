@@ -21,5 +21,5 @@ SCALAR_FEATURE = math.sqrt(4.0 * math.pi)
 #: l = 1 field feature per V/Å of averaged gradient and Å of receiver width: v_1a = pi sqrt(3/2) sigma_n <d_a v>.
 GRADIENT_FEATURE = math.pi * math.sqrt(1.5)
 
-#: 1 e·Å in Debye.
-DEBYE = 4.803204544
+#: 1 e·Å in Debye: 1 D = 1e-21/c C·m, with c and e of the SI, which are exact.
+DEBYE = 1.602176634e-19 * 1e-10 * 299792458 / 1e-21

@@ -1,10 +1,12 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 
 import pytest
+import torch
 
-from fp_potential.files import replaced, write_whole
+from fp_potential.files import named, replaced, write_whole
 
 
 @pytest.fixture
@@ -30,6 +32,32 @@ def test_error_leaves_what_was_there(path, error):
         temporary.write_text("half")
         raise error
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+
+
+def test_full_disk_is_named(path):
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), named("/dev/full"):
+        with open("/dev/full", "w") as file:
+            file.write("text")
+    with pytest.raises(OSError, match=rf"No space left on device: '{path}'"), replaced(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_checkpoint_on_a_full_disk_is_named():
+    """Torch has an error of its own where it opens the file itself."""
+    with pytest.raises(OSError, match=r"No space left on device: 'a\.pt'"), named("a.pt"):
+        with open("/dev/full", "wb") as file:
+            torch.save({"a": torch.zeros(100000)}, file)
+    with pytest.raises(OSError, match=r"^a\.pt cannot be written: .*; is the disk full\?"), named("a.pt"):
+        torch.save({"a": torch.zeros(100000)}, "/dev/full")
+
+
+def test_other_errors_stay_what_they_are():
+    for error in (FileNotFoundError(errno.ENOENT, "no", "its own"), RuntimeError("of the model")):
+        with pytest.raises(type(error)) as caught, named("a.pt"):
+            raise error
+        assert caught.value is error
 
 
 def test_nothing_written_is_an_error(path):

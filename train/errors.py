@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: similarity from which on a name may have been meant (`difflib`): below it, guesses mislead
+CUTOFF = 0.6
+
 
 class InputError(ValueError):
     """Something the user gave is wrong; the message names it, what was expected and what to do."""
@@ -13,7 +16,7 @@ class InputError(ValueError):
 def nearest(name: object, valid: Iterable[str], also: Iterable[str] = ()) -> str:
     """A sentence that names the choice nearest to ``name``, or all of ``valid`` if none (nor of ``also``) is near."""
     choices = sorted(valid)
-    matches = difflib.get_close_matches(str(name), [*choices, *also], n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(name), [*choices, *also], n=1, cutoff=CUTOFF)
     if matches:
         return f"did you mean '{matches[0]}'?"
     return "valid names: " + ", ".join(choices)

@@ -6,6 +6,7 @@ This is the one place that knows which `Problem` a training file means. The run 
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .errors import InputError
 from .potential.config import TrainConfig
 from .potential.problem import PotentialProblem
 from .trainer import checkpoint, distributed
+from .trainer.idle import idle_options
 from .trainer.log import EVENTS
 from .trainer.memory import keep_freed_memory
 from .trainer.options import RunOptions
@@ -37,6 +39,7 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
     Raises:
         InputError: bad data or options, or a run with other options in the folder.
     """
+    check_run_dir(config.run_dir)
     keep_freed_memory()
     with distributed.joined(config.training.device) as device:
         if distributed.ranks() > 1:
@@ -45,22 +48,58 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
         return _train(config, console, restart)
 
 
-def check(config: TrainConfig, console: Console | None = None) -> PotentialProblem:
+def check(config: TrainConfig, console: Console | None = None, restart: bool = False) -> PotentialProblem:
     """Read and check everything that `train` would, print it and all options as resolved; nothing is written.
+
+    Args:
+        restart: whether a run in the folder would be removed, and does not count.
 
     Raises:
         InputError: bad data or options, or a run with other options in the folder.
     """
+    check_run_dir(config.run_dir)
     console = console or Console()
     prepare_torch(config)
-    problem, _, _ = _problem(config, None)
+    problem, _, state = _problem(config, None, restart)
     _introduce(console, config, problem)
+    latest = Path(config.run_dir) / "checkpoints" / checkpoint.LATEST
+    text = f"a new run in {config.run_dir}"
+    if state is not None:
+        text = _continued(config, state["epoch"], state["step"])
+    elif latest.is_file():
+        text += "; --restart removes the one that is there"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     console.print(f"\n{resolved}", highlight=False, markup=False, soft_wrap=True)
     return problem
 
 
-def _problem(config: TrainConfig, console: Console | None) -> tuple[PotentialProblem, str, dict[str, Any] | None]:
+def check_run_dir(run_dir: str) -> None:
+    """Refuse a folder of results that cannot be written, before anything is read.
+
+    Raises:
+        InputError: naming it, and what is in its place.
+    """
+    place = Path(run_dir).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        where = "is a file" if place == Path(run_dir).absolute() else f"cannot be made: '{place}' is a file"
+        raise InputError(f"run_dir '{run_dir}' {where}; expected a folder, or a name that is free")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"run_dir '{run_dir}': no permission to write into '{place}'")
+
+
+def _continued(config: TrainConfig, epoch: int, step: int) -> str:
+    total = sum(stage.length for stage in config.train_schedule)
+    inside = f", step {step}" if step else ""
+    done = "is finished" if epoch >= total else f"continues at epoch {epoch}{inside} of {total}"
+    return f"the run in {config.run_dir} {done}"
+
+
+def _problem(
+    config: TrainConfig, console: Console | None, restart: bool = False
+) -> tuple[PotentialProblem, str, dict[str, Any] | None]:
     """What a training file means: the problem, the fingerprint of its data, and the checkpoint to continue from.
 
     Raises:
@@ -70,7 +109,7 @@ def _problem(config: TrainConfig, console: Console | None) -> tuple[PotentialPro
     frames = fingerprint(data.train, data.valid)
     path = Path(config.run_dir) / "checkpoints" / checkpoint.LATEST
     state: dict[str, Any] | None = None
-    if path.is_file():
+    if path.is_file() and not restart:
         state = checkpoint.load(path)
         checkpoint.check_resumable(state, config, frames, path, PotentialProblem)
     return PotentialProblem(config, data, state["problem"] if state else None), frames, state
@@ -88,11 +127,8 @@ def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     trainer = Trainer(problem, config, run_dir, console, frames, state)
     if distributed.is_main():
         write_whole(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    total = sum(stage.length for stage in config.train_schedule)
     if state:
-        inside = f", step {trainer.step}" if trainer.step else ""
-        done = "is finished" if trainer.epoch >= total else f"continues at epoch {trainer.epoch}{inside} of {total}"
-        trainer.say(f"the run in {run_dir} {done}")
+        trainer.say(_continued(config, trainer.epoch, trainer.step))
     try:
         table = trainer.run()
     except KeyboardInterrupt:
@@ -142,5 +178,5 @@ def _introduce(console: Console, config: RunOptions, problem: Problem) -> None:
         f"{parameters} parameters, {config.training.default_dtype}, {config.training.device}, "
         f"{torch.get_num_threads()} threads" + (f" in each of {processes} processes" if processes > 1 else "")
     )
-    for line in [*problem.introduction(), machine]:
+    for line in [*problem.introduction(), *idle_options(config), machine]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 #: words of the command itself; every other --word is an option of the training file
 OWN = (
@@ -63,29 +64,47 @@ def run(arguments: argparse.Namespace) -> int:
         return _manual(arguments.help_config)
     if arguments.schema is not None:
         return _schema(arguments.schema)
-    file, overrides = arguments.config, list(arguments.overrides)
-    if arguments.named is not None:
-        overrides = ([] if file is None else [file]) + overrides
-        file = arguments.named
-    if file is None:
-        raise ValueError(
-            "expected a training file: fixedpoint train config.yaml (--help-config prints what it may hold)"
-        )
+    file, overrides = _file_and_overrides(arguments)
     if arguments.run is not None:
         overrides.append(f"run_dir={arguments.run}")
     from fp_potential.train.potential.config import load_config
 
     notes: list[str] = []
+    if arguments.restart and any("restart_latest" in word.partition("=")[0] for word in overrides):
+        notes.append("restart_latest has no effect beside --restart, which starts anew")
     config = load_config(file, overrides, notes)
     for note in notes:
         print(f"note: {note}")
     from fp_potential.train.run import check, train
 
     if arguments.dry_run:
-        check(config)
+        check(config, restart=arguments.restart)
     else:
         train(config, restart=arguments.restart)
     return 0
+
+
+def _file_and_overrides(arguments: argparse.Namespace) -> tuple[str, list[str]]:
+    """The training file, wherever it stands among the options, and what is set over it.
+
+    Raises:
+        ValueError: no file, or several.
+    """
+    words = [word for word in (arguments.config, *arguments.overrides) if word is not None]
+    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    overrides = [word for word in words if word not in files]
+    if arguments.named is not None:
+        files.insert(0, arguments.named)
+    if not files:
+        raise ValueError(
+            "expected a training file: fixedpoint train config.yaml (--help-config prints what it may hold)"
+        )
+    if len(files) > 1:
+        raise ValueError(
+            f"expected one training file, got {', '.join(files)}; options are written name=value or --name value, "
+            'lists as one word: "[1.5, 3.0]"'
+        )
+    return files[0], overrides
 
 
 def _manual(name: str) -> int:
@@ -104,7 +123,6 @@ def _manual(name: str) -> int:
 
 def _schema(file: str) -> int:
     import json
-    from pathlib import Path
 
     from fp_potential.train.potential.config.json_schema import json_schema
 

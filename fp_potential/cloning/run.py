@@ -14,7 +14,8 @@ from ..files import write_whole
 from ..reference import ReferenceModel
 from ..train.config.load import apply_override
 from ..train.config.schema import validate
-from ..train.data.sets import Frame, load_data
+from ..train.data.frame import Frame
+from ..train.data.sets import load_data
 from ..train.potential.charging import ChargingCollector, softness_of
 from ..train.potential.config import TrainConfig
 from ..train.potential.samples import Sample, make_samples

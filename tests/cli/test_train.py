@@ -146,9 +146,19 @@ def test_dry_run_checks_and_writes_nothing(folder, capsys):
 
 def test_dry_run_of_a_run_with_other_options(folder, capsys):
     assert main(["train", "config.yaml", *WORDS]) == 0
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    capsys.readouterr()
     assert main(["train", "config.yaml", *WORDS, "--dry-run"]) == 0
+    assert "the run in run is finished\n" in capsys.readouterr().out
     assert main(["train", "config.yaml", *WORDS, "--dry-run", "--num_interactions=1"]) == 2
     assert "model.num_interactions: 2 -> 1" in capsys.readouterr().err
+    assert main(["train", "config.yaml", *WORDS, "--dry-run", "--num_interactions=1", "--restart"]) == 0
+    text = capsys.readouterr().out
+    assert "a new run in run; --restart removes the one that is there\n" in text
+    assert "note: restart_latest has no effect beside --restart, which starts anew\n" in text
+    assert main(["train", "config.yaml", *WORDS, "--dry-run", "--name=other"]) == 0
+    assert "a new run in other\n" in capsys.readouterr().out
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -161,12 +171,43 @@ def test_dry_run_of_a_run_with_other_options(folder, capsys):
         (["--max_num_epochs=3"], "each stage of train_schedule says it"),
         (["--energy_key=E"], "data.keys, {energy: KEY}"),
         (["--include_field_si=maybe"], "option 'model.include_field_si'"),
+        (["--patience", "5"], "each stage of train_schedule says it: patience, its early stop"),
+        (["--forces_weight", "10"], "each stage of train_schedule says it: loss: {forces: WEIGHT}"),
+        (["--lr_factor=0.8"], "each stage of train_schedule says it: plateau_factor, with lr_decay: plateau"),
+        (["--freeze", "backbone"], "unknown option '--freeze'; did you mean 'train_schedule.0.freeze' (0 is the first"),
+        (["freeze=[]"], "unknown option 'freeze'; did you mean 'train_schedule.0.freeze' (0 is the first stage)?"),
+        (["--mode", "direct"], "did you mean 'train_schedule.0.fixed_point_training_options.mode'"),
+        (["--epoch", "3"], "did you mean 'train_schedule.0.epochs'"),
+        (["forces=3"], "did you mean 'data.keys.forces' or 'train_schedule.0.loss.forces'"),
+        (["--training.freeze", "3"], "unknown option '--training.freeze'; did you mean 'train_schedule.0.freeze'"),
+        (["--zzz"], "unknown option '--zzz'; valid names: data, model, run_dir, statistics, train_schedule, training"),
+        (
+            ["model.fixedpoint_update_config.type=OneBodyMonotoneChargeUpdate"],
+            "option 'model.fixedpoint_update_config.type': OneBodyMonotoneChargeUpdate does not exist here",
+        ),
+        (["--field_feature_widths", "1.5", "3.0"], "expected one training file, got config.yaml, 3.0; options are"),
+        (["run_dir=config.yaml"], "run_dir 'config.yaml' is a file; expected a folder, or a name that is free"),
+        (["--run", "config.yaml/a/b"], "config.yaml' is a file; expected a folder, or a name that is free"),
     ],
 )
 def test_mistakes_are_one_message(folder, capsys, words, expected):
     assert main(["train", "config.yaml", *words]) == 2
     text = capsys.readouterr().err
     assert expected in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--batch_size", "4", "config.yaml", "--dry-run"],
+        ["batch_size=4", "--dry_run", "config.yaml"],
+        ["--dry-run", "--amsgrad", "config.yaml", "--batch-size=4"],
+        ["batch_size=4", "--config", "config.yaml", "--dry-run"],
+    ],
+)
+def test_file_stands_anywhere_among_the_options(folder, capsys, words):
+    assert main(["train", *words]) == 0
+    assert "batch_size: 4\n" in capsys.readouterr().out
 
 
 def test_traceback_of_a_mistaken_option(folder):

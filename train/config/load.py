@@ -31,9 +31,12 @@ def load(path: str | Path, root: type[Root], overrides: Sequence[str] = (), note
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"training file '{path}' does not exist")
+        what = "is a folder, expected a file" if path.is_dir() else "does not exist"
+        raise InputError(f"training file '{path}' {what}")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8: {error}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):

@@ -6,16 +6,17 @@ model.
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...options.base import WithReasons, from_text
-from ..errors import InputError, nearest
+from ..errors import CUTOFF, InputError, nearest
 
 #: where the context of a validation says in which folder (`pathlib.Path`) the file with the options is
 FOLDER = "folder"
@@ -126,7 +127,7 @@ def validate(data: Any, model: type[SectionType], source: str, folder: Path | No
     lines: list[str] = []
     if issubclass(model, Section):
         data, lines = model.translator().translated(data)
-    lines += [f"unknown option '{path}'; {_hint(path, owner, model)}" for path, owner in unknown_options(data, model)]
+    lines += [f"unknown option '{path}'; {hint(path, owner, model)}" for path, owner in unknown_options(data, model)]
     if not lines:
         try:
             return model.model_validate(data, context={FOLDER: folder})
@@ -134,26 +135,48 @@ def validate(data: Any, model: type[SectionType], source: str, folder: Path | No
             for problem in error.errors():
                 path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
                 text = problem["msg"].removeprefix("Value error, ")
+                if problem["type"] != "value_error":  # a sentence of pydantic; ours may begin with a name
+                    text = text[:1].lower() + text[1:]
                 given = problem.get("input")
                 shown = (
                     ""
                     if isinstance(given, (Mapping, list, BaseModel)) or problem["type"] == "missing"
                     else f" (got {given!r})"
                 )
-                lines.append(f"option '{path}': {text[:1].lower()}{text[1:]}{shown}")
+                lines.append(f"option '{path}': {text}{shown}")
     raise InputError("\n".join(f"{source}: {line}" for line in lines))
 
 
-def _hint(path: str, owner: type[BaseModel], model: type[BaseModel]) -> str:
-    """Where the option ``path``, which ``owner`` does not have, belongs, or what it may have been meant to be."""
+def hint(path: str, owner: type[BaseModel], model: type[BaseModel]) -> str:
+    """Where the option ``path``, which ``owner`` does not have, belongs, or what it may have been meant to be.
+
+    Args:
+        path: dotted, from the top level ``model``.
+        owner: the section in which it was looked for.
+        model: the whole file.
+    """
     name = path.rsplit(".", 1)[-1]
     for field_name, field in owner.model_fields.items():
         if any(shape == "one" and name in inner.model_fields for shape, inner in nested_models(field.annotation)):
             return f"it must be nested under {field_name}"
-    elsewhere = sorted(dotted for dotted, _, _ in option_names(model) if dotted.rsplit(".", 1)[-1] == name)
-    if elsewhere:
-        return f"did you mean '{elsewhere[0]}'?"
-    return nearest(name, owner.model_fields, owner.translator().names() if issubclass(owner, Section) else ())
+    everywhere: dict[str, list[str]] = {}
+    for dotted, _, _ in option_names(model):
+        everywhere.setdefault(dotted.rsplit(".", 1)[-1], []).append(dotted)
+    if name in everywhere:
+        return _meant(everywhere[name])
+    here = [*owner.model_fields, *(owner.translator().names() if issubclass(owner, Section) else ())]
+    if not difflib.get_close_matches(name, here, n=1, cutoff=CUTOFF):
+        matches = difflib.get_close_matches(name, everywhere, n=1, cutoff=CUTOFF)
+        if matches:
+            return _meant(everywhere[matches[0]])
+    return nearest(name, owner.model_fields, here)
+
+
+def _meant(dotted: Sequence[str]) -> str:
+    """The question for the options of one name; those of a list as of its first item."""
+    names = [f"'{name.replace('.*.', '.0.')}'" for name in sorted(dotted)[:3]]
+    first = " (0 is the first stage)" if any(name.startswith("train_schedule.*.") for name in dotted) else ""
+    return f"did you mean {' or '.join(names)}{first}?"
 
 
 def _as_given(value: Any) -> Any:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import InputError
-from .frame import Frame
+from .frame import Frame, is_isolated_atom
+from .frame_sequence import FrameSequence
 from .options import DataOptions, Split
+from .prepared_set import PreparedSet
 from .structure_files import short_name
 
 
@@ -53,10 +55,48 @@ class Unassigned:
         return InputError(f"no frame has {self.split.key}={'|'.join(self.split.train)}; values present: {present}")
 
 
-def valid_choice(count: int, options: DataOptions) -> np.ndarray:
-    """Which of ``count`` training frames are set aside for validation (``valid_fraction``, ``valid_seed``)."""
-    chosen = np.zeros(count, bool)
-    if options.valid_fraction > 0 and count > 1:
-        number = max(1, round(options.valid_fraction * count))
-        chosen[np.random.default_rng(options.valid_seed).permutation(count)[:number]] = True
-    return chosen
+def valid_choice(frames: Sequence[Frame], options: DataOptions) -> np.ndarray:
+    """Which of the training ``frames`` are set aside for validation (``data.valid_fraction``), bool ``(n,)``.
+
+    Isolated atoms stay in the training set, where the E0s are taken from them, and so do frames without which it would
+    lack an element.
+    """
+    eligible = np.flatnonzero(~isolated_atoms(frames))
+    chosen = np.zeros(len(frames), bool)
+    if options.valid_fraction == 0 or len(eligible) < 2:
+        return chosen
+    number = max(1, round(options.valid_fraction * len(eligible)))
+    order = eligible[np.random.default_rng(options.valid_seed).permutation(len(eligible))]
+    while True:
+        chosen[:] = False
+        chosen[order[:number]] = True
+        alone = _elements_only_in(frames, chosen)
+        if not alone:
+            return chosen
+        order = np.array([index for index in order if not alone & _elements(frames, index)], np.int64)
+
+
+def isolated_atoms(frames: Sequence[Frame]) -> np.ndarray:
+    """Which of the frames are isolated atoms (`is_isolated_atom`), bool ``(n,)``."""
+
+    def of_set(prepared: PreparedSet) -> np.ndarray:
+        charged = (prepared.column("total_charge") != 0.0) | prepared.column("external_field").any(axis=1)
+        return (prepared.column("atoms") == 1) & ~prepared.column("pbc").any(axis=1) & ~charged
+
+    if isinstance(frames, FrameSequence):
+        return frames.gather(of_set, is_isolated_atom, bool)
+    return np.array([is_isolated_atom(frame) for frame in frames], bool)
+
+
+def _elements(frames: Sequence[Frame], index: int) -> set[int]:
+    return set(frames[index].atoms.numbers.tolist())
+
+
+def _elements_only_in(frames: Sequence[Frame], chosen: np.ndarray) -> set[int]:
+    """Elements that no other than the chosen frames have."""
+    missing = set[int]().union(*(_elements(frames, index) for index in np.flatnonzero(chosen)))
+    for index in np.flatnonzero(~chosen):
+        if not missing:
+            break
+        missing -= _elements(frames, index)
+    return missing

@@ -52,6 +52,15 @@ class Frame:
     digest: tuple[int, int] = (0, 0)  #: hashes of the structure, and of structure, labels and weights
 
 
+def is_isolated_atom(frame: Frame) -> bool:
+    """Whether the energy of a frame is that of a free atom: one atom, neutral, without periodic axes and field.
+
+    An atom that is alone in a periodic cell has its own images as neighbours: it is a crystal.
+    """
+    neutral = frame.total_charge == 0.0 and not frame.external_field.any()
+    return len(frame.atoms) == 1 and not frame.atoms.pbc.any() and neutral
+
+
 def digests_of(frame: Frame) -> tuple[int, int]:
     """Hashes of what makes a structure (positions to 1e-6 Å), and of all there is."""
     atoms = frame.atoms

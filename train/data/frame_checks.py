@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from ...periodicity import check_cell, has_volume, is_along_periodic_axes
 from ..errors import InputError
@@ -18,6 +19,22 @@ from .options import DataOptions
 CHARGE_TOLERANCE = 0.01
 #: torques in a field: share that may be missing, and numbers of frames and standard errors that make it certain
 TORQUE_TOLERANCE, TORQUE_FRAMES, TORQUE_ERRORS = 0.5, 5, 3.0
+
+
+def check_elements(atoms: Atoms, source: str) -> None:
+    """Refuse atoms that are of no element: number 0, which ASE writes as X, and beyond the last.
+
+    Raises:
+        InputError: naming the frame ``source`` and the atom.
+    """
+    wrong = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers >= len(chemical_symbols)))
+    if len(wrong):
+        number = atoms.numbers[wrong[0]]
+        what = "X, a dummy atom (ghost of a basis set, virtual site)" if number == 0 else f"number {number}"
+        raise InputError(
+            f"{source}: atom {wrong[0]} is no element: {what}; expected atomic numbers 1 to "
+            f"{len(chemical_symbols) - 1}: remove it from the frame"
+        )
 
 
 def check_periodicity(atoms: Atoms, source: str, options: DataOptions | None) -> None:

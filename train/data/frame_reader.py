@@ -10,9 +10,11 @@ from ase import Atoms
 
 from ...periodicity import open_axes
 from ..errors import InputError
+from .doubts import Doubts
 from .frame import COMPONENT_WEIGHTS, GROUPS, LABELS, Frame, digests_of
-from .frame_checks import Consistency, check_field, check_periodicity, has_stress
+from .frame_checks import Consistency, check_elements, check_field, check_periodicity, has_stress
 from .options import DataOptions, Keys, Units
+from .plausibility import Plausibility
 
 #: labels with an axis of the dipole (the last index; in polarizabilities both)
 ALONG_OPEN_AXES = ("dipole", "polarizability", "born_charges")
@@ -33,7 +35,9 @@ class FrameReader:
     ) -> None:
         self.keys, self.kind_key, self.checks = keys, kind_key, checks
         self.units = (units or Units()).conversion()
+        self.doubts = Doubts()
         self.consistency = Consistency()
+        self.plausibility = Plausibility(self.doubts)
         self.field_key = keys.external_field or keys.electric_field
 
     def frame(self, atoms: Atoms, source: str, kind: str) -> Frame:
@@ -48,6 +52,7 @@ class FrameReader:
         """
         if len(atoms) == 0:
             raise InputError(f"{source}: has no atoms")
+        check_elements(atoms, source)
         if not np.isfinite(atoms.positions).all():
             raise InputError(f"{source}: non-finite position; repair or remove the frame")
         if self.units.length != 1.0:
@@ -81,6 +86,7 @@ class FrameReader:
         frame.given = frozenset(given)
         frame.digest = digests_of(frame)
         self.consistency.add(frame)
+        self.plausibility.add(frame)
         return frame
 
     def notes(self) -> list[str]:
@@ -90,7 +96,7 @@ class FrameReader:
             notes.append(f"field: '{self.keys.external_field}' is read as the gradient of the potential, F = -E")
         if self.keys.electric_field:
             notes.append(f"field: '{self.keys.electric_field}' is read as the physical field E = -F")
-        return notes + self.consistency.warnings(self.field_key)
+        return notes + self.consistency.warnings(self.field_key) + self.plausibility.warnings()
 
     def _value(self, atoms: Atoms, name: str, shape: tuple[int, ...], source: str) -> np.ndarray | None:
         """Value of the key mapped to ``name``, converted; None if there is none, or nothing but NaN."""

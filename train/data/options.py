@@ -89,6 +89,20 @@ class Units(Section):
         return Conversion(self.energy, self.length, self.labels)
 
 
+def described(keys: Keys, units: Units) -> dict[str, Any]:
+    """What the files hold, for those who read others later: ``keys`` that are mapped, ``units``, and the ``field``.
+
+    ``field`` is None, or has the ``key`` and what it ``is``: ``E``, the physical field, or ``F`` = -E, the gradient of
+    the potential.
+    """
+    key = keys.external_field or keys.electric_field
+    return {
+        "keys": {name: value for name, value in keys.model_dump().items() if value is not None},
+        "units": units.model_dump(),
+        "field": None if key is None else {"key": key, "is": "E" if keys.electric_field else "F"},
+    }
+
+
 class Split(Section):
     """Selection by an info key of the frames."""
 
@@ -119,7 +133,8 @@ class DataOptions(Section):
     split: Split | None = None
     """Selection by an info key; without it every frame of ``files`` is a training frame."""
     valid_fraction: float = Field(default=0.05, ge=0, lt=1)
-    """Fraction of the training frames set aside for validation when no validation set is named."""
+    """Fraction of the training frames set aside for validation when no validation set is named. Isolated atoms, and
+    frames without which the training set would lack an element, stay."""
     valid_seed: int = 1
     """Seed of that choice."""
     kind_key: str = "kind"

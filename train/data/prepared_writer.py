@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from rich.console import Console
 
+from ...files import named
 from ..errors import InputError
 from ..progress import track
 from .assignment import Unassigned, valid_choice
@@ -126,7 +127,8 @@ def _folder(output: Path) -> Iterator[Path]:
         try:
             for file in folder.iterdir():  # of one that was killed
                 file.unlink()
-            yield folder
+            with named(folder):
+                yield folder
             old = output.with_name(output.name + ".old")
             if output.exists():
                 shutil.rmtree(old, ignore_errors=True)
@@ -197,7 +199,8 @@ def _set_aside(folder: Path, prepared: PreparedSet, options: DataOptions) -> Non
     """Move the chosen training frames to the validation set."""
     members = prepared.members("train")
     sets = prepared.column("sets")
-    chosen = members[valid_choice(len(members), options)]
+    frames = FrameSequence([prepared], np.stack([np.zeros_like(members), members], axis=1))
+    chosen = members[valid_choice(frames, options)]
     sets[chosen] = sets[chosen] & ~np.uint8(SETS["train"]) | np.uint8(SETS["valid"])
     dtype = layout(prepared.manifest["labels"], prepared.manifest["keys"])["frames"]
     with open(folder / "frames.bin", "r+b") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
@@ -26,7 +27,7 @@ def iterate_frames(
     present: list[str] = []
     for file, path in enumerate(paths):
         name = short_name(path)
-        for number, atoms in enumerate(structures(path)):
+        for number, atoms in enumerate(structures(path, partial(_doubt, reader, name))):
             if not present:
                 results = atoms.calc.results if atoms.calc is not None else {}
                 present = sorted({*atoms.info, *atoms.arrays, *results} - {"numbers", "positions"})
@@ -39,6 +40,10 @@ def iterate_frames(
                 f"{', '.join(map(short_name, paths))}: no frame has the key '{key}' (data.keys.{label}); "
                 f"keys present: {', '.join(present) or 'none'}"
             )
+
+
+def _doubt(reader: FrameReader, name: str, kind: str, number: int, details: str) -> None:
+    reader.doubts.add(kind, f"{name}, frame {number}", details)
 
 
 def read_frames(

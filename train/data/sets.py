@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +18,7 @@ from .assignment import Unassigned, valid_choice
 from .frame import LABELS, Frame
 from .frame_reader import FrameReader
 from .frame_sequence import Factors, FrameSequence, digests, kinds, number_missing, weighted
-from .options import DataOptions, Keys
+from .options import DataOptions, Keys, Units
 from .prepared_set import SETS, PreparedSet, is_prepared
 from .read import iterate_frames, mapped_labels, open_prepared
 from .structure_files import expand, short_name
@@ -32,6 +32,7 @@ class DataSets:
     valid: Sequence[Frame]
     test: Sequence[Frame]
     notes: list[str]
+    units: Units = field(default_factory=Units)  #: of the files
 
 
 def load_data(options: DataOptions, console: Console | None = None) -> DataSets:
@@ -52,7 +53,7 @@ def load_data(options: DataOptions, console: Console | None = None) -> DataSets:
     }
     files = {name: [path for path in found if not is_prepared(path)] for name, found in paths.items()}
     parts = {name: _Parts() for name in SETS}
-    notes = []
+    notes, units = [], options.units
     left_out = Unassigned(options.split)
     for frame, _, _ in track(iterate_frames(files["files"], reader), "reading frames", console=console):
         for name in left_out.sets(frame):
@@ -68,20 +69,26 @@ def load_data(options: DataOptions, console: Console | None = None) -> DataSets:
             beside = [file for names in files.values() for file in names]
             prepared = open_prepared(path, options.keys, options.units, split, beside)
             notes += [f"{short_name(path)}: {note}" for note in prepared.manifest["notes"]]
+            units = Units(**prepared.manifest["units"]) if units == Units() and not any(files.values()) else units
             for name in SETS if place == "files" else (place,):
                 parts[name].add(prepared, prepared.members(name) if place == "files" else np.arange(len(prepared)))
     if not len(parts["train"]):
         raise left_out.error(paths["files"])
     sets = {name: part.sequence() for name, part in parts.items()}
+    fields = options.model_fields_set & {"valid_fraction", "valid_seed"}
+    if len(sets["valid"]) and fields and not any(map(is_prepared, paths["files"])):
+        idle = ", ".join(f"data.{name}" for name in sorted(fields))
+        notes.append(f"{idle}: no effect here, the validation set is named")
     if not len(sets["valid"]):
-        chosen = valid_choice(len(sets["train"]), options)
+        chosen = valid_choice(sets["train"], options)
         sets["valid"], sets["train"] = _take(sets["train"], chosen), _take(sets["train"], ~chosen)
     _check_factors(options.kind_weights, kinds(sets["train"]) | kinds(sets["valid"]))
     for name in ("train", "valid"):
         sets[name] = _weighted(sets[name], options.kind_weights)
     if any(files.values()):
         notes = [*reader.notes(), *left_out.notes(), *notes]
-    return DataSets(sets["train"], sets["valid"], sets["test"], [*notes, *_set_notes(sets, options.keys)])
+    notes += _set_notes(sets, options.keys)
+    return DataSets(sets["train"], sets["valid"], sets["test"], notes, units)
 
 
 class _Parts:

@@ -7,19 +7,20 @@ What a file holds beside positions and cell ends up in ``atoms.info``, ``atoms.a
 from __future__ import annotations
 
 import glob
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.db import connect
 from ase.io import iread
-from ase.io.extxyz import read_xyz
-from ase.io.formats import open_with_compression
 
 from ..errors import InputError
+from .extended_xyz import read_extended_xyz
 from .options import is_address
+
+#: receives what deserves a look in a frame: (kind of the doubt, number of the frame, details)
+Doubt = Callable[[str, int, str], None]
 
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _EXTENDED_XYZ = (".xyz", ".extxyz")
@@ -55,22 +56,32 @@ def short_name(path: str) -> str:
     return path.rpartition("@")[2] if is_address(path) else Path(path).name
 
 
-def structures(path: str) -> Iterator[Atoms]:
+def _no_doubt(kind: str, number: int, details: str) -> None:
+    """Nobody wants to know."""
+
+
+def structures(path: str, doubt: Doubt = _no_doubt) -> Iterator[Atoms]:
     """The structures of one file or database, one at a time.
+
+    Args:
+        path: of the file, or the address of a database.
+        doubt: receives what deserves a look in the form of the file (`read_extended_xyz`).
 
     Raises:
         InputError: nothing in it, or not readable; says after how many frames.
     """
     number = 0
     try:
-        for atoms in _reader(path):
+        for atoms in _reader(path, doubt):
             yield atoms
             number += 1
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{path}, frame {number}: {error}") from error
     except Exception as error:
         place = f"after {number} good frames" if number else "at its first frame"
         text = f"{path}: not readable as {_format(path)} {place}: {type(error).__name__}: {error}"
+        if isinstance(error, KeyError) and _format(path) == "a format of ASE":
+            text += " (if that is the name of an atom: chemical symbols are needed)"
         raise InputError(text + _EXPECTED[_format(path)]) from error
     if number == 0:
         raise InputError(f"{path}: holds no frames; expected {_format(path)}")
@@ -93,12 +104,12 @@ def _format(path: str) -> str:
     return "extended XYZ" if _uncompressed(name).endswith(_EXTENDED_XYZ) else "a format of ASE"
 
 
-def _reader(path: str) -> Iterator[Atoms]:
+def _reader(path: str, doubt: Doubt) -> Iterator[Atoms]:
     kind = _format(path)
     if kind == "an ASE database":
         return _database(path)
     if kind == "extended XYZ":
-        return _extended_xyz(path)
+        return read_extended_xyz(path, doubt)
     return iread(path, index=":", do_not_split_by_at_sign=True)
 
 
@@ -106,26 +117,6 @@ def _uncompressed(name: str) -> str:
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
     return name
-
-
-def _extended_xyz(path: str) -> Iterator[Atoms]:
-    """ASE's reader on one frame at a time: it would scan the whole file first, and stop at an empty line."""
-    with open_with_compression(path, "r") as file:
-        lines = iter(file)
-        first = next(lines, "")
-        while first.strip():
-            # a count that is no number is ASE's to refuse
-            count = int(first) if first.strip().isdigit() else 0
-            text = [first, *(next(lines, "") for _ in range(count + 1))]
-            if count and not text[-1]:
-                raise EOFError(f"the file ends within a frame of {count} atoms")
-            first = next(lines, "")
-            while first.lstrip().startswith("VEC"):
-                text.append(first)
-                first = next(lines, "")
-            yield from read_xyz(io.StringIO("".join(text)), index=slice(None))
-        if any(line.strip() for line in lines):
-            raise ValueError("an empty line where a frame should begin")
 
 
 def _database(path: str) -> Iterator[Atoms]:

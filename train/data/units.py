@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...units import DEBYE
 from ..errors import InputError, nearest
 
 
@@ -26,8 +27,6 @@ _HARTREE, _BOHR = 27.211386245988, 0.529177210903
 #: kJ/mol in eV: 1000 / (N_A e), both exact
 _KILOJOULE_PER_MOLE = 1000.0 / 96485.33212331
 _KILOCALORIE_PER_MOLE = 4.184 * _KILOJOULE_PER_MOLE
-#: D in e·Å: 1e-21 / c C·m
-_DEBYE = 1e-21 / 299792458 / 1.602176634e-19 * 1e10
 #: GPa in eV/Å³
 _GIGAPASCAL = 1.0 / 160.2176634
 
@@ -47,8 +46,8 @@ UNITS: dict[str, Unit] = {
     "nm": Unit(10.0, 0, 1),
     "GPa": Unit(_GIGAPASCAL, 1, -3),
     "kbar": Unit(0.1 * _GIGAPASCAL, 1, -3),
-    "D": Unit(_DEBYE, 0, 1),
-    "Debye": Unit(_DEBYE, 0, 1),
+    "D": Unit(1.0 / DEBYE, 0, 1),
+    "Debye": Unit(1.0 / DEBYE, 0, 1),
     "e": Unit(1.0, 0, 0),
 }
 

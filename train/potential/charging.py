@@ -29,6 +29,8 @@ from ..data.frame import Frame
 SHARE, ERRORS = 0.3, 2.0
 #: softness of an atom of a metal of which the data say no more, e/V
 TYPICAL = 0.02
+#: e/V: no atom is softer (copper 0.3); levels that do not follow the charge, but for rounding, say nothing
+SOFTEST = 10.0
 #: Σ δQ² of a composition from which on its total charges differ, e²
 CHARGES_DIFFER = 1e-4
 #: compositions that are looked at; further ones do not count, so that sums do not grow with the set
@@ -63,7 +65,8 @@ class Sums(NamedTuple):
         if not known_levels:
             return TYPICAL * min(share, 1.0)
         # charge is positive: it lowers the level of the electrons
-        return max(-self.means / self.levels, 0.0) if self.levels < 0 else 0.0
+        softness = max(-self.means / self.levels, 0.0) if self.levels < 0 else 0.0
+        return softness if softness < SOFTEST else 0.0
 
 
 class ChargingCollector:

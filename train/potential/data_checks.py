@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+
+import numpy as np
+from ase.data import chemical_symbols
 
 from ...options import PERIODIC_AXES, ModelOptions
 from ...periodicity import letters
+from ..data.assignment import isolated_atoms
 from ..data.frame import Frame
 from ..data.frame_sequence import number_missing
 from ..data.sets import DataSets
@@ -43,6 +47,24 @@ def check_labels(config: TrainConfig, data: DataSets) -> None:
                 raise InputError(
                     f"train_schedule.{number} ('{stage.name}'): {without} {split} frames have no Fermi "
                     "level, which constant_charge: false needs on every frame"
+                )
+
+
+def check_isolated(found: Container[str], elements: Iterable[int], data: DataSets) -> None:
+    """Say where isolated atoms are that ``data.split`` keeps out of the training set, which E0s need.
+
+    Raises:
+        InputError: an element has none there, and one in another set; names its frame.
+    """
+    missing = [chemical_symbols[element] for element in elements if chemical_symbols[element] not in found]
+    for name, frames in (("validation", data.valid), ("test", data.test)):
+        for index in np.flatnonzero(isolated_atoms(frames)) if missing else ():
+            frame = frames[int(index)]
+            symbol = frame.atoms.get_chemical_symbols()[0]
+            if symbol in missing:
+                raise InputError(
+                    f"statistics.E0s isolated_atoms: the isolated atom of {symbol} ({frame.source}) is in the {name} "
+                    "set; data.split and the files must put it into the training set"
                 )
 
 

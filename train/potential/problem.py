@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from ...options import ModelStatistics, SCFOptions
+from ..data.options import described
 from ..data.sets import DataSets
 from ..progress import track
 from ..trainer import distributed
@@ -24,14 +25,17 @@ from .batch import Batch, with_charges_only
 from .charging import Charging
 from .columns import Columns, softness_column
 from .config import InitialiseOptions, Stage, TrainConfig
+from .constants import model_statistics
 from .data_checks import check_labels, check_periodicity
 from .error_tables import error_table
+from .idle import idle_scf_options
 from .initialise.metallic import check_levels, metals, start_metallic
 from .initialise.reference_fit import fit_reference
 from .initialise.transfer import read_source, take_potential, take_statistics
 from .losses import Needs, needs, weighted_loss
 from .metrics import StructureErrors
 from .modes.predict import predict
+from .ranges import Ranges
 from .samples import Sample, batch_samples, make_samples, planned, rebuilt_lists, sizes
 from .solution import LABEL_OF_PROPERTY, solve
 from .statistics import SetStatistics, collect, field_feature_norms
@@ -83,16 +87,21 @@ class PotentialProblem:
         if state:
             self.statistics = ModelStatistics(**state["statistics"])
         else:
-            self.statistics = self._statistics(sums)
+            self.statistics, lines = model_statistics(config, self.elements, sums, data, self._norms)
+            self.notes += lines
             start = config.training.initialise
             if start.method == "checkpoint" and start.statistics == "source":
                 self.statistics = take_statistics(
                     self.statistics, read_source(start), config.model, config.statistics, self.elements, data.train
                 )
         self.charging: Charging = state.get("charging", {}) if state else sums.charging
+        # checkpoints of earlier versions know neither
+        self.training_keys = state.get("training_keys", {}) if state else described(config.data.keys, data.units)
+        self.training_ranges: Ranges = state.get("training_ranges", {}) if state else sums.training_ranges()
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
         self.notes += start_metallic(self.module, config.model, self.charging)
+        self.notes += idle_scf_options(config, self.module.solver.density_map)
         if state is None:
             check_levels(self.module, config)
 
@@ -143,10 +152,15 @@ class PotentialProblem:
         return lines
 
     def state(self) -> dict[str, Any]:
-        """Elements, constants, who takes added charge, and numbers of frames."""
-        frames = {name: len(samples) for name, samples in self.samples.items()}
-        constants = self.statistics.model_dump()
-        return {"elements": self.elements, "statistics": constants, "charging": self.charging, "frames": frames}
+        """Elements, constants, who takes added charge, numbers of frames, what they hold and span."""
+        return {
+            "elements": self.elements,
+            "statistics": self.statistics.model_dump(),
+            "charging": self.charging,
+            "frames": {name: len(samples) for name, samples in self.samples.items()},
+            "training_keys": self.training_keys,
+            "training_ranges": self.training_ranges,
+        }
 
     def plan(self, split: str, seed: int | None = None) -> list[list[int]]:
         """Places in the set of the structures of each batch."""
@@ -295,31 +309,11 @@ class PotentialProblem:
         keys = self.config.data.keys.model_dump()
         return frozenset(name for name, label in LABEL_OF_PROPERTY.items() if keys[label] is not None)
 
-    def _statistics(self, sums: SetStatistics) -> ModelStatistics:
-        options = self.config.model
-        energies = sums.atomic_energies(self.elements, self.config.statistics)
-        neighbours = options.avg_num_neighbors or sums.average_neighbours()
-        offset = options.fermi_level_offset
-        offset = sums.mean_fermi_level() if offset is None else offset
-        norms = [1.0] * options.number_of_norms
-        if isinstance(options.field_feature_norms, list):
-            norms = options.field_feature_norms
-        constants = ModelStatistics(
-            atomic_energies=energies,
-            avg_num_neighbors=neighbours,
-            field_feature_norms=norms,
-            fermi_level_offset=offset,
-            minimum_distances=sums.minimum_distances(self.elements),
-            density_scaling=sums.density_scaling(
-                options.atom_density_scaling, self.elements, options.atomic_multipoles_max_l
-            ),
-        )
-        if options.field_feature_norms == "average":
-            model = build_model(options, self.elements, constants, self.dtype).to(self.device)
-            content = track(self.batches("train"), "field-feature norms", len(self.plan("train")))
-            norms = field_feature_norms(model.field_features, content, offset)
-            constants.field_feature_norms = norms[: options.number_of_norms]
-        return constants
+    def _norms(self, constants: ModelStatistics) -> list[float]:
+        """RMS of the field features of a model with ``constants`` over the training set."""
+        model = build_model(self.config.model, self.elements, constants, self.dtype).to(self.device)
+        content = track(self.batches("train"), "field-feature norms", len(self.plan("train")))
+        return field_feature_norms(model.field_features, content, constants.fermi_level_offset)
 
 
 def _joined(errors: StructureErrors) -> StructureErrors:

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ...graph import Graph
-from ..data.frame import LABELS, Frame
+from ..data.frame import LABELS, Frame, is_isolated_atom
 from ..data.frame_sequence import FrameSequence
 from ..data.neighbours import neighbour_lists, pair_distances
 from ..data.prepared_set import PreparedSet
@@ -25,8 +25,7 @@ from ..progress import track
 from .batch import Batch
 from .charging import Charging, ChargingCollector
 from .config.statistics import StatisticsOptions
-
-NORM_FLOOR = 1e-8
+from .ranges import Ranges, RangesCollector
 
 #: atoms nearer than this deserve a look, Å
 CLOSE = 0.4
@@ -49,10 +48,12 @@ class SetStatistics:
     elements: dict[str, int] = field(default_factory=dict)  #: atoms of the element, by atomic number
     #: triangular matrix with the scalar products of the columns n_z/N of the elements, 1, and E/N over all frames
     energies: list[list[float]] = field(default_factory=list)
-    isolated: dict[str, float] = field(default_factory=dict)  #: lowest energy of a frame with one neutral atom
+    isolated: dict[str, float] = field(default_factory=dict)  #: lowest energy of an isolated atom
+    isolated_in: dict[str, str] = field(default_factory=dict)  #: its frame
     levels: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])  #: Σμ, number; those with a weight, all
     #: Σq², number, Σ|d|², number of components: of the charges and dipoles of the element's atoms
     multipoles: dict[str, list[float]] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)  #: of charges, levels and fields (`ranges`)
     charging: Charging = field(default_factory=dict)  #: who takes added charge (`charging`)
     nearest: dict[str, float] = field(default_factory=dict)  #: shortest distance of each pair of elements, Å
     closest: str = ""  #: frame with the shortest distance of all
@@ -66,8 +67,19 @@ class SetStatistics:
         return [atomic_numbers[symbol] for symbol in self.elements]
 
     def average_neighbours(self) -> float:
-        """Mean number of neighbours within the cutoff, at least 1e-3 (isolated atoms)."""
-        return max(self.edges / max(self.atoms, 1), 1e-3)
+        """Mean number of neighbours within the cutoff; zero of isolated atoms."""
+        return self.edges / max(self.atoms, 1)
+
+    def training_ranges(self) -> Ranges:
+        """What the set spans: ``ranges``, and ``smallest_distances`` of pairs of elements, ``{"H-O": 0.93}``, Å.
+
+        Pairs, with the lighter element first, that are nowhere within the cutoff are left out.
+        """
+        pairs = {pair: pair.split("-") for pair in self.nearest}
+        distances = {
+            pair: self.nearest[pair] for pair, (a, b) in pairs.items() if atomic_numbers[a] <= atomic_numbers[b]
+        }
+        return {**self.ranges, "smallest_distances": distances}
 
     def minimum_distances(self, elements: Sequence[int]) -> list[list[float]]:
         """Shortest distance of each pair of ``elements`` among the neighbours, Å; 0 where there is none."""
@@ -97,8 +109,8 @@ class SetStatistics:
             _demand(
                 elements,
                 found,
-                "statistics.E0s isolated_atoms: no frame with one neutral atom of {}; "
-                "add such frames, give the energies, or use least_squares",
+                "statistics.E0s isolated_atoms: no training frame with one neutral atom of {} that has an energy, no "
+                "periodic axis (pbc F F F) and no field; add such frames, give the energies, or use least_squares",
             )
             return {element: found[element] for element in elements}
         if not self.energies:
@@ -115,7 +127,7 @@ class SetStatistics:
         """Scale of the linear local density per element, e (``model.atom_density_scaling``).
 
         ``average``: RMS over the atoms of the element and all multipole components p_lm up to ``l_max`` with a weight
-        above zero, sqrt(Σ p² / number), in e and e·Å alike.
+        above zero, sqrt(Σ p² / number), in e and e·Å alike; zero where all are.
 
         Raises:
             InputError: an element without a given scale, or without any reference multipoles.
@@ -132,7 +144,7 @@ class SetStatistics:
             if components:
                 means[atomic_numbers[symbol]] = (squares / components) ** 0.5
         _demand(elements, means, "model.atom_density_scaling: average found no atomic multipoles of {}")
-        return {element: max(means[element], NORM_FLOOR) for element in elements}
+        return {element: means[element] for element in elements}
 
     def warnings(self) -> list[str]:
         """What deserves a look."""
@@ -152,7 +164,7 @@ class Collector:
         self._nearest = np.full(_NUMBERS * _NUMBERS, np.inf)
         self._rows: list[np.ndarray] = []
         self._shortest = np.inf
-        self._charging = ChargingCollector()
+        self._charging, self._ranges = ChargingCollector(), RangesCollector()
 
     def add(self, frame: Frame, pairs: np.ndarray, cells: np.ndarray) -> None:
         """Count a frame with its neighbour list (see `fp_potential.graph.neighbour_list`)."""
@@ -170,6 +182,7 @@ class Collector:
         self._add_energy(frame, counts)
         self._add_density(frame)
         self._charging.add(frame)
+        self._ranges.add(frame)
         if pairs.shape[1]:
             distances = pair_distances(frame, pairs, cells)
             np.minimum.at(self._nearest, numbers[pairs[0]] * _NUMBERS + numbers[pairs[1]], distances)
@@ -188,7 +201,7 @@ class Collector:
         sums.multipoles = {
             chemical_symbols[z]: self._multipoles[z].tolist() for z in present if self._multipoles[z].any()
         }
-        sums.charging = self._charging.finish()
+        sums.charging, sums.ranges = self._charging.finish(), self._ranges.finish()
         sums.nearest = {
             f"{chemical_symbols[one]}-{chemical_symbols[other]}": float(self._nearest[one * _NUMBERS + other])
             for one in present
@@ -202,9 +215,10 @@ class Collector:
         if energy is None:
             return
         size = len(frame.atoms)
-        if size == 1 and frame.total_charge == 0.0 and not frame.external_field.any():
+        if is_isolated_atom(frame):
             symbol = chemical_symbols[frame.atoms.numbers[0]]
-            self.sums.isolated[symbol] = min(float(energy), self.sums.isolated.get(symbol, np.inf))
+            if float(energy) < self.sums.isolated.get(symbol, np.inf):
+                self.sums.isolated[symbol], self.sums.isolated_in[symbol] = float(energy), frame.source
         if frame.weights["energy"] > 0:
             self._rows.append(np.concatenate([counts / size, [1.0, float(energy) / size]]))
             if len(self._rows) >= _ROWS + _NUMBERS:
@@ -255,8 +269,8 @@ def _stored(frames: FrameSequence, cutoff: float) -> dict[str, Any] | None:
     if prepared.cutoff != cutoff or not prepared.complete:
         return None
     for name, statistics in prepared.manifest["statistics"].items():
-        # sets that were prepared by earlier versions do not say who takes charge
-        if "charging" in statistics and np.array_equal(prepared.members(name), frames.places[:, 1]):
+        # sets that were prepared by earlier versions do not say what they span
+        if "ranges" in statistics and np.array_equal(prepared.members(name), frames.places[:, 1]):
             return statistics
     return None
 
@@ -300,7 +314,7 @@ def field_feature_norms(
             "model.field_feature_norms: average needs atomic multipoles; map data.keys.atomic_multipoles "
             "or give the norms as a list"
         )
-    return [max(norm, NORM_FLOOR) for norm in (total / atoms[used]).sqrt().tolist()]
+    return (total / atoms[used]).sqrt().tolist()
 
 
 def _demand(elements: Sequence[int], given: Mapping[int, object], message: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from ...model import FixedPointPotential
 from ...options import ModelOptions, ModelStatistics
 from ..config.schema import validate
+from ..data.options import Keys, Units, described
 from ..errors import InputError
 from ..trainer import checkpoint
 from .config import TrainConfig
@@ -65,7 +66,8 @@ def load_trained(
 
 def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
     """What the archive's metadata say of the training; ``data`` is what evaluation reads files with."""
-    config, data = state["config"], state["config"]["data"]
+    config, data, problem = state["config"], state["config"]["data"], state["problem"]
+    known = problem.get("training_keys") or described(Keys(**data["keys"]), Units(**(data.get("units") or {})))
     return {
         "epochs": state["epoch"],
         "weights": weights,
@@ -83,6 +85,8 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
             "keys": {name: key for name, key in data["keys"].items() if key is not None},
             "split": data["split"],
             "kind_key": data["kind_key"],
-            "units": data.get("units"),
+            "units": known["units"],
         },
+        "training_keys": known,
+        "training_ranges": problem.get("training_ranges", {}),
     }

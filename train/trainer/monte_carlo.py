@@ -48,7 +48,8 @@ class MonteCarlo:
             move = moves.get(group["name"], 0.0) if isinstance(moves, dict) else moves
             if move:
                 squares = sum(float(p.detach().double().square().sum()) for p in group["params"])
-                rms = math.sqrt(squares / sum(p.numel() for p in group["params"]))
+                # of parameters that are all zero there is no size of which a move could be a part
+                rms = math.sqrt(squares / sum(p.numel() for p in group["params"])) or 1.0
                 self.parameters += group["params"]
                 self.sizes += [move * rms] * len(group["params"])
         self.generator = torch.Generator().manual_seed(seed)

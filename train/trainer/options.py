@@ -44,7 +44,8 @@ class MonteCarloOptions(Section):
 
     move: float | dict[str, float] = 0.01
     """Standard deviation of a move relative to the root mean square of the group's parameters at the start of the
-    stage: one for all groups, or by group (``{GROUP: 0.02}``; groups that are not named do not move)."""
+    stage, or to 1 where all are zero: one for all groups, or by group (``{GROUP: 0.02}``; groups that are not named do
+    not move)."""
     moves_per_batch: int = Field(default=1, gt=0)
     """Moves tried on each batch; all but the first cost one evaluation of the loss instead of two."""
     temperature: float = Field(default=0.0, ge=0)

@@ -328,7 +328,7 @@ def test_atoms_in_the_same_place_are_named(tmp_path, fresh):
 def test_structures_in_two_sets_are_reported(tmp_path, fresh):
     """Also where labels, cell of an open frame's weights or the last digits differ; not where the field does."""
     twin, other_field = fresh[0].copy(), fresh[2].copy()
-    twin.info |= {"split": "test", "REF_energy": 1.0}
+    twin.info |= {"split": "test", "REF_energy": twin.info["REF_energy"] + 1.0}
     twin.positions += 1e-9
     other_field.info |= {"split": "test", "external_field": np.array([0.0, 0.1, 0.0])}
     path = str(write_frames(tmp_path / "a.xyz", [*fresh, twin, other_field]))

@@ -9,6 +9,8 @@ from fp_potential.train.errors import InputError
 from fp_potential.train.potential.config import Units
 from pydantic import ValidationError
 
+from fp_potential.units import DEBYE
+
 
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -27,6 +29,12 @@ from pydantic import ValidationError
 )
 def test_factors_are_those_of_ase(name, value):
     assert UNITS[name].factor == pytest.approx(value, rel=2e-8)
+
+
+def test_debye_is_that_of_codata():
+    """1 e·Å = 4.803204712570263 D, exact in the SI of 2019; ASE's is of CODATA 2014."""
+    assert pytest.approx(4.803204712570263, rel=1e-15) == DEBYE
+    assert DEBYE * UNITS["D"].factor == pytest.approx(1.0, rel=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,21 @@ def test_given_e0s_are_not_fitted(tmp_path, data_file):
     assert problem.module.atomic_energies == [-151.0, -153.0, -227.0, -228.0]
 
 
+def test_fit_without_weights_changes_nothing_and_says_so(tmp_path):
+    content = frames()
+    for atoms in content:
+        atoms.info["config_weight"] = 0.0
+    path = training_file(tmp_path, write_frames(tmp_path / "a.xyz", content))
+    config = load_config(path, ["model.field_feature_norms=null", "statistics.E0s={H: -1, O: -2, Na: -3, Cl: -4}"])
+    problem = PotentialProblem(config, load_data(config.data))
+    before = [parameter.detach().clone() for parameter in problem.module.parameters()]
+    assert problem.initialise(InitialiseOptions(method="reference"), 1) == [
+        "local charges and dipoles not fitted: no label has a weight",
+        "energies not fitted: no label has a weight",
+    ]
+    assert all(torch.equal(one, other) for one, other in zip(before, problem.module.parameters(), strict=True))
+
+
 def test_fit_needs_multipoles(tmp_path):
     content = frames()
     del content[0].arrays["REF_atomic_multipoles"]

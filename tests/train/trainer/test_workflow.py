@@ -51,6 +51,15 @@ def test_cold_moves_find_the_line(tmp_path):
     assert float(rows[0]["MC accepted [%]"]) > float(rows[-1]["MC accepted [%]"])
 
 
+def test_parameters_that_are_all_zero_move():
+    problem = Line()
+    with torch.no_grad():
+        for parameter in problem.module.parameters():
+            parameter.zero_()
+    workflow = monte_carlo(problem, move=0.3)
+    assert workflow.sizes == [0.3, 0.3]
+
+
 def test_moves_sample_the_distribution_of_boltzmann():
     """At temperature T a loss k a²/2 gives <k a²> = T: equipartition, by 8000 moves of one parameter."""
     problem = Line()

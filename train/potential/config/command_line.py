@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ...config.schema import nested_models
-from ...errors import InputError, nearest
+from ...config.schema import hint, nested_models
+from ...errors import InputError
 from . import TrainConfig
 from .published_names import published
 
@@ -33,6 +33,9 @@ def with_overrides(words: Sequence[str], own: Collection[str]) -> list[str]:
         name, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or word == "--" or f"--{name}" in own:
             out.append(word)
+            continue
+        if f"--{name.replace('_', '-')}" in own:
+            out.append(f"--{name.replace('_', '-')}{equals}{text}")
             continue
         first, dot, inner = name.partition(".")
         name = first.replace("-", "_") + dot + inner
@@ -67,11 +70,11 @@ def values_of(path: str) -> Any:
         return entry.values
     kind: Any = owner
     for part in [first, *rest]:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            owner = kind
         kind = _inside(kind, part)
         if kind is None:
-            raise InputError(
-                f"unknown option '--{path}'; {nearest(path, TrainConfig.model_fields, translator.names())}"
-            )
+            raise InputError(f"unknown option '--{path}'; {hint(path, owner, TrainConfig)}")
     return kind
 
 

@@ -142,6 +142,15 @@ def ema(value: Any) -> Places:
     raise ValueError(f"expected true or false, got {value!r}")
 
 
+#: label in names of weights of the loss -> term of the loss
+_LOSS_TERMS = {
+    "energy": "energy_per_atom",
+    "forces": "forces",
+    "stress": "stress",
+    "virials": "stress",
+    "dipole": "dipole",
+    "charges": "atomic_multipoles",
+}
 _RUN_FOLDER = "a run writes everything into one folder: use run_dir"
 _IN_STAGES = "each stage of train_schedule says it"
 
@@ -274,6 +283,25 @@ NAMES: dict[str, PublishedName] = {
             bool,
             "checkpoints and archives are read on any device",
             idle=(True, False),
+        ),
+        *(
+            PublishedName(f"{label}_weight", "training", float, f"{_IN_STAGES}: loss: {{{term}: WEIGHT}}")
+            for label, term in _LOSS_TERMS.items()
+        ),
+        PublishedName("scheduler", "training", str, f"{_IN_STAGES}: lr_decay: exponential, cosine or plateau"),
+        PublishedName("lr_factor", "training", float, f"{_IN_STAGES}: plateau_factor, with lr_decay: plateau"),
+        PublishedName("scheduler_patience", "training", int, f"{_IN_STAGES}: plateau_patience, with lr_decay: plateau"),
+        PublishedName("lr_scheduler_gamma", "training", float, f"{_IN_STAGES}: lr_final, with lr_decay: exponential"),
+        PublishedName(
+            "num_workers",
+            "training",
+            int,
+            "the process that trains makes its batches; training.workers are processes that share each batch",
+        ),
+        PublishedName("patience", "training", int, f"{_IN_STAGES}: patience, its early stop"),
+        *(
+            PublishedName(name, "training", str, "a further stage of train_schedule, with a loss and lr of its own")
+            for name in ("swa", "start_swa", "stage_two", "start_stage_two")
         ),
         *(
             PublishedName(name, "training", str, _RUN_FOLDER)

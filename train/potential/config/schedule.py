@@ -41,6 +41,11 @@ class FixedPointTrainingOptions(Section):
             raise ValueError(f"linear_solve: mode '{self.mode}' {reason}: leave it out, or use mode linearize_solve")
         if self.scf is not None and self.scf.initial_density == "restart":
             raise ValueError("scf.initial_density 'restart' is the calculator's: use local_guess or from_data")
+        if self.scf is not None and not self.scf.use_autograd_forces:
+            raise ValueError(
+                "scf.use_autograd_forces: false is the calculator's: in training, forces are the derivatives of the "
+                "energy, the response of the density included; leave it out"
+            )
         if self.mode == "direct":
             if self.scf is not None:
                 raise ValueError("mode 'direct' runs no SCF: remove the scf block, or choose mode 'unroll_scf'")

@@ -65,18 +65,20 @@ def fit_reference(model: FixedPointPotential, batches: Sequence[Any], load: Load
 
     Every structure needs reference multipoles. Density: rms of charges (e) and dipoles (e·Å) together.
     """
-    before, after = _fit_density(model, batches, load)
-    shown = f"{1000 * before:.4g} -> {1000 * after:.4g}"
-    lines = [f"local charges and dipoles fitted to the labels: {shown} me, me·Å (rms)"]
-    errors = _fit_energy(model, batches, load, shift_e0)
-    if errors is not None:
-        before, after = errors
-        lines.append(f"energies fitted to the labels: {1000 * before:.4g} -> {1000 * after:.4g} meV/atom (rms)")
+    lines = []
+    for what, unit, errors in (
+        ("local charges and dipoles", "me, me·Å", _fit_density(model, batches, load)),
+        ("energies", "meV/atom", _fit_energy(model, batches, load, shift_e0)),
+    ):
+        if errors is None:
+            lines.append(f"{what} not fitted: no label has a weight")
+        else:
+            lines.append(f"{what} fitted to the labels: {1000 * errors[0]:.4g} -> {1000 * errors[1]:.4g} {unit} (rms)")
     return lines
 
 
-def _fit_density(model: FixedPointPotential, batches: Sequence[Any], load: Load) -> tuple[float, float]:
-    """Fit the last layers of the local density; gives the rms before and after."""
+def _fit_density(model: FixedPointPotential, batches: Sequence[Any], load: Load) -> tuple[float, float] | None:
+    """Fit the last layers of the local density; gives the rms before and after, None without multipoles."""
     heads = list(model.density_readouts)
     names = ["last.weight" if isinstance(head, GatedReadout) else "linear.weight" for head in heads]
     weights = [head.get_parameter(name) for head, name in zip(heads, names, strict=True)]
@@ -90,6 +92,8 @@ def _fit_density(model: FixedPointPotential, batches: Sequence[Any], load: Load)
         residual = batch.labels.multipoles - output["density"]
         equations.add(columns, residual.reshape(-1), known.expand_as(residual).reshape(-1))
     equations.sum_ranks()
+    if float(equations.weight) == 0:
+        return None
     changes, before, after = equations.solve()
     _add(weights, changes)
     return before, after

@@ -1,0 +1,77 @@
+"""Options that a training file gives and that change nothing beside the others: said once, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+
+from .optimizers import optimizer_name
+from .options import RunOptions, Stage, TrainingOptions
+
+#: option of `TrainingOptions` -> optimisers that have it
+OF_OPTIMIZERS = {
+    "beta_one": ("adam", "adamw", "schedulefree"),
+    "beta_two": ("adam", "adamw", "schedulefree", "rmsprop"),
+    "momentum": ("sgd", "rmsprop"),
+    "lbfgs_iterations": ("lbfgs",),
+    "lbfgs_history": ("lbfgs",),
+    "clip_grad": ("adam", "adamw", "schedulefree", "sgd", "rmsprop"),
+    "ema_decay": ("adam", "adamw", "sgd", "rmsprop", "lbfgs"),
+}
+#: options of a stage that optimisers use
+OF_GRADIENT = ("optimizer", "lr", "lr_final", "lr_decay", "warmup_epochs", "reset_optimizer", "patience")
+
+
+def given(options: BaseModel, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that were given, with another value than the default."""
+    fields = type(options).model_fields
+    return [
+        name
+        for name in names
+        if name in options.model_fields_set and name in fields and getattr(options, name) != fields[name].default
+    ]
+
+
+def idle_options(config: RunOptions) -> list[str]:
+    """A line for each option, or several with one reason, that has no effect in this run."""
+    lines = _of_training(config.training, config.train_schedule)
+    for number, stage in enumerate(config.train_schedule):
+        place = f"train_schedule.{number} ('{stage.name}')"
+        lines += [f"{place}: {text}" for text in _of_stage(stage)]
+    return lines
+
+
+def no_effect(names: Iterable[str], reason: str) -> list[str]:
+    """The line for options ``names``; none without any."""
+    listed = ", ".join(names)
+    return [f"{listed}: no effect here, {reason}"] if listed else []
+
+
+def _of_stage(stage: Stage) -> list[str]:
+    if stage.workflow != "gradient":
+        rates = [name for name in type(stage).model_fields if name.endswith("_lr")]
+        # an early end is one of any stage that is validated
+        names = [name for name in OF_GRADIENT if name != "patience" or stage.workflow == "initialise_only"]
+        names += ["plateau_factor", "plateau_patience"]
+        names += ["freeze"] if stage.workflow != "monte_carlo" else []
+        return no_effect(given(stage, [*names, *rates]), f"workflow: {stage.workflow} has no optimiser")
+    lines = []
+    if stage.lr_decay != "plateau":
+        lines += no_effect(given(stage, ["plateau_factor", "plateau_patience"]), "they belong to lr_decay: plateau")
+        if stage.lr_final is None and "lr_decay" in stage.model_fields_set:
+            lines += no_effect(given(stage, ["lr_decay"]), "the learning rate is constant without lr_final")
+    return lines
+
+
+def _of_training(options: TrainingOptions, stages: Iterable[Stage]) -> list[str]:
+    used = {optimizer_name(stage, options) for stage in stages if stage.workflow == "gradient"}
+    lines = []
+    for name, optimizers in OF_OPTIMIZERS.items():
+        if used and not used & set(optimizers):
+            reason = f"it is an option of {', '.join(optimizers)}; this run uses {', '.join(sorted(used))}"
+            lines += no_effect(given(options, [name]), reason)
+    if options.max_atoms_per_batch is not None:
+        names = given(options, ["batch_size", "valid_batch_size"])
+        lines += no_effect(names, "max_atoms_per_batch fills the batches")
+    return [f"training.{line}" for line in lines]
