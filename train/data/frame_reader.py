@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ...periodicity import open_axes
+from ...periodicity import letters, open_axes
 from ..errors import InputError
 from .doubts import Doubts
 from .frame import COMPONENT_WEIGHTS, GROUPS, LABELS, Frame, digests_of
@@ -16,6 +16,10 @@ from .frame_checks import Consistency, check_elements, check_field, check_period
 from .options import DataOptions, Keys, Units
 from .plausibility import Plausibility
 
+#: keys of what labels follow from in frames that do not have them
+INSTEAD = ("charges", "virial")
+#: share by which a stress and that of a virial may differ: files round
+STRESS_TOLERANCE = 1e-2
 #: labels with an axis of the dipole (the last index; in polarizabilities both)
 ALONG_OPEN_AXES = ("dipole", "polarizability", "born_charges")
 
@@ -77,6 +81,7 @@ class FrameReader:
             frame.weights["dipole"] = open_axes(atoms.cell.array, atoms.pbc) * frame.weights["dipole"]
         if not has_stress(atoms):
             frame.weights["stress"] = 0.0
+        self._take_virial(frame)
         frame.weights["structure"] = overall
         if frame.labels["atomic_multipoles"] is None and "charges" in given:
             charges = self._value(atoms, "charges", (len(atoms),), source)
@@ -89,6 +94,26 @@ class FrameReader:
         self.plausibility.add(frame)
         return frame
 
+    def _take_virial(self, frame: Frame) -> None:
+        """The stress −W/V of a frame that has a virial, or a doubt where its stress is another."""
+        virial = self._value(frame.atoms, "virial", (3, 3), frame.source)
+        if virial is None:
+            return
+        if not has_stress(frame.atoms):
+            kind = "have a virial and no periodic axis, or a cell without a volume: it is not used"
+            self.doubts.add(kind, frame.source, f"pbc {letters(frame.atoms.pbc)}")
+            return
+        stress = -virial / abs(np.linalg.det(frame.atoms.cell.array))
+        held = frame.labels["stress"]
+        if held is None:
+            frame.labels["stress"] = stress
+            return
+        difference = float(np.abs(held - stress).max())
+        if difference > STRESS_TOLERANCE * max(float(np.abs(stress).max()), 1e-6):
+            kind = "have a stress that is not -virial/V; the stress is used"
+            details = f"xx {held[0, 0]:.4g} and {stress[0, 0]:.4g} eV/Å³"
+            self.doubts.add(kind, frame.source, details, difference)
+
     def notes(self) -> list[str]:
         """Units and sign of the field for the introduction of a run, and warnings about contradictions."""
         notes = [self.units.describe()]
@@ -96,7 +121,11 @@ class FrameReader:
             notes.append(f"field: '{self.keys.external_field}' is read as the gradient of the potential, F = -E")
         if self.keys.electric_field:
             notes.append(f"field: '{self.keys.electric_field}' is read as the physical field E = -F")
-        return notes + self.consistency.warnings(self.field_key) + self.plausibility.warnings()
+        return notes + self.warnings()
+
+    def warnings(self) -> list[str]:
+        """Contradictions between labels, and values that no calculation gives."""
+        return self.consistency.warnings(self.field_key) + self.plausibility.warnings()
 
     def _value(self, atoms: Atoms, name: str, shape: tuple[int, ...], source: str) -> np.ndarray | None:
         """Value of the key mapped to ``name``, converted; None if there is none, or nothing but NaN."""
@@ -105,14 +134,14 @@ class FrameReader:
         if value is None:
             return None
         array = np.asarray(value)
-        if LABELS.get(name) == ((3, 3), False) and array.size == 6:
+        if (LABELS.get(name) == ((3, 3), False) or name == "virial") and array.size == 6:
             xx, yy, zz, yz, xz, xy = array.reshape(-1)
             array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         elif name == "atomic_multipoles" and array.ndim == 2:
             array = array[:, :4]
         if array.ndim != len(shape) and array.size == math.prod(shape):
             array = array.reshape(shape)  # files hold tensors as rows of numbers
-        if name in LABELS and array.dtype.kind == "f" and array.size and np.isnan(array).all():
+        if (name in LABELS or name in INSTEAD) and array.dtype.kind == "f" and array.size and np.isnan(array).all():
             return None
         if name in ALONG_OPEN_AXES and array.dtype.kind == "f" and array.shape == shape:
             array = _without_periodic_axes(atoms, name, array)

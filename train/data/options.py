@@ -32,6 +32,9 @@ class Keys(Section):
     """Forces, eV/Å (array with 3 columns)."""
     stress: str | None = None
     """Stress dE/d(strain)/V, eV/Å³: 9, 3×3 or 6 numbers xx yy zz yz xz xy (info key)."""
+    virial: str | None = None
+    """Virial W = −dE/d(strain), eV, positive where a structure pushes outwards, as GAP, MACE and DeePMD write it (info
+    key, numbers as of ``stress``), for frames without ``stress``, which then is −W/V and has the weight of stresses."""
     atomic_multipoles: str | None = None
     """Atomic charges and dipoles ``[q, d_y, d_z, d_x]``, e and e·Å (array; further columns are ignored)."""
     charges: str | None = None

@@ -52,12 +52,14 @@ def read_frames(
     kind_key: str = "kind",
     demanded: Collection[str] | None = None,
     units: Units | None = None,
+    notes: list[str] | None = None,
 ) -> list[Frame]:
     """All frames of files, globs or prepared sets, checked, in memory.
 
     Args:
         demanded: names of the keys that must be in at least one frame; all that are mapped if None.
         units: of the files; prepared sets have their own.
+        notes: receives warnings about what deserves a look in the frames.
 
     Raises:
         InputError: no such file, empty or malformed file, a value of the wrong shape or not finite, a mapped
@@ -71,6 +73,8 @@ def read_frames(
         if is_prepared(path):
             prepared = open_prepared(path, keys)
             frames += [prepared[index] for index in range(len(prepared))]
+    if notes is not None:
+        notes += reader.warnings()
     return frames
 
 
@@ -115,4 +119,5 @@ def mapped_labels(keys: Keys) -> list[str]:
     """Labels that ``keys`` map."""
     mapped = keys.model_dump()
     mapped["atomic_multipoles"] = mapped["atomic_multipoles"] or mapped["charges"]
+    mapped["stress"] = mapped["stress"] or mapped["virial"]
     return [name for name in LABELS if mapped[name] is not None]

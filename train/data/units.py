@@ -56,6 +56,7 @@ DIMENSIONS: dict[str, tuple[int, int]] = {
     "energy": (1, 0),
     "forces": (1, -1),
     "stress": (1, -3),
+    "virial": (1, 0),
     "dipole": (0, 1),
     "fermi_level": (1, 0),
     "charges": (0, 0),

@@ -114,6 +114,7 @@ def _is_labelled(name: str, config: TrainConfig, terms: set[str]) -> bool:
     mapped: dict[str, Any] = {
         "charge": keys.atomic_multipoles or keys.charges,
         "atomic_dipole": keys.atomic_multipoles,
+        "stress": keys.stress or keys.virial,
         "esps": "esps" in terms or keys.electrostatic_potentials,
     }
     return bool(mapped[name] if name in mapped else getattr(keys, name))

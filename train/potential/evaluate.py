@@ -202,11 +202,13 @@ def evaluation_set(
     keys, split_key, trained_kind = data_options(metadata, given_keys)
     demanded = {pair.partition("=")[0] for pair in given_keys}
     units = Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
-    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units), split_key, split)
+    warnings: list[str] = []
+    frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units, warnings), split_key, split)
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
     cutoff, dtype, options = float(metadata["cutoff"]), getattr(torch, metadata["dtype"]), SCFOptions(**metadata["scf"])
     samples = make_samples(frames, elements, cutoff, dtype)
-    notes = [
+    notes = [*warnings]
+    notes += [
         f"no frame has {name}"
         for name in LABELS
         if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)

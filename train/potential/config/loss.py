@@ -124,6 +124,7 @@ class LossWeights(Section):
 #: term -> what it needs of ``data.keys``, for terms whose one label has another name; ``a|b`` is either of two
 LABELS_OF: dict[str, tuple[str, ...]] = {
     "energy_per_atom": ("energy",),
+    "stress": ("stress|virial",),
     "atomic_multipoles": ("atomic_multipoles|charges",),
     "total_charge": (),
     "total_charge_per_atom": (),

@@ -118,7 +118,7 @@ def heads(value: Any) -> Places:
 
 
 #: labels with another name in ``data.keys``
-_KEYS = {"molID": "molecules"}
+_KEYS = {"molID": "molecules", "virials": "virial"}
 _HEAD_OPTIONS = {
     "train_file": "data.files",
     "valid_file": "data.valid_files",
