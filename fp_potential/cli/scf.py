@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not options.constant_charge and arguments.constant_fermi is None:
         raise ValueError("this model runs at a constant Fermi level: give --constant_fermi MU, or --total_charge Q")
 
-    frame, multipoles_key = _frame(arguments, metadata)
+    frame, multipoles_key, notes = _frame(arguments, metadata)
     if arguments.total_charge is not None:
         frame.total_charge = arguments.total_charge
     frame.labels["fermi_level"] = arguments.constant_fermi
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     if options.initial_density == "from_data":
         start = torch.tensor(_multipoles(frame, multipoles_key), dtype=dtype, device=device)
 
-    print("\n".join(_header(frame, options, arguments)))
+    print("\n".join([*notes, *_header(frame, options, arguments)]))
     trace = trace_loop(module.model, graph, options, start, with_spectrum=not arguments.no_spectrum)
     print("\n".join(_table(trace, options.constant_charge)))
     if trace.spectrum is not None:
@@ -106,21 +106,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if diagnosis.converged else 1
 
 
-def _frame(arguments: argparse.Namespace, metadata: dict[str, Any]) -> tuple[Frame, str]:
-    """The frame asked for, and the key of its reference multipoles."""
-    from fp_potential.train.data.read import read_frames
+def _frame(arguments: argparse.Namespace, metadata: dict[str, Any]) -> tuple[Frame, str, list[str]]:
+    """The frame asked for, the key of its reference multipoles, and how it was read."""
+    from fp_potential.train.data.read import read_frames, reading_notes
     from fp_potential.train.potential.config import Keys
-    from fp_potential.train.potential.evaluate import data_options
+    from fp_potential.train.potential.evaluate import data_options, data_units
 
     trained = data_options(metadata, arguments.key)[0].model_dump(exclude_none=True)
     wanted = {**KEYS, "external_field": None}
     keys = {name: trained.get(name, default) for name, default in wanted.items()}
     if keys["external_field"] is not None:
         keys["electric_field"] = None
-    frames = read_frames([arguments.structure], Keys(**keys), demanded=())
+    units = data_units(metadata)
+    frames = read_frames([arguments.structure], Keys(**keys), demanded=(), units=units)
     if not -len(frames) <= arguments.frame < len(frames):
         raise ValueError(f"--frame {arguments.frame}: {arguments.structure} has {len(frames)} frames, counted from 0")
-    return frames[arguments.frame], str(keys["atomic_multipoles"])
+    frame = frames[arguments.frame]
+    return frame, str(keys["atomic_multipoles"]), reading_notes([frame], Keys(**keys), units)
 
 
 def _multipoles(frame: Frame, key: str) -> np.ndarray:

@@ -30,7 +30,7 @@ from ..data.frame import LABELS, Frame
 from ..data.frame_checks import has_stress
 from ..data.frame_sequence import number_missing
 from ..data.options import Keys, Units
-from ..data.read import read_frames
+from ..data.read import read_frames, reading_notes
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
@@ -158,6 +158,11 @@ def data_options(metadata: dict[str, Any], given_keys: Sequence[str] = ()) -> tu
     return validate(keys, Keys, "--key"), split.get("key", "split"), trained.get("kind_key", "kind")
 
 
+def data_units(metadata: dict[str, Any]) -> Units:
+    """Units of the files of the training."""
+    return Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
+
+
 def select(frames: Sequence[Frame], key: str, value: str | None) -> list[Frame]:
     """Frames whose info ``key`` is ``value`` (all for None).
 
@@ -201,7 +206,7 @@ def evaluation_set(
         kspace.apply(module)
     keys, split_key, trained_kind = data_options(metadata, given_keys)
     demanded = {pair.partition("=")[0] for pair in given_keys}
-    units = Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
+    units = data_units(metadata)
     frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units), split_key, split)
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
     cutoff, dtype, options = float(metadata["cutoff"]), getattr(torch, metadata["dtype"]), SCFOptions(**metadata["scf"])
@@ -211,6 +216,7 @@ def evaluation_set(
         for name in LABELS
         if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
     ]
+    notes += reading_notes(frames, keys, units)
     solver = archive_solver(module, labelled_properties(frames))
     archive = (module, metadata)
     return EvaluationSet(solver, options, elements, frames, samples, notes, torch.device(device), archive)
