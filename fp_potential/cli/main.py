@@ -11,7 +11,8 @@ import argparse
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 #: command -> what it does; the module is fp_potential.cli.<command>, with _ for -
 COMMANDS = {
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
     rest = words[1:]
+    shown, warnings.showwarning = warnings.showwarning, _warning_of(name)
     try:
         if hasattr(module, "prepare"):
             rest = module.prepare(rest)
@@ -62,6 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"fixedpoint {name}: error: {error}", file=sys.stderr)
         return 2
+    finally:
+        warnings.showwarning = shown
+
+
+def _warning_of(name: str) -> Callable[..., None]:
+    """Shows a warning as one line of the command ``name``."""
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        print(f"fixedpoint {name}: warning: {message}", file=sys.stderr)
+
+    return show
 
 
 def _version() -> str:
