@@ -18,7 +18,7 @@ from ..export import load_model, run_model
 from ..options import SCFOptions
 from ..options.kspace import KSpace
 from ..periodicity import has_volume, letters, open_axes
-from .failures import NO_FERMI_LEVEL, STATUS, NoFermiLevel, SCFNotConverged
+from .failures import NO_FERMI_LEVEL, NoFermiLevel, SCFNotConverged, failure
 from .inputs import State, input_reader
 from .published_arguments import take_published
 from .results import results_of
@@ -310,20 +310,14 @@ class FixedPointCalculator(Calculator):
 
     def _check(self, out: dict[str, torch.Tensor]) -> None:
         """Raise `SCFNotConverged`, or warn, if the loop or its adjoint failed; `NoFermiLevel` in any case."""
-        status = int(out["status"][0])
-        if status == 0:
-            return
-        if status == NO_FERMI_LEVEL:
+        if int(out["status"][0]) == NO_FERMI_LEVEL:
             raise NoFermiLevel(
                 f"no atom of {self.atoms.get_chemical_formula()} conducts in this model, so there is no Fermi level to "
                 "hold: give `total_charge` instead of `fermi_level`"
             )
-        residuals = f"adjoint residual {float(out['adjoint_residual'][0]):.2e}"
-        if "residual" in out:
-            residuals = (
-                f"residual {float(out['residual'][0]):.2e}, {residuals} after {int(out['scf_steps'][0])} applications"
-            )
-        message = f"SCF not converged: {residuals}, scf_tolerance {self.scf.scf_tolerance:.1e}; {STATUS[status]}"
+        message = failure(out, self.scf, self.atoms, self.inputs.cutoff)
+        if not message:
+            return
         if not self.ignore_nonconverged:
             raise SCFNotConverged(message)
         warnings.warn(message, stacklevel=3)

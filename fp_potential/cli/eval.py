@@ -29,6 +29,15 @@ SCF_OPTIONS = (
     "use_autograd_forces",
 )
 
+#: what happened to an SCF that did not converge, and what to do, by its status
+STATUS = {
+    1: "at the step limit, raise --num_scf_steps or loosen --scf_tolerance",
+    2: "diverged, look at the structures (fixedpoint scf) or use --solver linear with less --mixing_parameter",
+    3: "unstable, the model's charges are too soft there: retrain it",
+    4: "the charge does not respond to the Fermi level: structures that the model was not made for, or retrain it",
+    5: "no Fermi level, as nothing conducts: use --constant_charge true",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
@@ -110,11 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
         write_predictions(arguments.output, predictions)
         print(f"{arguments.output}: {len(predictions)} frames with predictions (keys FP_...)")
     for evaluation in evaluations:
-        failed, frames = evaluation.errors.not_converged(), len(evaluation.frames)
+        failed, frames = evaluation.errors.failures(), len(evaluation.frames)
         if failed:
+            kinds = "; ".join(f"{number}: {STATUS.get(state, f'status {state}')}" for state, number in failed.items())
             print(
-                f"{scf_title(evaluation.scf)}: the SCF of {failed} of {frames} frames did not converge: "
-                "raise --num_scf_steps",
+                f"{scf_title(evaluation.scf)}: the SCF of {sum(failed.values())} of {frames} frames did not converge "
+                f"({kinds})",
                 file=sys.stderr,
             )
     return int(any(evaluation.errors.not_converged() for evaluation in evaluations))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from fp_potential.cli.scf_options import finite
+
 if TYPE_CHECKING:
     from fp_potential.conduction import Exchange, ResponseDiagnosis, ResponseSettings, StructureSolver
     from fp_potential.train.data.frame import Frame
@@ -16,13 +18,13 @@ def add_response_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--response", action="store_true", help="find out whether the charges behave as those of a metal"
     )
-    group.add_argument("--chain_gap", type=float, default=3.0, metavar="X", help="between the copies of a chain, Å")
+    group.add_argument("--chain_gap", type=finite, default=3.0, metavar="X", help="between the copies of a chain, Å")
     group.add_argument(
         "--chain_copies", type=int, default=16, metavar="N", help="of the longest chain; the others are halves of it"
     )
     group.add_argument(
         "--bond_factor",
-        type=float,
+        type=finite,
         metavar="X",
         help="fragments are held together by bonds shorter than this times the sum of the covalent radii (default: "
         "1.25); an integer array 'fragment' of the structure takes their place",

@@ -6,7 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from fp_potential.cli.response import add_response_options, response_settings, response_text
-from fp_potential.cli.scf_options import add_kspace_options, add_scf_options, given_kspace, given_scf_options
+from fp_potential.cli.scf_options import (
+    add_kspace_options,
+    add_scf_options,
+    finite,
+    given_kspace,
+    given_scf_options,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scf_options(parser, SCF_OPTIONS)
     add_kspace_options(parser)
     held = parser.add_mutually_exclusive_group()
-    held.add_argument("--total_charge", type=float, metavar="Q", help="e (default: the frame's, else 0)")
-    held.add_argument("--constant_fermi", type=float, metavar="MU", help="fix the Fermi level, eV, not the charge")
+    held.add_argument("--total_charge", type=finite, metavar="Q", help="e (default: the frame's, else 0)")
+    held.add_argument("--constant_fermi", type=finite, metavar="MU", help="fix the Fermi level, eV, not the charge")
     parser.add_argument(
         "--key",
         action="append",
@@ -108,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _frame(arguments: argparse.Namespace, metadata: dict[str, Any]) -> tuple[Frame, str, list[str]]:
     """The frame asked for, the key of its reference multipoles, and how it was read."""
+    from fp_potential.distances import closest
+    from fp_potential.train.data.neighbours import frame_neighbours, pair_distances
     from fp_potential.train.data.read import read_frames, reading_notes
     from fp_potential.train.potential.config import Keys
     from fp_potential.train.potential.evaluate import data_options, data_units
@@ -122,7 +130,10 @@ def _frame(arguments: argparse.Namespace, metadata: dict[str, Any]) -> tuple[Fra
     if not -len(frames) <= arguments.frame < len(frames):
         raise ValueError(f"--frame {arguments.frame}: {arguments.structure} has {len(frames)} frames, counted from 0")
     frame = frames[arguments.frame]
-    return frame, str(keys["atomic_multipoles"]), reading_notes([frame], Keys(**keys), units)
+    notes = reading_notes([frame], Keys(**keys), units)
+    pairs, cells = frame_neighbours(frame, float(metadata["cutoff"]))
+    near = closest(frame.atoms.numbers, pairs, pair_distances(frame, pairs, cells))
+    return frame, str(keys["atomic_multipoles"]), notes + ([f"WARNING: {near}"] if near else [])
 
 
 def _multipoles(frame: Frame, key: str) -> np.ndarray:
