@@ -61,7 +61,10 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
     demand("dtype", metadata.get("dtype") in ("float64", "float32"), "float64 or float32")
     scf = metadata.get("scf")
     demand("scf", isinstance(scf, dict), "settings of the loop")
-    SCFOptions().changed(scf or {}, f"{path}: scf of its metadata")
+    try:
+        SCFOptions().changed(scf or {}, "scf.")
+    except ValueError as error:
+        raise ValueError(f"{path}: its metadata are damaged or were edited: {error}") from error
 
 
 def check_module(path: str | Path, module: Any, metadata: Mapping[str, Any], forward: Callable[..., Any]) -> None:

@@ -41,3 +41,28 @@ def test_nothing_written_is_an_error(path):
 def test_text_has_the_line_ends_it_is_given(tmp_path):
     write_whole(tmp_path / "log.csv", "a\r\nb\n")
     assert (tmp_path / "log.csv").read_bytes() == b"a\r\nb\n" and os.listdir(tmp_path) == ["log.csv"]
+
+
+def test_a_disk_that_is_full_is_named(tmp_path) -> None:
+    """The system gives such errors without the file; torch, as one of its own."""
+    import resource
+
+    import torch
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "file").write_text("old")
+    contents = {
+        "text": lambda path: path.write_text("x" * 100_000),
+        "torch": lambda path: torch.save(torch.zeros(10**5), path),
+    }
+    for name, content in contents.items():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"file'") as raised, replaced(tmp_path / "file") as temporary:
+                content(temporary)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert raised.value.filename == str(tmp_path / "file"), name
+    assert (tmp_path / "file").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(NotADirectoryError, match="a file is there, expected a folder"):
+        write_whole(tmp_path / "file" / "inside", "text")

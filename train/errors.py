@@ -13,7 +13,7 @@ class InputError(ValueError):
 def nearest(name: object, valid: Iterable[str], also: Iterable[str] = ()) -> str:
     """A sentence that names the choice nearest to ``name``, or all of ``valid`` if none (nor of ``also``) is near."""
     choices = sorted(valid)
-    matches = difflib.get_close_matches(str(name), [*choices, *also], n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(name), [*choices, *also], n=1)
     if matches:
         return f"did you mean '{matches[0]}'?"
     return "valid names: " + ", ".join(choices)

@@ -45,22 +45,44 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
         return _train(config, console, restart)
 
 
-def check(config: TrainConfig, console: Console | None = None) -> PotentialProblem:
+def check(config: TrainConfig, console: Console | None = None, restart: bool = False) -> PotentialProblem:
     """Read and check everything that `train` would, print it and all options as resolved; nothing is written.
+
+    Args:
+        restart: what the folder holds of a run would be removed: it is not compared.
 
     Raises:
         InputError: bad data or options, or a run with other options in the folder.
     """
     console = console or Console()
     prepare_torch(config)
-    problem, _, _ = _problem(config, None)
+    _check_folder(Path(config.run_dir))
+    problem, _, state = _problem(config, None, restart)
     _introduce(console, config, problem)
+    if state is not None:
+        total = sum(stage.length for stage in config.train_schedule)
+        console.print(f"would continue the run in {config.run_dir} after epoch {state['epoch']} of {total}")
     resolved = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     console.print(f"\n{resolved}", highlight=False, markup=False, soft_wrap=True)
     return problem
 
 
-def _problem(config: TrainConfig, console: Console | None) -> tuple[PotentialProblem, str, dict[str, Any] | None]:
+def _check_folder(run_dir: Path) -> None:
+    """Refuse a run folder that can be none.
+
+    Raises:
+        InputError: something in its path is a file.
+    """
+    for place in (run_dir, *run_dir.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise InputError(f"run_dir '{run_dir}': {place} is a file, expected a folder; name another one")
+            return
+
+
+def _problem(
+    config: TrainConfig, console: Console | None, restart: bool = False
+) -> tuple[PotentialProblem, str, dict[str, Any] | None]:
     """What a training file means: the problem, the fingerprint of its data, and the checkpoint to continue from.
 
     Raises:
@@ -70,7 +92,7 @@ def _problem(config: TrainConfig, console: Console | None) -> tuple[PotentialPro
     frames = fingerprint(data.train, data.valid)
     path = Path(config.run_dir) / "checkpoints" / checkpoint.LATEST
     state: dict[str, Any] | None = None
-    if path.is_file():
+    if path.is_file() and not restart:
         state = checkpoint.load(path)
         checkpoint.check_resumable(state, config, frames, path, PotentialProblem)
     return PotentialProblem(config, data, state["problem"] if state else None), frames, state
@@ -79,6 +101,7 @@ def _problem(config: TrainConfig, console: Console | None) -> tuple[PotentialPro
 def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     prepare_torch(config)
     run_dir = Path(config.run_dir)
+    _check_folder(run_dir)
     if restart:
         if distributed.is_main():
             _remove_results(run_dir)

@@ -14,14 +14,14 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..density.trace import trace_loop
-from ..export import load_model, run_model
+from ..export import load_model, module_from_bytes, module_to_bytes, run_model
 from ..options import SCFOptions
 from ..options.kspace import KSpace
 from ..periodicity import has_volume, letters, open_axes
 from .failures import NO_FERMI_LEVEL, NoFermiLevel, SCFNotConverged, failure
 from .inputs import State, input_reader
 from .published_arguments import take_published
-from .results import results_of
+from .results import Results, results_of
 from .settings import Settings, setting
 
 #: step of the field in responses from the energy, V/Å
@@ -128,6 +128,7 @@ class FixedPointCalculator(Calculator):
         model = said.own.get("model") if model is None else model
         if model is None:
             raise ValueError("expected `model`, an archive of `fixedpoint export`")
+        scf_options = said.with_options(scf_options or {})
         self.module, self.metadata = load_model(model, device)
         self.device = torch.device(device)
         self.dtype = getattr(torch, self.metadata["dtype"])
@@ -146,7 +147,7 @@ class FixedPointCalculator(Calculator):
         given = {"total_charge": total_charge, "fermi_level": fermi_level, "electric_field": electric_field}
         self.set(
             **{name: value for name, value in given.items() if value is not None},
-            scf_options={**said.scf_options, **(scf_options or {})},
+            scf_options=scf_options,
             ignore_nonconverged=ignore_nonconverged,
             full_scf_history=bool(said.own.get("full_scf_history", full_scf_history)),
             kspace=kspace,
@@ -175,7 +176,7 @@ class FixedPointCalculator(Calculator):
             return {}
         old, new = self.settings, self.settings.changed(changes)
         if self.inputs.jellium_bounds is not None:
-            _check_jellium(new)
+            new.check_jellium()
         if (new.kspace, new.kspace_accuracy, new.remove_net_force) != (
             old.kspace,
             old.kspace_accuracy,
@@ -184,6 +185,11 @@ class FixedPointCalculator(Calculator):
             KSpace(new.kspace, new.kspace_accuracy, new.remove_net_force).apply(self.module, self._kspace_of_archive)
         self.inputs = replace(self.inputs, scf=new.scf, holds_charge=new.holds_charge, field_origin=new.field_origin)
         self.settings, self.results = new, {}
+        affine = bool(self.module.model.solver.density_map.affine)
+        for sentence in new.scf.idle(changes.get("scf_options") or (), affine) + new.kspace_idle(
+            self._kspace_of_archive
+        ):
+            self.inputs.say(sentence, stacklevel=3)
         return {name: value for name, value in changes.items() if getattr(old, name, None) != getattr(new, name, value)}
 
     def _set_jellium(self, bounds: tuple[float, float] | None) -> None:
@@ -197,6 +203,12 @@ class FixedPointCalculator(Calculator):
             )
         half = 0.5 * (bounds[1] - bounds[0])
         self.module.set_jellium([-half, half])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "module": module_to_bytes(self.module)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"module": module_from_bytes(state["module"], str(state["device"]))}
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """ASE's changes, and changes of the inputs in ``atoms.info`` and ``atoms.arrays``."""
@@ -243,7 +255,7 @@ class FixedPointCalculator(Calculator):
             )
         if wanted & {"polarizability", "born_charges"}:
             results |= self.responses()
-        self.results = results
+        self.results = Results(results)
 
     def responses(
         self, atoms: Atoms | None = None, definition: Literal["density", "energy"] = "density"
@@ -321,11 +333,3 @@ class FixedPointCalculator(Calculator):
         if not self.ignore_nonconverged:
             raise SCFNotConverged(message)
         warnings.warn(message, stacklevel=3)
-
-
-def _check_jellium(settings: Settings) -> None:
-    """Refuse what contradicts a compensating slab."""
-    if settings.remove_net_force:
-        raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
-    if settings.field_origin is not None:
-        raise ValueError("`field_origin`: with a compensating jellium it is the middle of the slab; leave it out")

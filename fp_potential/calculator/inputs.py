@@ -139,19 +139,19 @@ class InputReader:
                 f"atoms.info['{LEVEL}'] or ['{self.keys.start_levels[0]}'], in eV, and no argument `total_charge`"
             )
         if level is None and charge is None:
-            self._say(
+            self.say(
                 f"no total charge given: using 0; set atoms.info['{self.keys.charges[0]}'] or the argument "
                 "`total_charge`"
             )
         if None not in (arguments.total_charge, info.total_charge) and arguments.total_charge != info.total_charge:
             key = self._one_of(atoms.info, self.keys.charges)[1]
-            self._say(f"{_entry(key)} is ignored: the argument `total_charge` is given")
+            self.say(f"{_entry(key)} is ignored: the argument `total_charge` is given")
         field = info.external_field if arguments.external_field is None else arguments.external_field
         if arguments.external_field is None:
             self._remark(atoms.info, self.keys.fields)
         elif info.external_field not in (None, arguments.external_field):
             key = next(key for key in self.keys.fields if atoms.info.get(key) is not None)
-            self._say(f"{_entry(key)} is ignored: the argument `electric_field` is given")
+            self.say(f"{_entry(key)} is ignored: the argument `electric_field` is given")
         return State(charge or 0.0, level, field or (0.0, 0.0, 0.0))
 
     def _level_held(self, entries: Mapping[str, Any], info: Given, arguments: Given) -> float | None:
@@ -159,7 +159,7 @@ class InputReader:
         if arguments.fermi_level is not None:
             if info.total_charge is not None:
                 key = self._one_of(entries, self.keys.charges)[1]
-                self._say(f"{_entry(key)} is ignored: the argument `fermi_level` is given")
+                self.say(f"{_entry(key)} is ignored: the argument `fermi_level` is given")
             return arguments.fermi_level
         if info.fermi_level is None:
             return None
@@ -176,13 +176,13 @@ class InputReader:
                     "`fermi_level`, or constant_charge: false among `scf_options`, holds the level"
                 )
             elif self.scf.constant_charge:
-                self._say(
+                self.say(
                     f"{_entry(key)} is ignored: {_entry(LEVEL)} is held; scf_options={{'constant_charge': True}} holds "
                     "the charge"
                 )
         if ignored:
             if entries.get(LEVEL) is not None:
-                self._say(f"{_entry(LEVEL)} is ignored: {ignored}")
+                self.say(f"{_entry(LEVEL)} is ignored: {ignored}")
             return None
         self._remark(entries, (LEVEL, *self.keys.start_levels))
         return info.fermi_level
@@ -203,12 +203,13 @@ class InputReader:
         """Say what has to be said of those entries that are used."""
         for key in keys:
             if info.get(key) is not None and key in self.keys.remarks:
-                self._say(self.keys.remarks[key])
+                self.say(self.keys.remarks[key])
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str, stacklevel: int = 6) -> None:
+        """Warn, once."""
         if text not in self.said:
             self.said.add(text)
-            warnings.warn(text, stacklevel=6)
+            warnings.warn(text, stacklevel=stacklevel)
 
     def graph(self, atoms: Atoms, state: State) -> Graph:
         """The graph of ``atoms`` in ``state``, on the device.

@@ -6,8 +6,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.calculators.calculator import all_properties
 
 from ..units import CARTESIAN_FROM_STORED
+
+
+class Results(dict[str, Any]):
+    """Results of a calculation. Items are those that ASE has names for; the others are found by their names, too.
+
+    So ``SinglePointCalculator(atoms, **results)`` and writers of ASE get what they know, while
+    ``results["fermi_level"]`` and ``"fermi_level" in results`` work as for any dictionary. ``everything()`` lists all.
+    """
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        super().__init__({name: value for name, value in found.items() if name in all_properties})
+        self._others = {name: value for name, value in found.items() if name not in all_properties}
+
+    def __missing__(self, name: str) -> Any:
+        return self._others[name]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self._others
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The result, or ``default``."""
+        return self[name] if name in self else default
+
+    def copy(self) -> Results:
+        """Another one with the same values."""
+        return Results(self.everything())
+
+    def everything(self) -> dict[str, Any]:
+        """All results, ASE's first."""
+        return {**self, **self._others}
 
 
 def results_of(out: dict[str, torch.Tensor], constant_charge: bool, origin: np.ndarray) -> dict[str, Any]:

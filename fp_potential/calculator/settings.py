@@ -62,6 +62,17 @@ class Settings:
         """Charge, level and field as arguments."""
         return Given(self.total_charge, self.fermi_level, gradient_of(self.electric_field))
 
+    def check_jellium(self) -> None:
+        """Refuse what contradicts a compensating slab."""
+        if self.remove_net_force:
+            raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
+        if self.field_origin is not None:
+            raise ValueError("`field_origin`: with a compensating jellium it is the middle of the slab; leave it out")
+
+    def kspace_idle(self, own: KSpace | None) -> list[str]:
+        """Sentences on settings of the long-range sums without an effect; ``own`` are those of the archive."""
+        return KSpace(self.kspace, self.kspace_accuracy, self.remove_net_force).idle(own)
+
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """These settings with ``changes``: names of `Settings`, or ``scf_options``, fields of `SCFOptions`.
 

@@ -62,10 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if "--traceback" in rest:
             raise
-        print(f"fixedpoint {name}: error: {error}", file=sys.stderr)
+        print(f"fixedpoint {name}: error: {_sentence(error)}", file=sys.stderr)
         return 2
     finally:
         warnings.showwarning = shown
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong; errors of the system as ``file: reason``."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _warning_of(name: str) -> Callable[..., None]:

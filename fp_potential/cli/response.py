@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from fp_potential.conduction import Exchange, ResponseDiagnosis, ResponseSettings, StructureSolver
     from fp_potential.train.data.frame import Frame
 
+#: chains of copies: between them, Å, and their number
+CHAIN_GAP, CHAIN_COPIES = 3.0, 16
+
 
 def add_response_options(parser: argparse.ArgumentParser) -> None:
     """``--response`` and what belongs to it."""
@@ -18,9 +21,15 @@ def add_response_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--response", action="store_true", help="find out whether the charges behave as those of a metal"
     )
-    group.add_argument("--chain_gap", type=finite, default=3.0, metavar="X", help="between the copies of a chain, Å")
     group.add_argument(
-        "--chain_copies", type=int, default=16, metavar="N", help="of the longest chain; the others are halves of it"
+        "--chain_gap", type=finite, default=CHAIN_GAP, metavar="X", help="between the copies of a chain, Å"
+    )
+    group.add_argument(
+        "--chain_copies",
+        type=int,
+        default=CHAIN_COPIES,
+        metavar="N",
+        help="of the longest chain; the others are halves of it",
     )
     group.add_argument(
         "--bond_factor",
@@ -40,6 +49,9 @@ def response_settings(arguments: argparse.Namespace) -> ResponseSettings | None:
     from fp_potential.conduction import ResponseSettings
 
     if not arguments.response:
+        for name, default in (("chain_gap", CHAIN_GAP), ("chain_copies", CHAIN_COPIES), ("bond_factor", None)):
+            if getattr(arguments, name) != default:
+                raise ValueError(f"--{name} belongs to --response: add that, or leave it out")
         return None
     for name in ("chain_gap", "bond_factor"):
         value = getattr(arguments, name)

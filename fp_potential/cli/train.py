@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 #: words of the command itself; every other --word is an option of the training file
 OWN = (
@@ -63,14 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
         return _manual(arguments.help_config)
     if arguments.schema is not None:
         return _schema(arguments.schema)
-    file, overrides = arguments.config, list(arguments.overrides)
-    if arguments.named is not None:
-        overrides = ([] if file is None else [file]) + overrides
-        file = arguments.named
-    if file is None:
+    words = ([] if arguments.config is None else [arguments.config]) + arguments.overrides
+    overrides = [word for word in words if "=" in word and not Path(word).is_file()]
+    files = [word for word in words if word not in overrides] + ([] if arguments.named is None else [arguments.named])
+    if len(files) > 1:
+        raise ValueError(f"expected one training file, and options as name=value; got {', '.join(files)}")
+    if not files:
         raise ValueError(
             "expected a training file: fixedpoint train config.yaml (--help-config prints what it may hold)"
         )
+    file = files[0]
     if arguments.run is not None:
         overrides.append(f"run_dir={arguments.run}")
     from fp_potential.train.potential.config import load_config
@@ -82,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fp_potential.train.run import check, train
 
     if arguments.dry_run:
-        check(config)
+        check(config, restart=arguments.restart)
     else:
         train(config, restart=arguments.restart)
     return 0
@@ -104,7 +107,6 @@ def _manual(name: str) -> int:
 
 def _schema(file: str) -> int:
     import json
-    from pathlib import Path
 
     from fp_potential.train.potential.config.json_schema import json_schema
 

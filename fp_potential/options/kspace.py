@@ -31,6 +31,18 @@ class KSpace:
                 f"{LOOSEST}"
             )
 
+    def idle(self, own: "KSpace | None") -> list[str]:
+        """Sentences on settings that have no effect with the others; ``own`` are those of the archive."""
+        method = self.method or (own.method if own is not None else None)
+        if method not in ("open", "reciprocal"):
+            return []
+        given = {"kspace_accuracy": self.accuracy is not None, "remove_net_force": self.remove_net_force}
+        return [
+            f"{name} has no effect: it belongs to the mesh, and kspace is {method}"
+            for name, is_ in given.items()
+            if is_
+        ]
+
     @classmethod
     def of(cls, module: Any) -> "KSpace | None":
         """The settings of a model archive as it was loaded; None if it is too old to be told."""

@@ -137,7 +137,10 @@ def test_other_settings_that_change(archive) -> None:
         ({"totl_charge": 1.0}, "unknown setting `totl_charge`; did you mean `total_charge`"),
         ({"total_charge": 1.0, "fermi_level": -2.0}, "not both"),
         ({"scf_options": {"history": 5}}, "`scf_options.history` is 80 in this archive"),
-        ({"scf_options": {"num_scf_step": 5}}, "`scf_options` has no field 'num_scf_step'; did you mean 'num_scf_"),
+        (
+            {"scf_options": {"num_scf_step": 5}},
+            "`scf_options.num_scf_step` does not exist; did you mean 'num_scf_steps'",
+        ),
         ({"scf_options": {"num_scf_steps": 0}}, r"`scf_options.num_scf_steps` is 0: Input should be greater than"),
         ({"kspace": "ewald"}, "expected one of auto"),
         ({"electric_field": [0, 1]}, r"`electric_field` must be 3 numbers, got \[0, 1\]"),

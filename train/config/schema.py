@@ -134,13 +134,15 @@ def validate(data: Any, model: type[SectionType], source: str, folder: Path | No
             for problem in error.errors():
                 path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
                 text = problem["msg"].removeprefix("Value error, ")
+                if problem["type"] not in ("value_error", "assertion_error"):  # a sentence of pydantic's
+                    text = text[:1].lower() + text[1:]
                 given = problem.get("input")
                 shown = (
                     ""
                     if isinstance(given, (Mapping, list, BaseModel)) or problem["type"] == "missing"
                     else f" (got {given!r})"
                 )
-                lines.append(f"option '{path}': {text[:1].lower()}{text[1:]}{shown}")
+                lines.append(f"option '{path}': {text}{shown}")
     raise InputError("\n".join(f"{source}: {line}" for line in lines))
 
 

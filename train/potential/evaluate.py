@@ -21,6 +21,7 @@ from torch import Tensor
 from ...density.problem import own_start
 from ...density.self_consistent import SelfConsistentModel
 from ...export import load_model, run_model
+from ...files import naming
 from ...options import SCFOptions
 from ...options.kspace import KSpace
 from ...periodicity import field_origin, open_axes
@@ -292,7 +293,8 @@ def _start(batch: Batch, scf: SCFOptions) -> Start:
 
 def write_predictions(path: str | Path, predictions: Sequence[Atoms]) -> None:
     """Extended XYZ with the keys of ``PREDICTIONS`` beside what the frames had."""
-    write(str(path), list(predictions), format="extxyz")
+    with naming(path):
+        write(str(path), list(predictions), format="extxyz")
 
 
 def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame], scf: SCFOptions) -> Iterator[Atoms]:

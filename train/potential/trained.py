@@ -31,6 +31,10 @@ def find_checkpoint(run: str | Path, which: str = "latest") -> Path:
     """
     run = Path(run)
     if run.is_file():
+        if which != "latest":
+            raise InputError(
+                f"'{run}' is a checkpoint: there is no '{which}' of it; name the run folder, or no other one"
+            )
         return run
     path = run / "checkpoints" / f"{which}.pt"
     if not path.is_file():

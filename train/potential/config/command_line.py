@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ...config.schema import nested_models
+from ...config.schema import nested_models, option_names
 from ...errors import InputError, nearest
 from . import TrainConfig
 from .published_names import published
@@ -31,8 +31,9 @@ def with_overrides(words: Sequence[str], own: Collection[str]) -> list[str]:
     while rest:
         word = rest.pop(0)
         name, equals, text = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or word == "--" or f"--{name}" in own:
-            out.append(word)
+        hyphens = f"--{name.replace('_', '-')}"
+        if not word.startswith("--") or word == "--" or hyphens in own:
+            out.append(word if f"--{name}" in own else word.replace(f"--{name}", hyphens, 1))
             continue
         first, dot, inner = name.partition(".")
         name = first.replace("-", "_") + dot + inner
@@ -69,10 +70,19 @@ def values_of(path: str) -> Any:
     for part in [first, *rest]:
         kind = _inside(kind, part)
         if kind is None:
-            raise InputError(
-                f"unknown option '--{path}'; {nearest(path, TrainConfig.model_fields, translator.names())}"
-            )
+            raise InputError(f"unknown option '--{path}'; {_hint(path, translator.names())}")
     return kind
+
+
+def _hint(path: str, names: Collection[str]) -> str:
+    """Where an option of a stage stands; else the nearest name."""
+    places = [dotted for dotted, _, _ in option_names(TrainConfig) if dotted.rsplit(".", 1)[-1] == path]
+    if places:
+        stage = (
+            places[0].replace("train_schedule.[]", "train_schedule.0").replace("train_schedule.*", "train_schedule.0")
+        )
+        return f"it is an option of each stage: --{stage}=VALUE"
+    return nearest(path, TrainConfig.model_fields, names)
 
 
 def _inside(kind: Any, part: str) -> Any:
