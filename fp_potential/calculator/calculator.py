@@ -18,7 +18,7 @@ from ..export import load_model, module_from_bytes, module_to_bytes, run_model
 from ..options import SCFOptions
 from ..options.kspace import KSpace
 from ..periodicity import has_volume, letters, open_axes
-from .failures import NO_FERMI_LEVEL, NoFermiLevel, SCFNotConverged, failure
+from .failures import NO_FERMI_LEVEL, NoFermiLevel, SCFNotConverged, failure, say_far
 from .inputs import State, input_reader
 from .published_arguments import take_published
 from .results import Results, results_of
@@ -60,6 +60,8 @@ class FixedPointCalculator(Calculator):
         field_origin: point where the potential of the electric field is zero, Å, which moves with the cell under
             strain; None: the centre of the cell along open axes that have a vector, else 0. It matters for charged
             structures (energy) and for the Fermi level.
+        outside: what happens far outside the training (charge, Fermi level, field, distances, charges of the atoms;
+            `training_ranges`): warn, once for each of these, error (`OutsideTraining`), or ignore.
         kwargs: arguments of ASE's calculators, and those of the published one (`published_arguments`).
 
     Raises:
@@ -121,6 +123,7 @@ class FixedPointCalculator(Calculator):
         kspace_accuracy: float | None = None,
         remove_net_force: bool = False,
         field_origin: Sequence[float] | None = None,
+        outside: Literal["warn", "error", "ignore"] = "warn",
         **kwargs: Any,
     ) -> None:
         said = take_published(kwargs, list(inspect.signature(FixedPointCalculator).parameters)[:-1])
@@ -154,6 +157,7 @@ class FixedPointCalculator(Calculator):
             kspace_accuracy=kspace_accuracy,
             remove_net_force=remove_net_force,
             field_origin=field_origin,
+            outside=outside,
         )
 
     total_charge = setting("total_charge", "Total charge that is held, e; None: that of the atoms.")
@@ -228,6 +232,7 @@ class FixedPointCalculator(Calculator):
         Raises:
             SCFNotConverged: the loop or its adjoint failed.
             NoFermiLevel: a Fermi level is to be held and nothing conducts.
+        OutsideTraining: with ``outside="error"``.
             PropertyNotImplementedError: a stress without a volume, or responses without an open axis.
             ValueError: inputs that are missing, contradict each other or do not fit the model.
         """
@@ -238,6 +243,7 @@ class FixedPointCalculator(Calculator):
         constant_charge = state.fermi_level is None
         out = self._run(state, start)
         self._check(out)
+        say_far(self.inputs.far_solution(self.atoms, state, out), self.settings.outside, self.inputs.said)
         if int(out["status"][0]) == 0:
             self._last = (self.atoms.numbers.copy(), out["density"])
         results = results_of(out, constant_charge, self.inputs.origin(self.atoms))
@@ -315,6 +321,7 @@ class FixedPointCalculator(Calculator):
     ) -> dict[str, torch.Tensor]:
         """What the archive's ``forward``, or its ``responses``, gives."""
         graph, s = self.inputs.graph(self.atoms, state), self.scf
+        say_far(self.inputs.far_structure(self.atoms, state, graph), self.settings.outside, self.inputs.said)
         loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, state.fermi_level is None)
         if responses:
             return run_model(self.module.responses, *graph, *loop, *start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,6 +34,28 @@ class SCFNotConverged(RuntimeError):
 
 class NoFermiLevel(ValueError):
     """A Fermi level is to be held where none exists."""
+
+
+class OutsideTraining(ValueError):
+    """A calculation far outside the training of its model, with ``outside="error"``."""
+
+
+def say_far(found: Mapping[str, str], outside: str, said: set[str]) -> None:
+    """Say that a calculation is far outside the training, once for each kind among ``found`` that is not in ``said``.
+
+    Raises:
+        OutsideTraining: ``outside`` is error.
+    """
+    if outside == "ignore":
+        return
+    for kind, sentence in found.items():
+        if outside == "error":
+            raise OutsideTraining(f"{sentence}; outside='warn' or 'ignore' goes on")
+        if kind not in said:
+            said.add(kind)
+            warnings.warn(
+                f"far outside the training of this model: {sentence}; what it predicts there is a guess", stacklevel=5
+            )
 
 
 def failure(out: Mapping[str, torch.Tensor], scf: SCFOptions, atoms: Atoms, cutoff: float) -> str:

@@ -12,9 +12,11 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from ..distances import shortest_by_elements
 from ..graph import Graph, graph_from_atoms, to_device
 from ..options import PERIODIC_AXES, SCFOptions
 from ..periodicity import completed_cell, field_origin, letters
+from ..training_ranges import Ranges, far_density, far_distances, far_inputs, ranges_of
 from .info_keys import LEVEL, InfoKeys, info_keys
 from .published_arguments import PublishedArguments
 
@@ -90,6 +92,7 @@ class InputReader:
     scf: SCFOptions
     keys: InfoKeys
     pbc_handling: str  #: ``electrostatic_pbc_method`` that demands a number of periodic axes
+    ranges: Ranges  #: of the training
     jellium_bounds: tuple[float, float] | None  #: heights of a compensating slab's faces, Å
     holds_charge: bool | None = None  #: ``constant_charge`` of the user; None: nothing was said
     field_origin: Any = None  #: where the potential of the field is zero, Å; None: `periodicity.field_origin`
@@ -235,6 +238,26 @@ class InputReader:
         )
         return to_device(graph, self.device)
 
+    def far_structure(self, atoms: Atoms, state: State, graph: Graph) -> dict[str, str]:
+        """What of a structure and its state is far outside the training (`training_ranges`)."""
+        if not self.ranges:
+            return {}
+        charge = state.total_charge if state.fermi_level is None else None
+        found = far_inputs(self.ranges, charge, state.fermi_level, np.array(state.external_field), len(atoms))
+        i, j = graph.edge_index
+        lengths = (graph.positions[j] + graph.edge_shifts - graph.positions[i]).norm(dim=1)
+        shortest = shortest_by_elements(atoms.numbers, graph.edge_index.cpu().numpy(), lengths.double().cpu().numpy())
+        return found | far_distances(self.ranges, shortest)
+
+    def far_solution(self, atoms: Atoms, state: State, out: Mapping[str, torch.Tensor]) -> dict[str, str]:
+        """What of a solution is."""
+        if not self.ranges:
+            return {}
+        conducts = "conducts" not in out or bool(out["conducts"][0])
+        level = float(out["fermi_level"][0]) if conducts else None
+        found = far_inputs(self.ranges, float(out["total_charge"][0]), level, np.zeros(3), len(atoms))
+        return found | far_density(self.ranges, atoms.numbers, out["density"].double().cpu().numpy())
+
     def origin(self, atoms: Atoms) -> np.ndarray:
         """Where the potential of the field is zero ``(3,)``, Å; with a compensating jellium the height of its middle.
 
@@ -310,5 +333,6 @@ def input_reader(
         scf=scf,
         keys=info_keys(metadata, said.info_keys, density_key),
         pbc_handling=said.pbc_handling,
+        ranges=ranges_of(metadata),
         jellium_bounds=said.jellium_bounds,
     )

@@ -13,6 +13,8 @@ from .inputs import Given, gradient_of, number, vector
 
 #: what a calculator is made of: another one needs another calculator
 FIXED = ("model", "device", "density_key")
+#: what is done far outside the training
+OUTSIDE = ("warn", "error", "ignore")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Settings:
     kspace_accuracy: float | None = None
     remove_net_force: bool = False
     field_origin: Sequence[float] | None = None  #: (3,) Å
+    outside: str = "warn"  #: one of `OUTSIDE`
 
     def __post_init__(self) -> None:
         checked = {
@@ -45,6 +48,8 @@ class Settings:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         KSpace(self.kspace, self.kspace_accuracy)
+        if self.outside not in OUTSIDE:
+            raise ValueError(f"`outside` is {self.outside!r}; expected one of {', '.join(OUTSIDE)}")
         if self.total_charge is not None and self.fermi_level is not None:
             raise ValueError("give `total_charge` or `fermi_level`, not both: one of them follows from the other")
         if self.fermi_level is not None and self.holds_charge is True:

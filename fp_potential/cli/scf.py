@@ -108,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join([*notes, *_header(frame, options, arguments)]))
     trace = trace_loop(module.model, graph, options, start, begin, with_spectrum=not arguments.no_spectrum)
     print("\n".join(_table(trace, options.constant_charge)))
+    for sentence in _far(frame, metadata, trace).values():
+        print(f"WARNING: far outside the training of this model: {sentence}")
     if trace.spectrum is not None:
         print("\n".join(["", *_figures(trace.spectrum, trace.run)]))
     diagnosis = diagnose(trace.run, trace.spectrum)
@@ -179,6 +181,25 @@ def _frame(arguments: argparse.Namespace, metadata: dict[str, Any]) -> tuple[Fra
     if arguments.use_autograd_forces is not None:
         notes.append("note: --use_autograd_forces changes forces only, of which this command prints none")
     return frame, keys, notes + ([f"WARNING: {near}"] if near else [])
+
+
+def _far(frame: Frame, metadata: dict[str, Any], trace: LoopTrace) -> dict[str, str]:
+    """What of the frame, and of the end of its loop, is far outside the training."""
+    from fp_potential.distances import shortest_by_elements
+    from fp_potential.train.data.neighbours import frame_neighbours, pair_distances
+    from fp_potential.training_ranges import far_density, far_distances, far_inputs, ranges_of
+
+    ranges, atoms = ranges_of(metadata), frame.atoms
+    if not ranges:
+        return {}
+    pairs, cells = frame_neighbours(frame, float(metadata["cutoff"]))
+    shortest = shortest_by_elements(atoms.numbers, pairs, pair_distances(frame, pairs, cells))
+    charge, level = float(trace.charges[-1]), float(trace.levels[-1])
+    return {
+        **far_inputs(ranges, charge, level, frame.external_field, len(atoms)),
+        **far_distances(ranges, shortest),
+        **far_density(ranges, atoms.numbers, trace.run.iterates[-1]),
+    }
 
 
 def _multipoles(frame: Frame, key: str) -> np.ndarray:

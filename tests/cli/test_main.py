@@ -78,6 +78,9 @@ def test_train_export_info_eval(trained, tmp_path, capsys):
     metadata = json.loads(capsys.readouterr().out)
     assert metadata["elements"] == ["H", "O", "Na", "Cl"] and metadata["training"]["epochs"] == 3
     assert metadata["training"]["data"]["files"] == ["frames.xyz"]
+    ranges = metadata["training"]["ranges"]  # of the training set, which the calculator compares with
+    assert ranges["charge_per_atom"] == [0.0, 0.0] and ranges["field"] == pytest.approx(0.05)
+    assert 0.8 < ranges["distances"]["H-O"] < 1.1 and set(ranges["density"]) == {"H", "O", "Na", "Cl"}
     assert main(["info", str(trained / "run")]) == 0
     assert "finished epochs: 3 of 3" in capsys.readouterr().out
     assert main(["info", str(trained / "run" / "checkpoints" / "latest.pt")]) == 0

@@ -32,6 +32,7 @@ from .initialise.transfer import read_source, take_potential, take_statistics
 from .losses import Needs, needs, weighted_loss
 from .metrics import StructureErrors
 from .modes.predict import predict
+from .ranges import training_ranges
 from .samples import Sample, batch_samples, make_samples, planned, rebuilt_lists, sizes
 from .solution import LABEL_OF_PROPERTY, solve
 from .statistics import SetStatistics, collect, field_feature_norms
@@ -89,6 +90,7 @@ class PotentialProblem:
                 self.statistics = take_statistics(
                     self.statistics, read_source(start), config.model, config.statistics, self.elements, data.train
                 )
+        self.ranges = state.get("ranges") if state else training_ranges(data.train, sums.nearest)
         self.charging: Charging = state.get("charging", {}) if state else sums.charging
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
@@ -143,10 +145,16 @@ class PotentialProblem:
         return lines
 
     def state(self) -> dict[str, Any]:
-        """Elements, constants, who takes added charge, and numbers of frames."""
+        """Elements, constants, who takes added charge, numbers of frames, and ranges of the training set."""
         frames = {name: len(samples) for name, samples in self.samples.items()}
         constants = self.statistics.model_dump()
-        return {"elements": self.elements, "statistics": constants, "charging": self.charging, "frames": frames}
+        return {
+            "elements": self.elements,
+            "statistics": constants,
+            "charging": self.charging,
+            "frames": frames,
+            "ranges": self.ranges,
+        }
 
     def plan(self, split: str, seed: int | None = None) -> list[list[int]]:
         """Places in the set of the structures of each batch."""

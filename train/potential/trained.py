@@ -77,6 +77,8 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
         # what a training that starts from the archive needs (transfer.py)
         "statistics": state["problem"]["statistics"],
         "field_feature_widths": config["model"]["field_feature_widths"],
+        # beyond which calculations are said to be far from the training (fp_potential.training_ranges)
+        "ranges": state["problem"].get("ranges") or {},
         "stages": [
             {"name": stage["name"], "epochs": stage["epochs"], "mode": stage["fixed_point_training_options"]["mode"]}
             for stage in config["train_schedule"]
