@@ -25,6 +25,9 @@ from .graph import Graph
 from .options import SCFOptions
 from .scf.settings import LoopSettings, Start
 
+#: how torch begins the message of a ValueError of compiled code, behind a trace of it
+REFUSAL = "builtins.ValueError: "
+
 #: outputs of an exported model; energies are float64, everything else has the model's dtype unless said
 OUTPUTS = {
     "energy": "(B,) potential energy E_c, or Omega_c = E_c + mu Q at constant Fermi level, eV, all ranks",
@@ -243,10 +246,17 @@ def export_model(
 def run_model(module: torch.jit.ScriptModule, *arguments: Any) -> dict[str, Tensor]:
     """`OUTPUTS` of an exported model, or what one of its methods gives, for arguments as `ExportedModel` takes them.
 
-    Without the optimising executor, whose first three calls take seconds.
+    Raises:
+        ValueError: what the model refuses, in its own words.
     """
-    with torch.jit.optimized_execution(False):
-        return module(*arguments)
+    try:
+        with torch.jit.optimized_execution(False):  # the first three calls of the other one take seconds
+            return module(*arguments)
+    except torch.jit.Error as error:
+        text = str(error)
+        if REFUSAL not in text:
+            raise
+        raise ValueError(text.rsplit(REFUSAL, 1)[1].strip()) from error
 
 
 def read_metadata(path: str | Path) -> dict:

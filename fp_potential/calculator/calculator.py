@@ -322,6 +322,7 @@ class FixedPointCalculator(Calculator):
         """What the archive's ``forward``, or its ``responses``, gives."""
         graph, s = self.inputs.graph(self.atoms, state), self.scf
         say_far(self.inputs.far_structure(self.atoms, state, graph), self.settings.outside, self.inputs.said)
+        self.inputs.check_memory(self.module.model.electrostatics, graph)
         loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, state.fermi_level is None)
         if responses:
             return run_model(self.module.responses, *graph, *loop, *start)

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ..distances import shortest_by_elements
+from ..electrostatics.memory import demand_memory, mesh_memory
 from ..graph import Graph, graph_from_atoms, to_device
 from ..options import PERIODIC_AXES, SCFOptions
 from ..periodicity import completed_cell, field_origin, letters
@@ -248,6 +249,17 @@ class InputReader:
         lengths = (graph.positions[j] + graph.edge_shifts - graph.positions[i]).norm(dim=1)
         shortest = shortest_by_elements(atoms.numbers, graph.edge_index.cpu().numpy(), lengths.double().cpu().numpy())
         return found | far_distances(self.ranges, shortest)
+
+    def check_memory(self, electrostatics: Any, graph: Graph) -> None:
+        """Refuse a mesh that does not fit the memory, and say that one is large for nothing.
+
+        Raises:
+            ValueError: as `electrostatics.memory.demand_memory`.
+        """
+        found = mesh_memory(electrostatics, graph.positions, graph.cell[0], graph.pbc[0])
+        said = demand_memory(found, self.device)
+        if said:
+            self.say(said)
 
     def far_solution(self, atoms: Atoms, state: State, out: Mapping[str, torch.Tensor]) -> dict[str, str]:
         """What of a solution is."""

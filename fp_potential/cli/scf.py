@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ase.data import atomic_numbers
 
     from fp_potential.density.trace import trace_loop
+    from fp_potential.electrostatics.memory import demand_memory, mesh_memory
     from fp_potential.export import load_model
     from fp_potential.graph import to_device
     from fp_potential.options.kspace import KSpace
@@ -105,6 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     idle = options.idle(given_scf_options(arguments, SCF_OPTIONS), bool(module.model.solver.density_map.affine))
     notes += [f"note: {sentence}" for sentence in idle + kspace.idle(own)]
+    found = mesh_memory(module.model.electrostatics, graph.positions, graph.cell[0], graph.pbc[0])
+    empty = demand_memory(found, device)
+    notes += [f"WARNING: {empty}"] if empty else []
     print("\n".join([*notes, *_header(frame, options, arguments)]))
     trace = trace_loop(module.model, graph, options, start, begin, with_spectrum=not arguments.no_spectrum)
     print("\n".join(_table(trace, options.constant_charge)))

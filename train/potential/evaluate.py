@@ -20,8 +20,10 @@ from torch import Tensor
 
 from ...density.problem import own_start
 from ...density.self_consistent import SelfConsistentModel
+from ...electrostatics.memory import demand_memory, mesh_memory
 from ...export import load_model, run_model
 from ...files import naming
+from ...graph import Graph
 from ...options import SCFOptions
 from ...options.kspace import KSpace
 from ...periodicity import field_origin, open_axes
@@ -254,6 +256,7 @@ def archive_solver(module: torch.jit.ScriptModule, properties: Collection[str] =
 
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
         loop, start = (*batch.graph[:-1], False, *settings_of(scf), scf.constant_charge), _start(batch, scf)
+        _check_memory(module.model.electrostatics, batch.graph)
         output = with_stress(run_model(module, *loop, scf.use_autograd_forces, *start), batch.graph)
 
         def responses() -> dict[str, Tensor]:
@@ -262,6 +265,18 @@ def archive_solver(module: torch.jit.ScriptModule, properties: Collection[str] =
         return with_properties(output, batch.graph, properties, module.model.electrostatics, responses)
 
     return solver
+
+
+def _check_memory(electrostatics: Any, graph: Graph) -> None:
+    """Refuse structures whose mesh does not fit the memory.
+
+    Raises:
+        ValueError: naming its size.
+    """
+    for row in range(graph.cell.shape[0]):
+        positions = graph.positions[: graph.batch.shape[0]][graph.batch == row]
+        found = mesh_memory(electrostatics, positions, graph.cell[row], graph.pbc[row])
+        demand_memory(found, positions.device)
 
 
 def model_solver(model: SelfConsistentModel, forces: bool = True, properties: Collection[str] = ()) -> Solver:
