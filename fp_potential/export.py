@@ -1,12 +1,13 @@
 """TorchScript archives of models: the only Python file that calls torch.jit.
 
-An archive holds the scripted model and one JSON file of metadata (`METADATA_FILE`); the LAMMPS plugin reads the same
-keys.
+An archive holds the scripted model, one JSON file of metadata (`METADATA_FILE`), whose keys the LAMMPS plugin reads,
+too, and checksums of all that (`archive`).
 """
 
+import io
 import json
 import platform
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from . import __version__
+from .archive import FORMAT, FORMAT_VERSION, METADATA_FILE, demand_unaltered, read_contents, seal
+from .archive_checks import check_device, check_metadata, check_module
 from .communication import load_operators
 from .density.self_consistent import SelfConsistentModel
 from .files import replaced
@@ -22,9 +25,8 @@ from .graph import Graph
 from .options import SCFOptions
 from .scf.settings import LoopSettings, Start
 
-FORMAT = "fp_potential"
-FORMAT_VERSION = 2
-METADATA_FILE = "metadata.json"
+#: how torch begins the message of a ValueError of compiled code, behind a trace of it
+REFUSAL = "builtins.ValueError: "
 
 #: outputs of an exported model; energies are float64, everything else has the model's dtype unless said
 OUTPUTS = {
@@ -238,35 +240,36 @@ def export_model(
         raw = temporary.with_suffix(".raw")
         try:
             torch.jit.save(scripted, str(raw), _extra_files=extra)
-            strip_debug_records(raw, temporary)
+            seal(raw, temporary)
         finally:
             raw.unlink(missing_ok=True)
-
-
-def strip_debug_records(source: Path, target: Path) -> None:
-    """Copy an archive without its records of source lines, which hold the paths of the machine that wrote it."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
-        for item in old.infolist():
-            if not item.filename.endswith(".debug_pkl"):
-                new.writestr(item.filename, old.read(item))
 
 
 def run_model(module: torch.jit.ScriptModule, *arguments: Any) -> dict[str, Tensor]:
     """`OUTPUTS` of an exported model, or what one of its methods gives, for arguments as `ExportedModel` takes them.
 
-    Without the optimising executor, whose first three calls take seconds.
+    Raises:
+        ValueError: what the model refuses, in its own words.
     """
-    with torch.jit.optimized_execution(False):
-        return module(*arguments)
+    try:
+        with torch.jit.optimized_execution(False):  # the first three calls of the other one take seconds
+            return module(*arguments)
+    except torch.jit.Error as error:
+        text = str(error)
+        if REFUSAL not in text:
+            raise
+        raise ValueError(text.rsplit(REFUSAL, 1)[1].strip()) from error
 
 
 def read_metadata(path: str | Path) -> dict:
-    """Metadata of an archive, as `metadata_of` wrote them.
+    """Metadata of an archive, as `metadata_of` wrote them; its module is not loaded.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_model`.
+        FileNotFoundError, ValueError: as `archive.read_contents`, and an archive that is not as it was exported.
     """
-    return load_model(path)[1]
+    contents = read_contents(path)
+    demand_unaltered(path, contents)
+    return contents.metadata
 
 
 def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptModule, dict]:
@@ -274,9 +277,13 @@ def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptM
 
     `run_model` calls it, with the arguments of `ExportedModel.forward`; `calculator.FixedPointCalculator` does both.
 
+    Loading runs code of the archive: load those only that you would run as a program (`archive.read_contents` and
+    `fixedpoint info` do not run it). Archives of earlier versions have no checksums, which is said.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a model of this package, or one written by a newer or an older version.
+        ValueError: not a model of this package, one written by a newer or an older version, one that is not as it was
+            exported, one whose metadata are not those of its module, or a device that is not there.
 
     With a model of random weights:
 
@@ -304,30 +311,41 @@ def load_model(path: str | Path, device: str = "cpu") -> tuple[torch.jit.ScriptM
     >>> round(float(out["density"][:, 0].sum()), 6)
     1.0
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file {path}; make one with `fixedpoint export run/ model.pt`")
+    check_device(device)
+    contents = read_contents(path)
+    demand_unaltered(path, contents)
+    metadata = contents.metadata
+    check_metadata(path, metadata)
+    if not contents.checked:
+        warnings.warn(
+            f"{path} carries no checksums, as it was exported by an earlier version: changes of it would go unnoticed; "
+            "export it again to have them",
+            stacklevel=2,
+        )
     load_operators()
-    extra = {METADATA_FILE: ""}
     try:
-        module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
-        text = extra[METADATA_FILE]
-        metadata = json.loads(text) if text else {}
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is not a TorchScript model: {str(error).splitlines()[0]}") from error
-    if metadata.get("format") != FORMAT:
+        module = torch.jit.load(str(path), map_location=device)
+    except (RuntimeError, ValueError, torch.jit.Error) as error:
         raise ValueError(
-            f"{path} is not a model of fp_potential (no `{METADATA_FILE}` with format {FORMAT!r}); "
-            "export one with `fixedpoint export run/ model.pt`"
-        )
-    if int(metadata["format_version"]) > FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {metadata['format_version']}, this fp_potential {__version__} reads up to "
-            f"{FORMAT_VERSION}; update fp_potential or export the model again"
-        )
-    if int(metadata["format_version"]) < FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {metadata['format_version']}, this fp_potential {__version__} reads "
-            f"{FORMAT_VERSION}; export it again from its run folder with `fixedpoint export`"
-        )
+            f"{path} is not a TorchScript model that this torch can load: {str(error).splitlines()[0]}"
+        ) from error
+    check_module(path, module, metadata, ExportedModel.forward)
     return module, metadata
+
+
+def module_to_bytes(module: torch.jit.ScriptModule) -> bytes:
+    """A loaded module with its present state, to be sent to another process."""
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer)
+    return buffer.getvalue()
+
+
+def module_from_bytes(content: bytes, device: str) -> torch.jit.ScriptModule:
+    """The module of `module_to_bytes`.
+
+    Raises:
+        ValueError: a device that is not there.
+    """
+    check_device(device)
+    load_operators()
+    return torch.jit.load(io.BytesIO(content), map_location=device)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of writing ``path`` name it, also those of a full disk, which the system gives without a name.
+
+    Raises:
+        OSError: as in the block, with ``filename``; torch's own errors of writing as one.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise type(error)(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("inline_container", "PytorchStreamWriter", "iostream error")):
+            raise
+        raise OSError(errno.EIO, "could not be written; is the disk full?", str(path)) from error
 
 
 @contextmanager
@@ -15,36 +35,20 @@ def replaced(path: Path) -> Iterator[Path]:
     The folder is made if it is not there. At any moment, also after a crash of the machine, ``path`` is the old or the
     new file; after an error in the block it is the old one, and what was written is gone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(error.errno, "a file is there, expected a folder", str(path.parent)) from error
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with named(path):
-        try:
+    try:
+        with naming(path):
             yield temporary
             _on_the_disk(temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _on_the_disk(path.parent)
-
-
-@contextmanager
-def named(path: str | Path) -> Iterator[None]:
-    """Gives errors of the system that do not say of which file they are, as those of a full disk, the name of it.
-
-    Raises:
-        OSError: with ``path`` for its ``filename``; also in the place of what torch raises when it cannot write.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    except RuntimeError as error:
-        if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container")):
-            raise
-        raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}; is the disk full?") from error
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _on_the_disk(path.parent)
 
 
 def write_whole(path: Path, text: str) -> None:

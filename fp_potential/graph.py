@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .distances import check_distinct, pair_lengths
 from .periodicity import cell_of_graph, check_cell, completed_cell, is_along_periodic_axes
 
 
@@ -93,14 +94,17 @@ def graph_from_arrays(
         neighbours: what `neighbour_list` gives for the structure and the cutoff, where it is known already.
 
     Raises:
-        ValueError: naming what is wrong: unknown elements, non-finite positions, periodic vectors without a volume,
-            area or length, or an external field along a periodic axis.
+        ValueError: naming what is wrong: no atoms, unknown elements, non-finite positions, two atoms in the same place
+            (unless their ``neighbours`` are given), periodic vectors without a volume, area or length, or an external
+            field along a periodic axis.
     """
     given = conditions or Conditions()
     numbers = np.asarray(numbers)
     positions = np.asarray(positions, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
     field = np.asarray(given.external_field, dtype=np.float64)
+    if len(numbers) == 0:
+        raise ValueError("the structure has no atoms: there is nothing to calculate")
     unknown = sorted(set(numbers.tolist()) - set(elements))
     if unknown:
         from ase.data import chemical_symbols
@@ -120,10 +124,14 @@ def graph_from_arrays(
             f"{cell.tolist()}), where its potential is not periodic; set that component to zero or make the axis "
             "non-periodic"
         )
-    pairs, cells = neighbour_list(positions, cell, pbc, cutoff) if neighbours is None else neighbours
+    box = cell_of_graph(cell, pbc)
+    if neighbours is None:
+        pairs, cells = neighbour_list(positions, cell, pbc, cutoff)
+        check_distinct(pairs, pair_lengths(positions, box, pairs, cells))
+    else:
+        pairs, cells = neighbours
     index = np.full(max(elements) + 1, -1, dtype=np.int64)
     index[list(elements)] = np.arange(len(elements))
-    box = cell_of_graph(cell, pbc)
     shifts = cells.astype(np.float64) @ box
     return Graph(
         positions=torch.tensor(positions - np.asarray(given.field_origin, dtype=np.float64), dtype=dtype),

@@ -1,6 +1,6 @@
 """ASE calculator of exported models."""
 
 from .calculator import FixedPointCalculator
-from .failures import NoFermiLevel, SCFNotConverged
+from .failures import NoFermiLevel, OutsideTraining, SCFNotConverged
 
-__all__ = ["FixedPointCalculator", "NoFermiLevel", "SCFNotConverged"]
+__all__ = ["FixedPointCalculator", "NoFermiLevel", "OutsideTraining", "SCFNotConverged"]

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +14,15 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..density.trace import trace_loop
-from ..export import load_model, run_model
+from ..export import load_model, module_from_bytes, module_to_bytes, run_model
 from ..options import SCFOptions
 from ..options.kspace import KSpace
 from ..periodicity import has_volume, letters, open_axes
-from ..units import CARTESIAN_FROM_STORED
-from .failures import NO_FERMI_LEVEL, STATUS, NoFermiLevel, SCFNotConverged
-from .inputs import Given, State, gradient_of, input_reader
+from .failures import NO_FERMI_LEVEL, NoFermiLevel, SCFNotConverged, failure, say_far
+from .inputs import State, input_reader
 from .published_arguments import take_published
+from .results import Results, results_of
+from .settings import Settings, setting
 
 #: step of the field in responses from the energy, V/Å
 FIELD_STEP = 1e-3
@@ -52,7 +54,7 @@ class FixedPointCalculator(Calculator):
             ``initial_fermi_level: from_data`` at ``atoms.info['initial_fermi_level']``.
         device: cpu or cuda.
         ignore_nonconverged: warn instead of raising `SCFNotConverged`.
-        density_key: array ``(N, 4)`` of reference multipoles.
+        density_key: array ``(N, 4)`` of reference multipoles; None: that of the training.
         full_scf_history: keep density, charge, Fermi level and energy of every application; runs the loop three times.
         kspace: how potentials are summed, auto, reciprocal, mesh or open; None: as the archive says.
         kspace_accuracy: relative rms force error of the mesh; None: as the archive says.
@@ -60,6 +62,8 @@ class FixedPointCalculator(Calculator):
         field_origin: point where the potential of the electric field is zero, Å, which moves with the cell under
             strain; None: the centre of the cell along open axes that have a vector, else 0. It matters for charged
             structures (energy) and for the Fermi level.
+        outside: what happens far outside the training (charge, Fermi level, field, distances, charges of the atoms;
+            `training_ranges`): warn, once for each of these, error (`OutsideTraining`), or ignore.
         kwargs: arguments of ASE's calculators, and those of the published one (`published_arguments`).
 
     Raises:
@@ -116,12 +120,13 @@ class FixedPointCalculator(Calculator):
         scf_options: dict[str, Any] | None = None,
         device: str = "cpu",
         ignore_nonconverged: bool = False,
-        density_key: str = "REF_atomic_multipoles",
+        density_key: str | None = None,
         full_scf_history: bool = False,
         kspace: str | None = None,
         kspace_accuracy: float | None = None,
         remove_net_force: bool = False,
         field_origin: Sequence[float] | None = None,
+        outside: Literal["warn", "error", "ignore"] = "warn",
         **kwargs: Any,
     ) -> None:
         said = take_published(kwargs, list(inspect.signature(FixedPointCalculator).parameters)[:-1])
@@ -129,13 +134,8 @@ class FixedPointCalculator(Calculator):
         model = said.own.get("model") if model is None else model
         if model is None:
             raise ValueError("expected `model`, an archive of `fixedpoint export`")
-        full_scf_history = bool(said.own.get("full_scf_history", full_scf_history))
-        scf_options = {**said.scf_options, **(scf_options or {})}
-        if total_charge is not None and fermi_level is not None:
-            raise ValueError("give `total_charge` or `fermi_level`, not both: one of them follows from the other")
-        chosen = KSpace(kspace, kspace_accuracy, remove_net_force)
+        scf_options = said.with_options(scf_options or {})
         self.module, self.metadata = load_model(model, device)
-        chosen.apply(self.module)
         self.device = torch.device(device)
         self.dtype = getattr(torch, self.metadata["dtype"])
         if said.default_dtype not in (None, self.metadata["dtype"]):
@@ -143,31 +143,66 @@ class FixedPointCalculator(Calculator):
                 f"`default_dtype` is {said.default_dtype}, but the archive has {self.metadata['dtype']}; export it "
                 f"with `fixedpoint export --dtype {said.default_dtype}`"
             )
-        self.scf = SCFOptions(**{**self.metadata["scf"], **scf_options})
-        self._set_jellium(said.jellium_bounds, remove_net_force, field_origin)
-        if self.scf.history != self.metadata["scf"]["history"]:
-            raise ValueError(
-                f"`scf_options.history` is {self.metadata['scf']['history']} in this archive and cannot be changed "
-                "here; export the model with another one"
-            )
-        self.total_charge, self.fermi_level, self.electric_field = total_charge, fermi_level, electric_field
-        self.ignore_nonconverged = ignore_nonconverged
-        self.full_scf_history = full_scf_history
+        self._kspace_of_archive = KSpace.of(self.module)
+        self._set_jellium(said.jellium_bounds)
+        self.settings = Settings(SCFOptions(**self.metadata["scf"]))
         self.inputs = input_reader(
-            self.metadata, self.device, self.scf, said, said.own.get("density_key", density_key), field_origin
+            self.metadata, self.device, self.settings.scf, said, said.own.get("density_key", density_key)
         )
         self._last: tuple[np.ndarray, torch.Tensor] | None = None
+        given = {"total_charge": total_charge, "fermi_level": fermi_level, "electric_field": electric_field}
+        self.set(
+            **{name: value for name, value in given.items() if value is not None},
+            scf_options=scf_options,
+            ignore_nonconverged=ignore_nonconverged,
+            full_scf_history=bool(said.own.get("full_scf_history", full_scf_history)),
+            kspace=kspace,
+            kspace_accuracy=kspace_accuracy,
+            remove_net_force=remove_net_force,
+            field_origin=field_origin,
+            outside=outside,
+        )
 
-    def _set_jellium(
-        self, bounds: tuple[float, float] | None, remove_net_force: bool, field_origin: Sequence[float] | None
-    ) -> None:
+    total_charge = setting("total_charge", "Total charge that is held, e; None: that of the atoms.")
+    fermi_level = setting("fermi_level", "Fermi level that is held, eV; None: none, or that of the atoms.")
+    electric_field = setting("electric_field", "Physical field E ``(3,)``, V/Å; None: that of the atoms.")
+    scf = setting("scf", "`SCFOptions` of the loop.")
+    ignore_nonconverged = setting("ignore_nonconverged", "Whether to warn instead of raising `SCFNotConverged`.")
+    full_scf_history = setting("full_scf_history", "Whether to keep every density on the way.")
+
+    def set(self, **changes: Any) -> dict[str, Any]:
+        """Change settings: arguments of the constructor. Results of the old ones are forgotten.
+
+        Returns those that are new.
+
+        Raises:
+            ValueError: an argument that does not exist or cannot be changed (`model`, `device`), and values that are
+                none or contradict others.
+        """
+        if not changes:
+            return {}
+        old, new = self.settings, self.settings.changed(changes)
+        if self.inputs.jellium_bounds is not None:
+            new.check_jellium()
+        if (new.kspace, new.kspace_accuracy, new.remove_net_force) != (
+            old.kspace,
+            old.kspace_accuracy,
+            old.remove_net_force,
+        ):
+            KSpace(new.kspace, new.kspace_accuracy, new.remove_net_force).apply(self.module, self._kspace_of_archive)
+        self.inputs = replace(self.inputs, scf=new.scf, holds_charge=new.holds_charge, field_origin=new.field_origin)
+        self.settings, self.results = new, {}
+        affine = bool(self.module.model.solver.density_map.affine)
+        for sentence in new.scf.idle(changes.get("scf_options") or (), affine) + new.kspace_idle(
+            self._kspace_of_archive
+        ):
+            self.inputs.say(sentence, stacklevel=3)
+        return {name: value for name, value in changes.items() if getattr(old, name, None) != getattr(new, name, value)}
+
+    def _set_jellium(self, bounds: tuple[float, float] | None) -> None:
         """A compensating slab between two heights, about whose middle the graph will be (`InputReader.origin`)."""
         if bounds is None:
             return
-        if remove_net_force:
-            raise ValueError("`remove_net_force`: the slab of a compensating jellium holds the atoms; leave it out")
-        if field_origin is not None:
-            raise ValueError("`field_origin`: with a compensating jellium it is the middle of the slab; leave it out")
         if not hasattr(self.module, "set_jellium"):
             raise ValueError(
                 "`compensating_jellium`: this archive has none; export it again from its run folder with "
@@ -176,12 +211,16 @@ class FixedPointCalculator(Calculator):
         half = 0.5 * (bounds[1] - bounds[0])
         self.module.set_jellium([-half, half])
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "module": module_to_bytes(self.module)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"module": module_from_bytes(state["module"], str(state["device"]))}
+
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """ASE's changes, and changes of the inputs in ``atoms.info``."""
+        """ASE's changes, and changes of the inputs in ``atoms.info`` and ``atoms.arrays``."""
         changes = list(super().check_state(atoms, tol))
-        if self.atoms is not None and repr(self.inputs.of_info(self.atoms.info)) != repr(
-            self.inputs.of_info(atoms.info)
-        ):
+        if self.atoms is not None and self.inputs.entries(self.atoms) != self.inputs.entries(atoms):
             changes.append("info")
         return changes
 
@@ -196,33 +235,36 @@ class FixedPointCalculator(Calculator):
         Raises:
             SCFNotConverged: the loop or its adjoint failed.
             NoFermiLevel: a Fermi level is to be held and nothing conducts.
+        OutsideTraining: with ``outside="error"``.
             PropertyNotImplementedError: a stress without a volume, or responses without an open axis.
             ValueError: inputs that are missing, contradict each other or do not fit the model.
         """
+        self.results = {}  # whatever happens from here on, they are not those of other atoms
         super().calculate(atoms, properties, system_changes)
         wanted = set(properties or ())
         state, start = self._state(), self.inputs.start(self.atoms, self._last)
         constant_charge = state.fermi_level is None
         out = self._run(state, start)
         self._check(out)
-        self._last = (self.atoms.numbers.copy(), out["density"])
-        self.results = self._collect(out, constant_charge)
+        say_far(self.inputs.far_solution(self.atoms, state, out), self.settings.outside, self.inputs.said)
+        if int(out["status"][0]) == 0:
+            self._last = (self.atoms.numbers.copy(), out["density"])
+        results = results_of(out, constant_charge, self.inputs.origin(self.atoms))
         if self.full_scf_history:
-            options = self.scf.model_copy(update={"constant_charge": constant_charge})
+            options = self.scf.changed({"constant_charge": constant_charge})
             graph = self.inputs.graph(self.atoms, state)
-            self.results["full_scf_history"] = trace_loop(
-                self.module.model, graph, options, *start, with_spectrum=False
-            )
+            results["full_scf_history"] = trace_loop(self.module.model, graph, options, *start, with_spectrum=False)
         if self.atoms.pbc.any() and has_volume(self.atoms.cell.array):
             stress = out["strain_gradient"][0].cpu().numpy().astype(float) / self.atoms.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+            results["stress"] = full_3x3_to_voigt_6_stress(stress)
         elif "stress" in wanted:
             raise PropertyNotImplementedError(
                 "no stress without a periodic axis and a volume to divide by: pbc = "
                 f"{letters(self.atoms.pbc)}, cell = {self.atoms.cell.array.tolist()}"
             )
         if wanted & {"polarizability", "born_charges"}:
-            self.results |= self.responses()
+            results |= self.responses()
+        self.results = Results(results)
 
     def responses(
         self, atoms: Atoms | None = None, definition: Literal["density", "energy"] = "density"
@@ -236,8 +278,12 @@ class FixedPointCalculator(Calculator):
         Raises:
             PropertyNotImplementedError: no Cartesian axis is open: a dipole is defined along none.
         """
-        if atoms is not None:
-            self.atoms = atoms.copy()
+        if definition not in ("density", "energy"):
+            raise ValueError(f"`definition` is 'density' or 'energy', got {definition!r}")
+        if atoms is not None and self.check_state(atoms):
+            self.atoms, self.results = atoms.copy(), {}
+        if self.atoms is None:
+            raise ValueError("`responses` needs `atoms`: there was no calculation yet")
         axes = open_axes(self.atoms.cell.array, self.atoms.pbc)
         if not axes.any():
             raise PropertyNotImplementedError(
@@ -245,8 +291,6 @@ class FixedPointCalculator(Calculator):
                 f"perpendicular to all of them: pbc = {letters(self.atoms.pbc)}, cell = "
                 f"{self.atoms.cell.array.tolist()}"
             )
-        if definition not in ("density", "energy"):
-            raise ValueError(f"`definition` is 'density' or 'energy', got {definition!r}")
         find = self._responses_of_density if definition == "density" else self._responses_of_energy
         polarizability, born_charges = find(axes)
         defined = np.where(axes, 1.0, np.nan)
@@ -273,75 +317,30 @@ class FixedPointCalculator(Calculator):
         return polarizability, born_charges
 
     def _state(self) -> State:
-        given = Given(self.total_charge, self.fermi_level, gradient_of(self.electric_field))
-        return self.inputs.state(self.atoms, given)
+        return self.inputs.state(self.atoms, self.settings.given())
 
     def _run(
         self, state: State, start: tuple[torch.Tensor, torch.Tensor], responses: bool = False
     ) -> dict[str, torch.Tensor]:
         """What the archive's ``forward``, or its ``responses``, gives."""
         graph, s = self.inputs.graph(self.atoms, state), self.scf
+        say_far(self.inputs.far_structure(self.atoms, state, graph), self.settings.outside, self.inputs.said)
+        self.inputs.check_memory(self.module.model.electrostatics, graph)
         loop = (s.num_scf_steps, s.scf_tolerance, s.mixing_parameter, s.solver, state.fermi_level is None)
         if responses:
             return run_model(self.module.responses, *graph, *loop, *start)
         return run_model(self.module, *graph, *loop, s.use_autograd_forces, *start)
 
-    def _collect(self, out: dict[str, torch.Tensor], constant_charge: bool) -> dict[str, Any]:
-        """Outputs of the archive (`export.OUTPUTS`) as results of the calculator."""
-        values = {key: value.cpu().numpy() for key, value in out.items()}
-        density = values["density"].astype(float)
-        conducts = bool(values["conducts"][0]) if "conducts" in values else True  # of archives that do not say
-        energy, level = float(values["energy"][0]), float(values["fermi_level"][0])
-        if constant_charge and not conducts:
-            level = np.nan
-        charge, dipole = float(values["total_charge"][0]), values["dipole"][0].astype(float)
-        moved = charge * self.inputs.origin(self.atoms)  # the model's dipole is about the origin of the field
-        by_target = float(values["energy_by_target"][0])
-        results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": values["atomic_energies"].astype(float),
-            "forces": values["forces"].astype(float),
-            "charges": density[:, 0],
-            "dipole": dipole + moved,
-            "fermi_level": level,
-            "conducts": conducts,
-            "convergence_history": values["history"][:, 0],
-            "num_scf_steps": int(values["scf_steps"][0]),
-            "residual": float(values["residual"][0]),
-            "adjoint_residual": float(values["adjoint_residual"][0]),
-            "density_coefficients": density,
-            "atomic_dipoles": density[:, 1:][:, list(CARTESIAN_FROM_STORED)],
-            "electrostatic_energy": float(values["energy_coulomb"][0]),
-            "electron_energy": float(values["energy_nonlocal"][0]),
-            "field_features": values["field_features"].astype(float),
-            "electrostatic_potentials": values["potentials"].astype(float),
-            "total_charge": charge,
-            "legendre_defect": by_target + level if constant_charge else by_target - charge,
-            "dipole_defect": values["energy_by_field"][0].astype(float) - dipole,
-        }
-        if "changes" in values:
-            results["density_change_history"] = values["changes"][:, 0]
-        if not constant_charge:
-            results["grand_potential"] = energy
-        return results
-
     def _check(self, out: dict[str, torch.Tensor]) -> None:
         """Raise `SCFNotConverged`, or warn, if the loop or its adjoint failed; `NoFermiLevel` in any case."""
-        status = int(out["status"][0])
-        if status == 0:
-            return
-        if status == NO_FERMI_LEVEL:
+        if int(out["status"][0]) == NO_FERMI_LEVEL:
             raise NoFermiLevel(
                 f"no atom of {self.atoms.get_chemical_formula()} conducts in this model, so there is no Fermi level to "
                 "hold: give `total_charge` instead of `fermi_level`"
             )
-        residuals = f"adjoint residual {float(out['adjoint_residual'][0]):.2e}"
-        if "residual" in out:
-            residuals = (
-                f"residual {float(out['residual'][0]):.2e}, {residuals} after {int(out['scf_steps'][0])} applications"
-            )
-        message = f"SCF not converged: {residuals}, scf_tolerance {self.scf.scf_tolerance:.1e}; {STATUS[status]}"
+        message = failure(out, self.scf, self.atoms, self.inputs.cutoff)
+        if not message:
+            return
         if not self.ignore_nonconverged:
             raise SCFNotConverged(message)
         warnings.warn(message, stacklevel=3)

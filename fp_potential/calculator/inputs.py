@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,18 +12,22 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from ..distances import shortest_by_elements
+from ..electrostatics.memory import demand_memory, mesh_memory
 from ..graph import Graph, graph_from_atoms, to_device
 from ..options import PERIODIC_AXES, SCFOptions
 from ..periodicity import completed_cell, field_origin, letters
+from ..training_ranges import Ranges, far_density, far_distances, far_inputs, ranges_of
+from .info_keys import LEVEL, InfoKeys, info_keys
 from .published_arguments import PublishedArguments
 
 
 class Given(NamedTuple):
     """Charge, level and field as the arguments or ``atoms.info`` give them; None where they do not."""
 
-    total_charge: float | None  #: e
-    fermi_level: float | None  #: eV
-    external_field: tuple[float, ...] | None  #: (3,) F = -E, V/Å
+    total_charge: float | None = None  #: e
+    fermi_level: float | None = None  #: eV
+    external_field: tuple[float, ...] | None = None  #: (3,) F = -E, V/Å
 
 
 class State(NamedTuple):
@@ -33,9 +38,48 @@ class State(NamedTuple):
     external_field: tuple[float, ...]  #: (3,) F = -E, V/Å
 
 
-def gradient_of(electric_field: Any) -> tuple[float, ...] | None:
+def number(value: Any, name: str) -> float | None:
+    """A finite number, also in an array of one; None for None.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if value is None:
+        return None
+    found = _floats(value)
+    if found is None or found.size != 1:
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} is not finite: {float(found.reshape(()))}")
+    return float(found.reshape(()))
+
+
+def vector(value: Any, name: str) -> tuple[float, ...] | None:
+    """Three finite numbers; None for None.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if value is None:
+        return None
+    found = _floats(value)
+    if found is None or found.size != 3:
+        raise ValueError(f"{name} must be 3 numbers, got {value!r}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} is not finite: {found.tolist()}")
+    return tuple(found.reshape(3).tolist())
+
+
+def _floats(value: Any) -> np.ndarray | None:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return None
+
+
+def gradient_of(electric_field: Sequence[float] | None) -> tuple[float, ...] | None:
     """Gradient F = -E of the potential of a physical field E ``(3,)``, V/Å; None for None."""
-    return None if electric_field is None else tuple((-np.asarray(electric_field, dtype=float)).tolist())
+    return None if electric_field is None else tuple(-component for component in electric_field)
 
 
 @dataclass(frozen=True)
@@ -47,55 +91,129 @@ class InputReader:
     dtype: torch.dtype
     device: torch.device
     scf: SCFOptions
-    charge_key: str  #: entries of ``atoms.info``: total charge,
-    field_key: str  #: F = -E,
-    level_key: str  #: and Fermi level that is held, or that the search starts from
-    density_key: str  #: array of reference multipoles
+    keys: InfoKeys
     pbc_handling: str  #: ``electrostatic_pbc_method`` that demands a number of periodic axes
-    field_origin: Any  #: where the potential of the field is zero, Å; None: `periodicity.field_origin`
+    ranges: Ranges  #: of the training
     jellium_bounds: tuple[float, float] | None  #: heights of a compensating slab's faces, Å
+    holds_charge: bool | None = None  #: ``constant_charge`` of the user; None: nothing was said
+    field_origin: Any = None  #: where the potential of the field is zero, Å; None: `periodicity.field_origin`
+    said: set[str] = field(default_factory=set)  #: warnings that were given: each is given once
 
-    def of_info(self, info: dict[str, Any]) -> Given:
+    def entries(self, atoms: Atoms) -> str:
+        """Everything of ``atoms.info`` and ``atoms.arrays`` that a calculation depends on, to be compared."""
+        found: dict[str, Any] = {key: atoms.info[key] for key in self.keys.all_of_info() if key in atoms.info}
+        if self.scf.initial_density == "from_data":
+            found[self.keys.density] = atoms.arrays.get(self.keys.density)
+        return repr({key: np.asarray(value).tolist() for key, value in found.items()})
+
+    def of_info(self, info: Mapping[str, Any]) -> Given:
         """What ``atoms.info`` says of charge, Fermi level and field.
 
         Raises:
-            ValueError: both signs of the field are given.
+            ValueError: a value that is no finite number or no field, and entries that contradict one another.
         """
-        electric, gradient = info.get("electric_field"), info.get(self.field_key)
-        if electric is not None and gradient is not None:
-            raise ValueError(f"give atoms.info['electric_field'] (E) or ['{self.field_key}'] (F = -E), not both")
-        level = info.get("fermi_level")
-        if level is None and not self.scf.constant_charge:
-            level = info.get(self.level_key)
-        field = gradient_of(electric) if gradient is None else tuple(np.asarray(gradient, dtype=float).tolist())
-        return Given(info.get(self.charge_key), level, field)
+        charge, _ = self._one_of(info, self.keys.charges)
+        levels = (LEVEL,) if self.scf.constant_charge else (LEVEL, *self.keys.start_levels)
+        level = next((number(info[key], _entry(key)) for key in levels if info.get(key) is not None), None)
+        present = [key for key in self.keys.fields if info.get(key) is not None]
+        if len(present) > 1:
+            meanings = " or ".join(f"['{key}'] ({'E' if self.keys.fields[key] < 0 else 'F = -E'})" for key in present)
+            raise ValueError(f"give the field in one entry of atoms.info, {meanings}, not in both")
+        gradient = None
+        for key in present:
+            found = vector(info[key], _entry(key))
+            gradient = found if self.keys.fields[key] > 0 else gradient_of(found)
+        return Given(charge, level, gradient)
 
     def state(self, atoms: Atoms, arguments: Given) -> State:
         """Charge, Fermi level and field of a calculation: ``arguments`` where they are given, else ``atoms.info``.
 
-        A charge among the arguments wins over a level of ``info``. Warns where neither charge nor level is given.
+        What the user said in arguments wins; an entry of ``info`` that is ignored is named once, as is a charge that
+        nobody gives.
 
         Raises:
             ValueError: a Fermi level has to be held, and none is given.
         """
         info = self.of_info(atoms.info)
-        level = arguments.fermi_level if arguments.fermi_level is not None else info.fermi_level
+        level = self._level_held(atoms.info, info, arguments)
         charge = arguments.total_charge if arguments.total_charge is not None else info.total_charge
-        if arguments.total_charge is not None:
-            level = None
         if level is None and not self.scf.constant_charge:
             raise ValueError(
                 "constant_charge: false holds a Fermi level: give the argument `fermi_level`, or "
-                f"atoms.info['fermi_level'] or ['{self.level_key}'], in eV, and no argument `total_charge`"
+                f"atoms.info['{LEVEL}'] or ['{self.keys.start_levels[0]}'], in eV, and no argument `total_charge`"
             )
         if level is None and charge is None:
-            warnings.warn(
-                "no total charge given: using 0; set atoms.info['total_charge'] or the argument `total_charge`",
-                stacklevel=4,
+            self.say(
+                f"no total charge given: using 0; set atoms.info['{self.keys.charges[0]}'] or the argument "
+                "`total_charge`"
             )
+        if None not in (arguments.total_charge, info.total_charge) and arguments.total_charge != info.total_charge:
+            key = self._one_of(atoms.info, self.keys.charges)[1]
+            self.say(f"{_entry(key)} is ignored: the argument `total_charge` is given")
         field = info.external_field if arguments.external_field is None else arguments.external_field
-        none = (0.0, 0.0, 0.0)
-        return State(float(charge or 0.0), None if level is None else float(level), none if field is None else field)
+        if arguments.external_field is None:
+            self._remark(atoms.info, self.keys.fields)
+        elif info.external_field not in (None, arguments.external_field):
+            key = next(key for key in self.keys.fields if atoms.info.get(key) is not None)
+            self.say(f"{_entry(key)} is ignored: the argument `electric_field` is given")
+        return State(charge or 0.0, level, field or (0.0, 0.0, 0.0))
+
+    def _level_held(self, entries: Mapping[str, Any], info: Given, arguments: Given) -> float | None:
+        """The Fermi level to hold; None where the charge is held."""
+        if arguments.fermi_level is not None:
+            if info.total_charge is not None:
+                key = self._one_of(entries, self.keys.charges)[1]
+                self.say(f"{_entry(key)} is ignored: the argument `fermi_level` is given")
+            return arguments.fermi_level
+        if info.fermi_level is None:
+            return None
+        ignored = ""
+        if arguments.total_charge is not None:
+            ignored = "the argument `total_charge` is given"
+        elif self.holds_charge is True:
+            ignored = "the charge is held, constant_charge: true"
+        elif self.holds_charge is None and info.total_charge is not None:
+            key = self._one_of(entries, self.keys.charges)[1]
+            if self.keys.level_is_label:
+                ignored = (
+                    f"{_entry(key)} is held, as the model was trained with Fermi levels as labels; the argument "
+                    "`fermi_level`, or constant_charge: false among `scf_options`, holds the level"
+                )
+            elif self.scf.constant_charge:
+                self.say(
+                    f"{_entry(key)} is ignored: {_entry(LEVEL)} is held; scf_options={{'constant_charge': True}} holds "
+                    "the charge"
+                )
+        if ignored:
+            if entries.get(LEVEL) is not None:
+                self.say(f"{_entry(LEVEL)} is ignored: {ignored}")
+            return None
+        self._remark(entries, (LEVEL, *self.keys.start_levels))
+        return info.fermi_level
+
+    def _one_of(self, info: Mapping[str, Any], keys: Sequence[str]) -> tuple[float | None, str]:
+        """The number under the first of ``keys`` that is there, and that key.
+
+        Raises:
+            ValueError: two of them hold different numbers.
+        """
+        found = {key: number(info[key], _entry(key)) for key in keys if info.get(key) is not None}
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{_entry(key)} = {value:g}" for key, value in found.items())
+            raise ValueError(f"{listed} contradict each other: leave one of them out")
+        return next(((value, key) for key, value in found.items()), (None, keys[0]))
+
+    def _remark(self, info: Mapping[str, Any], keys: Sequence[str] | Mapping[str, Any]) -> None:
+        """Say what has to be said of those entries that are used."""
+        for key in keys:
+            if info.get(key) is not None and key in self.keys.remarks:
+                self.say(self.keys.remarks[key])
+
+    def say(self, text: str, stacklevel: int = 6) -> None:
+        """Warn, once."""
+        if text not in self.said:
+            self.said.add(text)
+            warnings.warn(text, stacklevel=stacklevel)
 
     def graph(self, atoms: Atoms, state: State) -> Graph:
         """The graph of ``atoms`` in ``state``, on the device.
@@ -120,6 +238,37 @@ class InputReader:
             field_origin=self.origin(atoms),
         )
         return to_device(graph, self.device)
+
+    def far_structure(self, atoms: Atoms, state: State, graph: Graph) -> dict[str, str]:
+        """What of a structure and its state is far outside the training (`training_ranges`)."""
+        if not self.ranges:
+            return {}
+        charge = state.total_charge if state.fermi_level is None else None
+        found = far_inputs(self.ranges, charge, state.fermi_level, np.array(state.external_field), len(atoms))
+        i, j = graph.edge_index
+        lengths = (graph.positions[j] + graph.edge_shifts - graph.positions[i]).norm(dim=1)
+        shortest = shortest_by_elements(atoms.numbers, graph.edge_index.cpu().numpy(), lengths.double().cpu().numpy())
+        return found | far_distances(self.ranges, shortest)
+
+    def check_memory(self, electrostatics: Any, graph: Graph) -> None:
+        """Refuse a mesh that does not fit the memory, and say that one is large for nothing.
+
+        Raises:
+            ValueError: as `electrostatics.memory.demand_memory`.
+        """
+        found = mesh_memory(electrostatics, graph.positions, graph.cell[0], graph.pbc[0])
+        said = demand_memory(found, self.device)
+        if said:
+            self.say(said)
+
+    def far_solution(self, atoms: Atoms, state: State, out: Mapping[str, torch.Tensor]) -> dict[str, str]:
+        """What of a solution is."""
+        if not self.ranges:
+            return {}
+        conducts = "conducts" not in out or bool(out["conducts"][0])
+        level = float(out["fermi_level"][0]) if conducts else None
+        found = far_inputs(self.ranges, float(out["total_charge"][0]), level, np.zeros(3), len(atoms))
+        return found | far_density(self.ranges, atoms.numbers, out["density"].double().cpu().numpy())
 
     def origin(self, atoms: Atoms) -> np.ndarray:
         """Where the potential of the field is zero ``(3,)``, Å; with a compensating jellium the height of its middle.
@@ -152,22 +301,32 @@ class InputReader:
             numbers, density = last
             return density if np.array_equal(numbers, atoms.numbers) else start
         if self.scf.initial_density == "from_data":
-            given = atoms.arrays.get(self.density_key)
+            name = f"atoms.arrays['{self.keys.density}']"
+            given = atoms.arrays.get(self.keys.density)
             if given is None or given.shape != (len(atoms), 4):
                 raise ValueError(
-                    f"initial_density 'from_data' needs atoms.arrays['{self.density_key}'] with 4 columns "
-                    f"[q, d_y, d_z, d_x], got {None if given is None else given.shape}"
+                    f"initial_density 'from_data' needs {name} with 4 columns [q, d_y, d_z, d_x], got "
+                    f"{None if given is None else given.shape}"
                 )
+            if not np.isfinite(given).all():
+                raise ValueError(f"{name} is not finite: initial_density 'from_data' cannot begin there")
             return torch.tensor(given, dtype=self.dtype, device=self.device)
         return start
 
     def _level(self, atoms: Atoms) -> torch.Tensor:
         if self.scf.initial_fermi_level == "zero":
             return torch.zeros(0, dtype=self.dtype, device=self.device)
-        level = atoms.info.get(self.level_key)
+        levels = (number(atoms.info.get(key), _entry(key)) for key in self.keys.start_levels)
+        level = next((value for value in levels if value is not None), None)
         if level is None:
-            raise ValueError(f"initial_fermi_level 'from_data' needs atoms.info['{self.level_key}'] in eV")
-        return torch.tensor([float(level)], dtype=self.dtype, device=self.device)
+            raise ValueError(
+                f"initial_fermi_level 'from_data' needs {' or '.join(map(_entry, self.keys.start_levels))} in eV"
+            )
+        return torch.tensor([level], dtype=self.dtype, device=self.device)
+
+
+def _entry(key: str) -> str:
+    return f"atoms.info['{key}']"
 
 
 def input_reader(
@@ -175,8 +334,7 @@ def input_reader(
     device: torch.device,
     scf: SCFOptions,
     said: PublishedArguments,
-    density_key: str,
-    field_origin: Any,
+    density_key: str | None,
 ) -> InputReader:
     """The reader for an archive with ``metadata`` and the arguments of the calculator."""
     return InputReader(
@@ -185,11 +343,8 @@ def input_reader(
         dtype=getattr(torch, metadata["dtype"]),
         device=device,
         scf=scf,
-        charge_key=said.info_keys.get("total_charge", "total_charge"),
-        field_key=said.info_keys.get("external_field", "external_field"),
-        level_key=said.info_keys.get("fermi_level", "initial_fermi_level"),
-        density_key=density_key,
+        keys=info_keys(metadata, said.info_keys, density_key),
         pbc_handling=said.pbc_handling,
-        field_origin=field_origin,
+        ranges=ranges_of(metadata),
         jellium_bounds=said.jellium_bounds,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,20 @@ class PublishedArguments:
     jellium_bounds: tuple[float, float] | None = None  #: Å
     default_dtype: str | None = None
 
+    def with_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``scf_options`` with what published arguments say.
+
+        Raises:
+            ValueError: they contradict one another.
+        """
+        for name, value in self.scf_options.items():
+            if given.get(name, value) != value:
+                raise ValueError(
+                    f"`scf_options` has {name} = {given[name]!r}, `scf_restart` or `restart_density` asks for "
+                    f"{value!r}: leave one of them out"
+                )
+        return {**self.scf_options, **given}
+
 
 @dataclass(frozen=True)
 class _Argument:
@@ -46,7 +60,9 @@ def _pbc_handling(said: PublishedArguments, value: Any) -> None:
 
 
 def _restart(said: PublishedArguments, value: Any) -> None:
-    said.scf_options["initial_density"] = "restart" if value else "local_guess"
+    start = "restart" if value else "local_guess"
+    if said.scf_options.setdefault("initial_density", start) != start:
+        raise ValueError("`scf_restart` and `restart_density` contradict each other: give one of them")
 
 
 def _jellium_bounds(said: PublishedArguments, value: Any) -> None:

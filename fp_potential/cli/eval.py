@@ -16,7 +16,7 @@ from fp_potential.cli.scf_options import (
 
 if TYPE_CHECKING:
     from fp_potential.options import SCFOptions
-    from fp_potential.train.potential.evaluate import Evaluation
+    from fp_potential.train.potential.evaluate import Evaluation, EvaluationSet
 
 SCF_OPTIONS = (
     "scf_tolerance",
@@ -28,6 +28,17 @@ SCF_OPTIONS = (
     "initial_fermi_level",
     "use_autograd_forces",
 )
+
+#: frames per kind of --response
+RESPONSE_FRAMES = 3
+#: what happened to an SCF that did not converge, and what to do, by its status
+STATUS = {
+    1: "at the step limit, raise --num_scf_steps or loosen --scf_tolerance",
+    2: "diverged, look at the structures (fixedpoint scf) or use --solver linear with less --mixing_parameter",
+    3: "unstable, the model's charges are too soft there: retrain it",
+    4: "the charge does not respond to the Fermi level: structures that the model was not made for, or retrain it",
+    5: "no Fermi level, as nothing conducts: use --constant_charge true",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--response", action="store_true", help="charge that a field moves between fragments, of a few frames per kind"
     )
-    parser.add_argument("--response_frames", type=int, default=3, metavar="N", help="frames per kind for --response")
+    parser.add_argument(
+        "--response_frames", type=int, default=RESPONSE_FRAMES, metavar="N", help="frames per kind for --response"
+    )
     parser.add_argument("--batch_size", type=int, default=16, help="frames per batch")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch")
@@ -72,6 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--batch_size {arguments.batch_size}: expected at least 1")
     if arguments.response_frames < 1:
         raise ValueError(f"--response_frames {arguments.response_frames}: expected at least 1")
+    if arguments.response_frames != RESPONSE_FRAMES and not arguments.response:
+        raise ValueError("--response_frames belongs to --response: add that, or leave it out")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise ValueError(f"--threads {arguments.threads}: expected at least 1")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     data = evaluation_set(
@@ -83,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.device,
         given_kspace(arguments),
     )
-    for note in data.notes:
+    for note in data.notes + _idle(arguments, data):
         print(note)
     evaluations: list[Evaluation] = []
     for scf, several in _runs(arguments, data.scf):
@@ -110,19 +127,34 @@ def run(arguments: argparse.Namespace) -> int:
         write_predictions(arguments.output, predictions)
         print(f"{arguments.output}: {len(predictions)} frames with predictions (keys FP_...)")
     for evaluation in evaluations:
-        failed, frames = evaluation.errors.not_converged(), len(evaluation.frames)
+        failed, frames = evaluation.errors.failures(), len(evaluation.frames)
         if failed:
+            kinds = "; ".join(f"{number}: {STATUS.get(state, f'status {state}')}" for state, number in failed.items())
             print(
-                f"{scf_title(evaluation.scf)}: the SCF of {failed} of {frames} frames did not converge: "
-                "raise --num_scf_steps",
+                f"{scf_title(evaluation.scf)}: the SCF of {sum(failed.values())} of {frames} frames did not converge "
+                f"({kinds})",
                 file=sys.stderr,
             )
     return int(any(evaluation.errors.not_converged() for evaluation in evaluations))
 
 
+def _idle(arguments: argparse.Namespace, data: EvaluationSet) -> list[str]:
+    """Notes on options that have no effect."""
+    from fp_potential.options.kspace import KSpace
+
+    if data.archive is None:
+        return []
+    module = data.archive[0]
+    affine = bool(module.model.solver.density_map.affine)
+    given = given_scf_options(arguments, SCF_OPTIONS)
+    said = [sentence for scf, _ in _runs(arguments, data.scf) for sentence in scf.idle(given, affine)]
+    said += given_kspace(arguments).idle(KSpace.of(module))
+    return [f"note: {sentence}" for sentence in dict.fromkeys(said)]
+
+
 def _runs(arguments: argparse.Namespace, defaults: SCFOptions) -> list[tuple[SCFOptions, bool]]:
     """Options of each run, and whether it is one of several that may leave out frames without its labels."""
-    options = defaults.model_validate(defaults.model_dump() | given_scf_options(arguments, SCF_OPTIONS))
+    options = defaults.changed(given_scf_options(arguments, SCF_OPTIONS), "--")
     modes = [True, False] if arguments.constant_charge == BOTH else [options.constant_charge]
     starts = ["local_guess", "from_data"] if arguments.initial_density == BOTH else [options.initial_density]
     several = len(modes) * len(starts) > 1

@@ -39,7 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     path = find_checkpoint(arguments.run, arguments.checkpoint)
     dtype = getattr(torch, arguments.dtype)
     model, state = load_trained(path, arguments.weights == "average", dtype)
-    export_model(model, arguments.model, training=training_summary(state, arguments.weights))
-    weights = f"{state['epoch']} epochs, {arguments.weights} weights, {arguments.dtype}"
+    kind = arguments.weights if state["average"] is not None else "last"
+    if kind != arguments.weights:
+        print(
+            "note: this run has no average of its weights (training.ema_decay: null): those of the last step are taken"
+        )
+    export_model(model, arguments.model, training=training_summary(state, kind))
+    weights = f"{state['epoch']} epochs, {kind} weights, {arguments.dtype}"
     print(f"{arguments.model}: written from {path} ({weights})")
     return 0

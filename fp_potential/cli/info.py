@@ -1,8 +1,9 @@
-"""``fixedpoint info``: what a model archive, start weights, a run or a prepared set holds."""
+"""``fixedpoint info``: what a model archive, a checkpoint, start weights, a run or a prepared set holds."""
 
 from __future__ import annotations
 
 import argparse
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from typing import Any
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument(
-        "model", help="model archive, run folder, folder of fixedpoint prepare, or weights of import-mace"
+        "model",
+        help="model archive (not run), checkpoint, run folder, folder of fixedpoint prepare, weights of import-mace",
     )
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
 
@@ -24,13 +26,40 @@ def run(arguments: argparse.Namespace) -> int:
     elif Path(arguments.model).is_dir():
         metadata = _run_folder(arguments.model)
     else:
-        from fp_potential.export import read_metadata
-        from fp_potential.train.potential.initialise.mace_weights import stored_weights
-
-        weights = stored_weights(arguments.model)
-        metadata = weights.summary() if weights else read_metadata(arguments.model)
+        metadata = _file(arguments.model)
     print(json.dumps(metadata, indent=1) if arguments.json else text(metadata))
-    return 0
+    return int(bool(metadata.get("file", {}).get("altered")))
+
+
+def _file(path: str) -> dict[str, Any]:
+    """What an archive, start weights or a checkpoint hold; nothing of an archive is run."""
+    from fp_potential.archive import is_archive, read_contents
+
+    if not Path(path).is_file() or is_archive(path):
+        return _archive(path)
+    from fp_potential.train.potential.initialise.mace_weights import stored_weights
+    from fp_potential.train.trainer import checkpoint
+
+    weights = stored_weights(path)
+    if weights:
+        return weights.summary()
+    if zipfile.is_zipfile(path):
+        return {"checkpoint of a training": path, **_checkpoint(checkpoint.load(Path(path)))}
+    return read_contents(path).metadata  # says what is wrong with it
+
+
+def _archive(path: str) -> dict[str, Any]:
+    from fp_potential.archive import read_contents
+
+    contents = read_contents(path)
+    state = "as it was exported" if contents.checked else "none, exported by an earlier version"
+    file: dict[str, Any] = {
+        "weights and constants": f"{contents.size / 1e6:.1f} MB in {contents.tensors} tensors",
+        "checksums": "DIFFER: damaged or edited, programs will refuse it" if contents.altered else state,
+    }
+    if contents.altered:
+        file["altered"] = contents.altered
+    return {**contents.metadata, "file": file}
 
 
 def text(metadata: dict[str, Any]) -> str:
@@ -75,15 +104,19 @@ def prepared_folder(folder: str) -> dict[str, Any]:
 
 
 def _run_folder(folder: str) -> dict[str, Any]:
-    from ase.data import chemical_symbols
-
-    from fp_potential.train.potential.trained import find_checkpoint, training_summary
+    from fp_potential.train.potential.trained import find_checkpoint
     from fp_potential.train.trainer import checkpoint
 
-    state = checkpoint.load(find_checkpoint(folder))
+    return {"run": folder, **_checkpoint(checkpoint.load(find_checkpoint(folder)))}
+
+
+def _checkpoint(state: dict[str, Any]) -> dict[str, Any]:
+    from ase.data import chemical_symbols
+
+    from fp_potential.train.potential.trained import training_summary
+
     planned = sum(stage["epochs"] for stage in state["config"]["train_schedule"])
     return {
-        "run": folder,
         "finished epochs": f"{state['epoch']} of {planned}",
         "elements": [chemical_symbols[number] for number in state["problem"]["elements"]],
         "statistics": state["problem"]["statistics"],

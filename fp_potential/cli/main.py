@@ -11,7 +11,8 @@ import argparse
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fixedpoint: unknown command '{name}'; {hint}", file=sys.stderr)
         return 2
     command, rest = command_of(name), words[1:]
+    shown, warnings.showwarning = warnings.showwarning, _warning_of(name)
     try:
         return command.module.run(command.parsed(rest)) or 0
     except KeyboardInterrupt:
@@ -83,8 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if "--traceback" in rest:
             raise
-        print(f"fixedpoint {name}: error: {error}", file=sys.stderr)
+        print(f"fixedpoint {name}: error: {_sentence(error)}", file=sys.stderr)
         return 2
+    finally:
+        warnings.showwarning = shown
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong; errors of the system as ``file: reason``."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _warning_of(name: str) -> Callable[..., None]:
+    """Shows a warning as one line of the command ``name``."""
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        print(f"fixedpoint {name}: warning: {message}", file=sys.stderr)
+
+    return show
 
 
 def _version() -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from fp_potential.cli.scf_options import finite
+
 if TYPE_CHECKING:
     from fp_potential.conduction import Exchange, ResponseDiagnosis, ResponseSettings, StructureSolver
     from fp_potential.train.data.frame import Frame
+
+#: chains of copies: between them, Å, and their number
+CHAIN_GAP, CHAIN_COPIES = 3.0, 16
 
 
 def add_response_options(parser: argparse.ArgumentParser) -> None:
@@ -16,13 +21,19 @@ def add_response_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--response", action="store_true", help="find out whether the charges behave as those of a metal"
     )
-    group.add_argument("--chain_gap", type=float, default=3.0, metavar="X", help="between the copies of a chain, Å")
     group.add_argument(
-        "--chain_copies", type=int, default=16, metavar="N", help="of the longest chain; the others are halves of it"
+        "--chain_gap", type=finite, default=CHAIN_GAP, metavar="X", help="between the copies of a chain, Å"
+    )
+    group.add_argument(
+        "--chain_copies",
+        type=int,
+        default=CHAIN_COPIES,
+        metavar="N",
+        help="of the longest chain; the others are halves of it",
     )
     group.add_argument(
         "--bond_factor",
-        type=float,
+        type=finite,
         metavar="X",
         help="fragments are held together by bonds shorter than this times the sum of the covalent radii (default: "
         "1.25); an integer array 'fragment' of the structure takes their place",
@@ -38,6 +49,9 @@ def response_settings(arguments: argparse.Namespace) -> ResponseSettings | None:
     from fp_potential.conduction import ResponseSettings
 
     if not arguments.response:
+        for name, default in (("chain_gap", CHAIN_GAP), ("chain_copies", CHAIN_COPIES), ("bond_factor", None)):
+            if getattr(arguments, name) != default:
+                raise ValueError(f"--{name} belongs to --response: add that, or leave it out")
         return None
     for name in ("chain_gap", "bond_factor"):
         value = getattr(arguments, name)

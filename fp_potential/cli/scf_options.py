@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,7 +22,7 @@ def add_scf_options(parser: argparse.ArgumentParser, names: Sequence[str], both:
         field = SCFOptions.model_fields[name]
         choices = [str(choice) for choice in get_args(field.annotation) if choice != "restart"]
         logical = "true|false"
-        kind: Any = _true_or_false if field.annotation is bool else (str if choices else field.annotation)
+        kind: Any = {bool: _true_or_false, float: finite}.get(field.annotation, str if choices else field.annotation)
         if name in both:
             choices, logical = choices and [*choices, BOTH], f"{logical}|{BOTH}"
             kind = _or_both(kind)
@@ -47,7 +48,7 @@ def add_kspace_options(parser: argparse.ArgumentParser) -> None:
     choices = get_args(fields["kspace"].annotation)
     parser.add_argument("--kspace", choices=choices, help=f"{fields['kspace'].description} (default: the model's)")
     accuracy = fields["kspace_accuracy"].description
-    parser.add_argument("--kspace_accuracy", type=float, metavar="X", help=f"{accuracy} (default: the model's)")
+    parser.add_argument("--kspace_accuracy", type=finite, metavar="X", help=f"{accuracy} (default: the model's)")
 
 
 def given_kspace(arguments: argparse.Namespace) -> KSpace:
@@ -55,6 +56,17 @@ def given_kspace(arguments: argparse.Namespace) -> KSpace:
     from fp_potential.options.kspace import KSpace
 
     return KSpace(arguments.kspace, arguments.kspace_accuracy)
+
+
+def finite(text: str) -> float:
+    """A number of the command line: neither NaN nor infinite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got '{text}'")
+    return value
 
 
 def _or_both(kind: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -65,4 +65,6 @@ def _first_line_alone(schema: dict[str, Any]) -> None:
 class Options(WithReasons):
     """Typed options: names that do not exist are errors; the descriptions of the fields are the manual."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True, json_schema_extra=_first_line_alone)
+    model_config = ConfigDict(
+        extra="forbid", validate_default=True, allow_inf_nan=False, json_schema_extra=_first_line_alone
+    )

@@ -31,18 +31,41 @@ class KSpace:
                 f"{LOOSEST}"
             )
 
-    def apply(self, module: Any) -> None:
+    def idle(self, own: "KSpace | None") -> list[str]:
+        """Sentences on settings that have no effect with the others; ``own`` are those of the archive."""
+        method = self.method or (own.method if own is not None else None)
+        if method not in ("open", "reciprocal"):
+            return []
+        given = {"kspace_accuracy": self.accuracy is not None, "remove_net_force": self.remove_net_force}
+        return [
+            f"{name} has no effect: it belongs to the mesh, and kspace is {method}"
+            for name, is_ in given.items()
+            if is_
+        ]
+
+    @classmethod
+    def of(cls, module: Any) -> "KSpace | None":
+        """The settings of a model archive as it was loaded; None if it is too old to be told."""
+        if not hasattr(module, "set_kspace"):
+            return None
+        return cls(module.model.electrostatics.method, module.model.electrostatics.accuracy)
+
+    def apply(self, module: Any, own: "KSpace | None" = None) -> None:
         """Set them in a model archive (`export.load_model`).
+
+        Args:
+            module: the archive.
+            own: what takes the place of None; those it has now, where nothing is given.
 
         Raises:
             ValueError: the archive is too old to be told.
         """
-        if self == KSpace():
+        if self == KSpace() and own is None:
             return
-        if not hasattr(module, "set_kspace"):
+        own = own or KSpace.of(module)
+        if own is None:
             raise ValueError(
                 "`kspace`, `kspace_accuracy`: this archive is too old to be told; export it again from its run folder "
                 "with `fixedpoint export`"
             )
-        own = module.model.electrostatics
         module.set_kspace(self.method or own.method, self.accuracy or own.accuracy, self.remove_net_force)

@@ -39,7 +39,8 @@ def test_charge_of_the_argument_wins_and_a_missing_one_warns(archive) -> None:
     atoms.info["total_charge"] = 1.0
     assert atoms.get_charges().sum() == pytest.approx(1.0, abs=1e-10)
     atoms.calc = FixedPointCalculator(archive, total_charge=-0.5)
-    assert atoms.get_charges().sum() == pytest.approx(-0.5, abs=1e-10)
+    with pytest.warns(UserWarning, match=r"atoms.info\['total_charge'\] is ignored"):
+        assert atoms.get_charges().sum() == pytest.approx(-0.5, abs=1e-10)
 
 
 def test_no_fermi_level_where_nothing_conducts(archive_of) -> None:
@@ -62,7 +63,8 @@ def test_grand_canonical_and_field(archive) -> None:
     neutral = atoms.get_potential_energy()
     level = atoms.calc.results["fermi_level"]
     atoms.calc = FixedPointCalculator(archive, fermi_level=level, scf_options=TIGHT)
-    assert atoms.get_potential_energy() == pytest.approx(neutral, abs=1e-7)
+    with pytest.warns(UserWarning, match=r"atoms.info\['total_charge'\] is ignored: the argument `fermi_level`"):
+        assert atoms.get_potential_energy() == pytest.approx(neutral, abs=1e-7)
     atoms.calc = FixedPointCalculator(archive, scf_options=TIGHT)
     before = atoms.get_dipole_moment()
     atoms.info["electric_field"] = [0.0, 0.0, 0.05]

@@ -28,7 +28,7 @@ def test_model_path(archive):
 
 
 def test_keys_of_the_inputs(archive):
-    plain = results(archive, info={"total_charge": 0.2, "external_field": [0.0, 0.1, 0.0]})
+    plain = results(archive, info={"total_charge": 0.2, "electric_field": [0.0, -0.1, 0.0]})
     named = results(
         archive, info={"Q": 0.2, "G": [0.0, 0.1, 0.0]}, total_charge_key="Q", external_field_key="G", scf_options={}
     )

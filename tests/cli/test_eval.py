@@ -135,3 +135,38 @@ def test_unconverged_runs_are_named(teacher, capsys):
     assert main(["eval", str(teacher / "model.pt"), str(teacher / "frames.xyz"), "--num_scf_steps", "1", *BOTH]) == 1
     error = capsys.readouterr().err
     assert "constant Fermi level, from the local guess: the SCF of 11 of 11 frames did not converge" in error
+
+
+def test_frames_are_read_as_the_training_did(teacher, tmp_path, capsys):
+    """Keys, signs and units, in `eval` and in `scf`: the model's own labels in Hartree and Bohr; what is not read."""
+    from ase.units import Bohr, Hartree
+
+    atoms = frames()[2]  # in a field
+    atoms.info["REF_energy"] /= Hartree
+    atoms.arrays["REF_forces"] *= Bohr / Hartree
+    atoms.info["external_field"] = atoms.info["external_field"] * (Bohr / Hartree)
+    atoms.positions /= Bohr
+    path = write_frames(tmp_path / "atomic.xyz", [atoms])
+    data = {
+        "keys": {name: key for name, key in KEYS.items() if "multipoles" not in name and name != "dipole"},
+        "units": {"energy": "Ha", "length": "Bohr", "labels": {"fermi_level": "eV"}},
+    }
+    export_model(make_model(seed=5), tmp_path / "model.pt", training={"data": data})
+    table = tmp_path / "table.csv"
+    assert main(["eval", str(tmp_path / "model.pt"), str(path), *TIGHT, "--table", str(table)]) == 0
+    text = capsys.readouterr().out
+    assert "units of the data: Ha, Bohr, e, fermi_level eV; converted to eV, Å, e" in text
+    assert "field: 'external_field' is read as the physical field E = -F" in text
+    with open(table, newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["energy_rmse"]) < 5e-3 and float(row["forces_rmse"]) < 5e-2  # meV, as rounded in the file
+    assert main(["scf", str(tmp_path / "model.pt"), str(path), *TIGHT, "--no_spectrum"]) == 0
+    text = capsys.readouterr().out
+    assert "units of the data: Ha, Bohr" in text and "read as the physical field E" in text
+    energy = float(text[text.rindex("energy ") :].split()[1])
+    assert energy == pytest.approx(atoms.info["REF_energy"] * Hartree, abs=1e-5)
+    atoms.info |= {"electric_field": [0.0, 0.0, 0.1]}
+    path = write_frames(tmp_path / "more.xyz", [atoms])
+    for command in ("eval", "scf"):
+        main([command, str(tmp_path / "model.pt"), str(path)])
+        assert "WARNING: 'electric_field' of 1 frames is not read" in capsys.readouterr().out

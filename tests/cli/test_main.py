@@ -78,8 +78,16 @@ def test_train_export_info_eval(trained, tmp_path, capsys):
     metadata = json.loads(capsys.readouterr().out)
     assert metadata["elements"] == ["H", "O", "Na", "Cl"] and metadata["training"]["epochs"] == 3
     assert metadata["training"]["data"]["files"] == ["frames.xyz"]
+    ranges = metadata["training"]["ranges"]  # of the training set, which the calculator compares with
+    assert ranges["charge_per_atom"] == [0.0, 0.0] and ranges["field"] == pytest.approx(0.05)
+    assert 0.8 < ranges["distances"]["H-O"] < 1.1 and set(ranges["density"]) == {"H", "O", "Na", "Cl"}
     assert main(["info", str(trained / "run")]) == 0
     assert "finished epochs: 3 of 3" in capsys.readouterr().out
+    assert main(["info", str(trained / "run" / "checkpoints" / "latest.pt")]) == 0
+    text = capsys.readouterr().out
+    assert "checkpoint of a training: " in text and "finished epochs: 3 of 3" in text and "elements: H O Na Cl" in text
+    assert main(["eval", str(trained / "run" / "checkpoints" / "latest.pt"), "x.xyz"]) == 2
+    assert "a file of torch.save, as checkpoints of a training are" in capsys.readouterr().err
     out = tmp_path / "predicted.xyz"
     words = ["eval", str(trained / "model.pt"), str(trained / "frames.xyz"), "--split", "test", "--output", str(out)]
     # a model after three epochs need not converge on every frame: status 1 says so

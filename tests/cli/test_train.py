@@ -161,9 +161,52 @@ def test_dry_run_of_a_run_with_other_options(folder, capsys):
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
 
 
+def test_dry_run_of_a_run_says_how_it_goes_on(folder, capsys):
+    """With --restart nothing is compared, as what is there would be removed; and nothing is written."""
+    assert main(["train", "config.yaml", *WORDS]) == 0
+    before = {path: path.stat().st_mtime for path in folder.rglob("*")}
+    capsys.readouterr()
+    assert main(["train", "config.yaml", *WORDS, "--dry_run"]) == 0  # as it is often written
+    assert "would continue the run in" in capsys.readouterr().out
+    assert main(["train", "config.yaml", *WORDS, "--dry-run", "--restart", "--num_interactions=1"]) == 0
+    assert "would continue" not in capsys.readouterr().out
+    assert {path: path.stat().st_mtime for path in folder.rglob("*")} == before
+
+
+def test_options_before_the_file(folder, capsys):
+    words = ["--batch_size", "2", "--amsgrad", "num_channels=4", "config.yaml", "--dry-run"]
+    assert main(["train", *words]) == 0
+    text = capsys.readouterr().out
+    resolved = yaml.safe_load(text[text.index("run_dir:") :])
+    assert resolved["training"]["batch_size"] == 2 and resolved["training"]["amsgrad"] is True
+    assert resolved["model"]["num_channels"] == 4
+    assert main(["train", "config.yaml", "other.yaml"]) == 2
+    assert "expected one training file, and options as name=value; got config.yaml, other.yaml" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("run", ["config.yaml", "config.yaml/inside"])
+def test_run_folder_that_is_a_file(folder, capsys, run):
+    for words in ([], ["--dry-run"]):
+        assert main(["train", "config.yaml", "--run", run, *words]) == 2
+        text = capsys.readouterr().err
+        assert f"run_dir '{run}': config.yaml is a file, expected a folder; name another one" in text
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["--patience", "5"], "each stage of train_schedule runs its epochs, and later stages have losses"),
+        (["--forces_weight=5"], "each stage of train_schedule says it: train_schedule.N.loss, {forces: WEIGHT}"),
+        (["--lr_factor=0.5"], "each stage of train_schedule says it: lr, and lr_final for a decay"),
+        (["--epochs=3"], "it is an option of each stage: --train_schedule.0.epochs=VALUE"),
+        (["--num_scf_steps=3"], "--train_schedule.0.fixed_point_training_options.scf.num_scf_steps=VALUE"),
+        (["--nonsense_of_mine=3"], "unknown option '--nonsense_of_mine'; valid names: data, model, run_dir"),
+        (
+            ["--field_readout_config={'type': 'QuadraticChargesEnergyReadout'}"],
+            "option 'model.field_readout_config.type': QuadraticChargesEnergyReadout does not exist here",
+        ),
         (["--r_mx=3"], "unknown option '--r_mx'; did you mean 'r_max'?"),
         (["--r_max"], "option --r_max: expected a value"),
         (["r_mx=3"], "unknown option 'r_mx'; did you mean 'r_max'?"),

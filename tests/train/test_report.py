@@ -109,7 +109,8 @@ def test_all_charge_modes_and_starts_are_run(results):
 
 def test_run_trained_at_constant_level_is_shown_there(run):
     config = run.config.model_copy(deep=True)
-    config.train_schedule[1].fixed_point_training_options.scf.constant_charge = False
+    mode = config.train_schedule[1].fixed_point_training_options
+    mode.scf = mode.scf.model_copy(update={"constant_charge": False})
     other = replace(run, config=config)
     assert run.constant_charge and not other.constant_charge
     assert replace(other, state={**run.state, "epoch": 2}).constant_charge  # its second stage has not begun

@@ -135,7 +135,7 @@ def validate(data: Any, model: type[SectionType], source: str, folder: Path | No
             for problem in error.errors():
                 path = ".".join(str(part) for part in problem["loc"]) or "(top level)"
                 text = problem["msg"].removeprefix("Value error, ")
-                if problem["type"] != "value_error":  # a sentence of pydantic; ours may begin with a name
+                if problem["type"] not in ("value_error", "assertion_error"):  # a sentence of pydantic's
                     text = text[:1].lower() + text[1:]
                 given = problem.get("input")
                 shown = (

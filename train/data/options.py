@@ -92,20 +92,6 @@ class Units(Section):
         return Conversion(self.energy, self.length, self.labels)
 
 
-def described(keys: Keys, units: Units) -> dict[str, Any]:
-    """What the files hold, for those who read others later: ``keys`` that are mapped, ``units``, and the ``field``.
-
-    ``field`` is None, or has the ``key`` and what it ``is``: ``E``, the physical field, or ``F`` = -E, the gradient of
-    the potential.
-    """
-    key = keys.external_field or keys.electric_field
-    return {
-        "keys": {name: value for name, value in keys.model_dump().items() if value is not None},
-        "units": units.model_dump(),
-        "field": None if key is None else {"key": key, "is": "E" if keys.electric_field else "F"},
-    }
-
-
 class Split(Section):
     """Selection by an info key of the frames."""
 

@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from rich.console import Console
 
-from ...files import named
+from ...files import naming
 from ..errors import InputError
 from ..progress import track
 from .assignment import Unassigned, valid_choice
@@ -127,7 +127,7 @@ def _folder(output: Path) -> Iterator[Path]:
         try:
             for file in folder.iterdir():  # of one that was killed
                 file.unlink()
-            with named(folder):
+            with naming(folder):
                 yield folder
             old = output.with_name(output.name + ".old")
             if output.exists():

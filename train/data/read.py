@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .frame import LABELS, Frame
+from .frame_checks import Consistency
 from .frame_reader import FrameReader
 from .frame_sequence import has_label
 from .options import Keys, Split, Units
@@ -76,6 +77,39 @@ def read_frames(
     if notes is not None:
         notes += reader.warnings()
     return frames
+
+
+#: inputs that frames often carry under these very names
+INPUTS = ("total_charge", "external_field", "electric_field")
+
+
+def reading_notes(frames: Sequence[Frame], keys: Keys, units: Units | None = None) -> list[str]:
+    """How frames are read where that is a choice: units, sign of the field, inputs that nobody reads; contradictions.
+
+    Args:
+        frames: as they were read.
+        keys: they were read with.
+        units: of the files; None: eV and Å.
+    """
+    notes = []
+    if units not in (None, Units()):
+        notes.append((units or Units()).conversion().describe())
+    if keys.external_field and any(frame.external_field.any() for frame in frames):
+        notes.append(f"field: '{keys.external_field}' is read as the gradient of the potential, F = -E")
+    if keys.electric_field and any(frame.external_field.any() for frame in frames):
+        notes.append(f"field: '{keys.electric_field}' is read as the physical field E = -F")
+    mapped = set(keys.model_dump().values())
+    for name in INPUTS:
+        number = 0 if name in mapped else sum(name in frame.atoms.info for frame in frames)
+        if number:
+            notes.append(
+                f"WARNING: '{name}' of {number} frames is not read, as the training of this model did not; --key "
+                f"{name}={name} reads it"
+            )
+    consistency = Consistency()
+    for frame in frames:
+        consistency.add(frame)
+    return notes + consistency.warnings(keys.external_field or keys.electric_field)
 
 
 def open_prepared(

@@ -20,7 +20,10 @@ from torch import Tensor
 
 from ...density.problem import own_start
 from ...density.self_consistent import SelfConsistentModel
+from ...electrostatics.memory import demand_memory, mesh_memory
 from ...export import load_model, run_model
+from ...files import naming
+from ...graph import Graph
 from ...options import SCFOptions
 from ...options.kspace import KSpace
 from ...periodicity import field_origin, open_axes
@@ -30,7 +33,7 @@ from ..data.frame import LABELS, Frame
 from ..data.frame_checks import has_stress
 from ..data.frame_sequence import number_missing
 from ..data.options import Keys, Units
-from ..data.read import read_frames
+from ..data.read import read_frames, reading_notes
 from ..errors import InputError
 from ..progress import track
 from .batch import Batch
@@ -158,6 +161,11 @@ def data_options(metadata: dict[str, Any], given_keys: Sequence[str] = ()) -> tu
     return validate(keys, Keys, "--key"), split.get("key", "split"), trained.get("kind_key", "kind")
 
 
+def data_units(metadata: dict[str, Any]) -> Units:
+    """Units of the files of the training."""
+    return Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
+
+
 def select(frames: Sequence[Frame], key: str, value: str | None) -> list[Frame]:
     """Frames whose info ``key`` is ``value`` (all for None).
 
@@ -201,8 +209,7 @@ def evaluation_set(
         kspace.apply(module)
     keys, split_key, trained_kind = data_options(metadata, given_keys)
     demanded = {pair.partition("=")[0] for pair in given_keys}
-    units = Units(**(metadata.get("training", {}).get("data", {}).get("units") or {}))
-    warnings: list[str] = []
+    units, warnings = data_units(metadata), []
     frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units, warnings), split_key, split)
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
     cutoff, dtype, options = float(metadata["cutoff"]), getattr(torch, metadata["dtype"]), SCFOptions(**metadata["scf"])
@@ -213,6 +220,7 @@ def evaluation_set(
         for name in LABELS
         if getattr(keys, name) is not None and all(frame.labels[name] is None for frame in frames)
     ]
+    notes += reading_notes(frames, keys, units)
     solver = archive_solver(module, labelled_properties(frames))
     archive = (module, metadata)
     return EvaluationSet(solver, options, elements, frames, samples, notes, torch.device(device), archive)
@@ -249,6 +257,7 @@ def archive_solver(module: torch.jit.ScriptModule, properties: Collection[str] =
 
     def solver(batch: Batch, scf: SCFOptions) -> dict[str, Tensor]:
         loop, start = (*batch.graph[:-1], False, *settings_of(scf), scf.constant_charge), _start(batch, scf)
+        _check_memory(module.model.electrostatics, batch.graph)
         output = with_stress(run_model(module, *loop, scf.use_autograd_forces, *start), batch.graph)
 
         def responses() -> dict[str, Tensor]:
@@ -257,6 +266,18 @@ def archive_solver(module: torch.jit.ScriptModule, properties: Collection[str] =
         return with_properties(output, batch.graph, properties, module.model.electrostatics, responses)
 
     return solver
+
+
+def _check_memory(electrostatics: Any, graph: Graph) -> None:
+    """Refuse structures whose mesh does not fit the memory.
+
+    Raises:
+        ValueError: naming its size.
+    """
+    for row in range(graph.cell.shape[0]):
+        positions = graph.positions[: graph.batch.shape[0]][graph.batch == row]
+        found = mesh_memory(electrostatics, positions, graph.cell[row], graph.pbc[row])
+        demand_memory(found, positions.device)
 
 
 def model_solver(model: SelfConsistentModel, forces: bool = True, properties: Collection[str] = ()) -> Solver:
@@ -288,7 +309,8 @@ def _start(batch: Batch, scf: SCFOptions) -> Start:
 
 def write_predictions(path: str | Path, predictions: Sequence[Atoms]) -> None:
     """Extended XYZ with the keys of ``PREDICTIONS`` beside what the frames had."""
-    write(str(path), list(predictions), format="extxyz")
+    with naming(path):
+        write(str(path), list(predictions), format="extxyz")
 
 
 def _predictions(output: dict[str, Tensor], batch: Batch, frames: Sequence[Frame], scf: SCFOptions) -> Iterator[Atoms]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
+from ...files import naming
 from .error_tables import align, element_rows, error_table
 from .evaluate import Evaluation, scf_title
 from .evaluate_response import KindResponse, response_table
@@ -65,7 +66,7 @@ def write_table(
     """
     path = Path(path)
     ending = path.suffix.lower()
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with naming(path), open(path, "w", newline="", encoding="utf-8") as file:
         if ending == ".json":
             units = PROPERTIES | ({"response": "charge per volt [me/V]"} if responses else {})
             runs = [_run(item, elements, responses) for item in evaluations]

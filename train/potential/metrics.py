@@ -204,7 +204,12 @@ class StructureErrors:
 
     def not_converged(self) -> int:
         """Number of structures whose SCF did not converge."""
-        return int(sum((part != 0).sum() for part in self.status))
+        return sum(self.failures().values())
+
+    def failures(self) -> dict[int, int]:
+        """Number of structures by the status of an SCF that did not converge (`scf.status`)."""
+        states = torch.cat(self.status).tolist() if self.status else []
+        return {state: states.count(state) for state in sorted(set(states) - {0})}
 
 
 def _rmse_mae(sums: Tensor) -> tuple[float, float] | None:

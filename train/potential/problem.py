@@ -13,7 +13,6 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from ...options import ModelStatistics, SCFOptions
-from ..data.options import described
 from ..data.sets import DataSets
 from ..progress import track
 from ..trainer import distributed
@@ -96,8 +95,8 @@ class PotentialProblem:
                 )
         self.charging: Charging = state.get("charging", {}) if state else sums.charging
         # checkpoints of earlier versions know neither
-        self.training_keys = state.get("training_keys", {}) if state else described(config.data.keys, data.units)
-        self.training_ranges: Ranges = state.get("training_ranges", {}) if state else sums.training_ranges()
+        self.units: dict[str, Any] | None = state.get("units") if state else data.units.model_dump()
+        self.ranges: Ranges = state.get("ranges", {}) if state else sums.training_ranges()
         torch.manual_seed(config.training.seed)
         self.module = build_model(config.model, self.elements, self.statistics, self.dtype).to(self.device)
         self.notes += start_metallic(self.module, config.model, self.charging)
@@ -152,14 +151,14 @@ class PotentialProblem:
         return lines
 
     def state(self) -> dict[str, Any]:
-        """Elements, constants, who takes added charge, numbers of frames, what they hold and span."""
+        """Elements, constants, who takes added charge, numbers of frames, and what the training set spans."""
         return {
             "elements": self.elements,
             "statistics": self.statistics.model_dump(),
             "charging": self.charging,
             "frames": {name: len(samples) for name, samples in self.samples.items()},
-            "training_keys": self.training_keys,
-            "training_ranges": self.training_ranges,
+            "ranges": self.ranges,
+            "units": self.units,
         }
 
     def plan(self, split: str, seed: int | None = None) -> list[list[int]]:

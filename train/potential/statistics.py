@@ -71,15 +71,14 @@ class SetStatistics:
         return self.edges / max(self.atoms, 1)
 
     def training_ranges(self) -> Ranges:
-        """What the set spans: ``ranges``, and ``smallest_distances`` of pairs of elements, ``{"H-O": 0.93}``, Å.
+        """What the set spans: ``ranges``, and the shortest ``distances`` of pairs of elements, ``{"H-O": 0.93}``, Å.
 
-        Pairs, with the lighter element first, that are nowhere within the cutoff are left out.
+        Symbols of a pair are in alphabetical order; pairs that are nowhere within the cutoff are left out.
         """
-        pairs = {pair: pair.split("-") for pair in self.nearest}
         distances = {
-            pair: self.nearest[pair] for pair, (a, b) in pairs.items() if atomic_numbers[a] <= atomic_numbers[b]
+            pair: length for pair, length in self.nearest.items() if pair.split("-") == sorted(pair.split("-"))
         }
-        return {**self.ranges, "smallest_distances": distances}
+        return {**self.ranges, "distances": distances}
 
     def minimum_distances(self, elements: Sequence[int]) -> list[list[float]]:
         """Shortest distance of each pair of ``elements`` among the neighbours, Å; 0 where there is none."""

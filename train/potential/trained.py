@@ -11,7 +11,6 @@ import torch
 from ...model import FixedPointPotential
 from ...options import ModelOptions, ModelStatistics
 from ..config.schema import validate
-from ..data.options import Keys, Units, described
 from ..errors import InputError
 from ..trainer import checkpoint
 from .config import TrainConfig
@@ -32,6 +31,10 @@ def find_checkpoint(run: str | Path, which: str = "latest") -> Path:
     """
     run = Path(run)
     if run.is_file():
+        if which != "latest":
+            raise InputError(
+                f"'{run}' is a checkpoint: there is no '{which}' of it; name the run folder, or no other one"
+            )
         return run
     path = run / "checkpoints" / f"{which}.pt"
     if not path.is_file():
@@ -67,7 +70,6 @@ def load_trained(
 def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
     """What the archive's metadata say of the training; ``data`` is what evaluation reads files with."""
     config, data, problem = state["config"], state["config"]["data"], state["problem"]
-    known = problem.get("training_keys") or described(Keys(**data["keys"]), Units(**(data.get("units") or {})))
     return {
         "epochs": state["epoch"],
         "weights": weights,
@@ -75,6 +77,8 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
         # what a training that starts from the archive needs (transfer.py)
         "statistics": state["problem"]["statistics"],
         "field_feature_widths": config["model"]["field_feature_widths"],
+        # beyond which calculations are said to be far from the training (fp_potential.training_ranges)
+        "ranges": problem.get("ranges") or {},
         "stages": [
             {"name": stage["name"], "epochs": stage["epochs"], "mode": stage["fixed_point_training_options"]["mode"]}
             for stage in config["train_schedule"]
@@ -85,8 +89,7 @@ def training_summary(state: dict[str, Any], weights: str) -> dict[str, Any]:
             "keys": {name: key for name, key in data["keys"].items() if key is not None},
             "split": data["split"],
             "kind_key": data["kind_key"],
-            "units": known["units"],
+            # of a prepared set those of its files
+            "units": problem.get("units") or data.get("units"),
         },
-        "training_keys": known,
-        "training_ranges": problem.get("training_ranges", {}),
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ...files import named, write_whole
+from ...files import naming, write_whole
 from ..errors import InputError
 from ..progress import Item, track
 
@@ -79,7 +79,7 @@ class Log:
 
     def row(self, values: dict[str, float | str]) -> None:
         """A finished epoch."""
-        with named(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writerow({name: _full(value) for name, value in values.items()})
             file.flush()

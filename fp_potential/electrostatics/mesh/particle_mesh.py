@@ -141,7 +141,7 @@ class Mesh(nn.Module):
             raise ValueError(
                 f"kspace_accuracy {accuracy} needs a mesh of {shape[0]} x {shape[1]} x {shape[2]} points with splines "
                 f"of order {order}, more than the {self.most_points} points of a process; ask for less accuracy, use "
-                "more processes, or check the size of the cell"
+                "more processes, or, where the cell is mostly empty, open axes, which need no vacuum"
             )
         h = self.spacing(self.errors[self.orders.index(order)], accuracy)
         lengths = [float(shape[a]) * h if box.open_axes[a] else box.lengths[a] for a in range(3)]

@@ -111,19 +111,18 @@ def test_ranges_are_those_of_the_training_frames(tmp_path):
     content[6].info["total_charge"] = 99.0  # a test frame
     problem = problem_of(tmp_path, content, "data.valid_fraction=0")
     used = [atoms for atoms in content if atoms.info["split"] == "train"]
-    found = problem.state()["training_ranges"]
+    found = problem.state()["ranges"]
     levels = [atoms.info["REF_fermi_level"] for atoms in used]
-    assert found["total_charge_per_atom"] == [0.0, 1.0 / len(content[1])]
+    assert found["charge_per_atom"] == [0.0, 1.0 / len(content[1])]
     assert found["fermi_level"] == [min(levels), max(levels)]
-    assert found["field_magnitude"] == pytest.approx(0.05)
+    assert found["field"] == pytest.approx(0.05)
     for symbol in ("H", "O", "Na", "Cl"):
         rows = np.concatenate([a.arrays["REF_atomic_multipoles"][a.symbols == symbol] for a in used])
-        assert found["atomic_charges"][symbol] == pytest.approx([rows[:, 0].min(), rows[:, 0].max()], abs=1e-7)
-        dipoles = np.linalg.norm(rows[:, 1:], axis=1)
-        assert found["atomic_dipoles"][symbol] == pytest.approx(dipoles.max(), abs=1e-7)
+        largest = [np.abs(rows[:, 0]).max(), np.linalg.norm(rows[:, 1:], axis=1).max()]
+        assert found["density"][symbol] == pytest.approx(largest, abs=1e-7)
     oxygen = [Atoms.get_all_distances(a, mic=a.pbc.any())[np.ix_(a.symbols == "H", a.symbols == "O")] for a in used]
-    assert found["smallest_distances"]["H-O"] == pytest.approx(min(d.min() for d in oxygen), abs=1e-7)
-    assert "O-H" not in found["smallest_distances"]
+    assert found["distances"]["H-O"] == pytest.approx(min(d.min() for d in oxygen), abs=1e-7)
+    assert "O-H" not in found["distances"]
 
 
 def test_ranges_without_levels_and_of_prepared_sets(tmp_path):
@@ -135,27 +134,24 @@ def test_ranges_without_levels_and_of_prepared_sets(tmp_path):
     assert collect(prepared.train, CUTOFF).training_ranges() == expected
     for frame in plain.train:
         frame.labels["fermi_level"] = None
-    assert collect(plain.train, CUTOFF).training_ranges()["fermi_level"] is None
+    assert collect(plain.train, CUTOFF).training_ranges().get("fermi_level") is None
 
 
-def test_checkpoint_and_archive_know_keys_field_units_and_ranges(tmp_path):
+def test_checkpoint_and_archive_know_units_and_ranges(tmp_path):
     problem = problem_of(tmp_path, frames(), "data.units.labels.dipole=D")
     state = problem.state()
-    assert state["training_keys"]["keys"] == {k: v for k, v in problem.config.data.keys if v is not None}
-    assert state["training_keys"]["field"] == {"key": "external_field", "is": "E"}
-    assert state["training_keys"]["units"] == {"energy": "eV", "length": "Å", "labels": {"dipole": "D"}}
+    assert state["units"] == {"energy": "eV", "length": "Å", "labels": {"dipole": "D"}}
     checkpoint = {"config": problem.config.model_dump(mode="json"), "problem": state, "epoch": 1}
     summary = training_summary(checkpoint, "average")
-    assert summary["training_keys"] == state["training_keys"] and summary["data"]["units"]["labels"] == {"dipole": "D"}
-    assert summary["training_ranges"] == state["training_ranges"]
-    assert json.loads(json.dumps(state["training_ranges"])) == state["training_ranges"]
+    assert summary["data"]["units"] == state["units"] and summary["ranges"] == state["ranges"]
+    assert json.loads(json.dumps(state["ranges"])) == state["ranges"]
     torch.save(state, tmp_path / "state.pt")
     again = PotentialProblem(problem.config, load_data(problem.config.data), torch.load(tmp_path / "state.pt"))
     assert again.state() == state
-    # of a run of an earlier version the keys are those of its training file
-    del state["training_keys"], state["training_ranges"]
+    # of a run of an earlier version the units are those of its training file
+    del state["units"], state["ranges"]
     summary = training_summary(checkpoint, "average")
-    assert summary["training_keys"] == problem.training_keys and summary["training_ranges"] == {}
+    assert summary["data"]["units"]["labels"] == {"dipole": "D"} and summary["ranges"] == {}
 
 
 def test_units_of_a_prepared_set_are_those_of_its_files(tmp_path):

@@ -31,11 +31,9 @@ def with_overrides(words: Sequence[str], own: Collection[str]) -> list[str]:
     while rest:
         word = rest.pop(0)
         name, equals, text = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or word == "--" or f"--{name}" in own:
-            out.append(word)
-            continue
-        if f"--{name.replace('_', '-')}" in own:
-            out.append(f"--{name.replace('_', '-')}{equals}{text}")
+        hyphens = f"--{name.replace('_', '-')}"
+        if not word.startswith("--") or word == "--" or hyphens in own:
+            out.append(word if f"--{name}" in own else word.replace(f"--{name}", hyphens, 1))
             continue
         first, dot, inner = name.partition(".")
         name = first.replace("-", "_") + dot + inner

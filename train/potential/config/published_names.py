@@ -153,6 +153,10 @@ _LOSS_TERMS = {
 }
 _RUN_FOLDER = "a run writes everything into one folder: use run_dir"
 _IN_STAGES = "each stage of train_schedule says it"
+_NO_EARLY_STOP = (
+    "each stage of train_schedule runs its epochs, and later stages have losses and rates of their own; the checkpoint "
+    "`best` has the smallest validation loss of the last one"
+)
 
 NAMES: dict[str, PublishedName] = {
     entry.name: entry
@@ -323,9 +327,17 @@ def of_key(name: str) -> PublishedName | None:
     return PublishedName(name, "data", str, f"keys of the files are named in one place: data.keys, {{{label}: KEY}}")
 
 
+def of_weight(name: str) -> PublishedName | None:
+    """``forces_weight`` and its like, which are refused."""
+    term = name.removesuffix("_weight")
+    if term == name or term not in {*PUBLISHED_LABELS, "dipole", "charges"}:
+        return None
+    return PublishedName(name, "training", float, f"{_IN_STAGES}: train_schedule.N.loss, {{{term}: WEIGHT}}")
+
+
 def published(name: str, section: str, options: type[BaseModel] | None) -> PublishedName | None:
     """The entry for a name in a section ("": at the top level), unless it is an option there."""
     if options is not None and name in options.model_fields:
         return None
-    entry = NAMES.get(name) or of_key(name)
+    entry = NAMES.get(name) or of_key(name) or of_weight(name)
     return entry if entry is not None and section in ("", entry.section) else None
