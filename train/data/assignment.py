@@ -94,8 +94,8 @@ def _elements(frames: Sequence[Frame], index: int) -> set[int]:
 
 def _elements_only_in(frames: Sequence[Frame], chosen: np.ndarray) -> set[int]:
     """Elements that no other than the chosen frames have."""
-    missing = set[int]().union(*(_elements(frames, index) for index in np.flatnonzero(chosen)))
-    for index in np.flatnonzero(~chosen):
+    missing = set[int]().union(*(_elements(frames, index) for index in np.flatnonzero(chosen).tolist()))
+    for index in np.flatnonzero(~chosen).tolist():
         if not missing:
             break
         missing -= _elements(frames, index)
