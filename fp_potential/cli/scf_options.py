@@ -22,7 +22,9 @@ def add_scf_options(parser: argparse.ArgumentParser, names: Sequence[str], both:
         field = SCFOptions.model_fields[name]
         choices = [str(choice) for choice in get_args(field.annotation) if choice != "restart"]
         logical = "true|false"
-        kind: Any = {bool: _true_or_false, float: finite}.get(field.annotation, str if choices else field.annotation)
+        kind: Any = str if choices else field.annotation
+        if field.annotation in (bool, float):
+            kind = _true_or_false if field.annotation is bool else finite
         if name in both:
             choices, logical = choices and [*choices, BOTH], f"{logical}|{BOTH}"
             kind = _or_both(kind)

@@ -169,7 +169,8 @@ def test_starts(archive) -> None:
     atoms.arrays["REF_atomic_multipoles"] = guess.results["density_coefficients"]
     atoms.info["initial_fermi_level"] = guess.results["fermi_level"]
     options = {"initial_density": "from_data", "initial_fermi_level": "from_data"}
-    atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=TIGHT | options)
+    with pytest.warns(UserWarning, match="initial_fermi_level has no effect: this model finds the level without a sea"):
+        atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=TIGHT | options)
     assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-10)
     assert atoms.calc.results["num_scf_steps"] < steps
     atoms.calc = FixedPointCalculator(archive, total_charge=0.0, scf_options=TIGHT | {"initial_density": "restart"})
