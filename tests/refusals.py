@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
+import torch
 from ase import Atoms
+
+from fp_potential.export import METADATA_FILE
 
 SYSTEM = Atoms(
     ["Na", "Cl", "O", "H", "H"],
@@ -34,3 +39,11 @@ def script(**lines: str) -> str:
 def message(output: str) -> str:
     """LAMMPS' error without line breaks."""
     return re.sub(r"\s+", " ", output[output.find("ERROR") :])
+
+
+def with_metadata(source: Path, target: Path, **changes) -> None:
+    """A copy of a model with other metadata."""
+    extra = {METADATA_FILE: ""}
+    module = torch.jit.load(str(source), _extra_files=extra)
+    text = json.dumps({**json.loads(extra[METADATA_FILE]), **changes})
+    torch.jit.save(module, str(target), _extra_files={METADATA_FILE: text})

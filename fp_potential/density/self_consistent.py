@@ -115,6 +115,7 @@ class SelfConsistentModel(DensityModel):
         out["adjoint_residual"] = adjoint_residual
         out["status"] = status
         out["history"] = result.history
+        out["kspace"] = s.problem.cache.chosen
         out["field_features"] = (total * self.normalised_scale.to(total.dtype)).detach()
         if compute_forces:
             target = s.graph.total_charge if constant_charge else s.graph.fermi_level

@@ -21,7 +21,16 @@ inline constexpr auto CUTOFF = "cutoff";
 inline constexpr auto COMM_WIDTH = "comm_width";
 inline constexpr auto DTYPE = "dtype";
 inline constexpr auto SCF = "scf";
+inline constexpr auto TRAINING_RANGES = "training_ranges";
 }    // namespace key
+
+/// Keys of its entry `training_ranges`, all of which may be absent.
+namespace range_key {
+inline constexpr auto TOTAL_CHARGE = "total_charge";
+inline constexpr auto FERMI_LEVEL = "fermi_level";
+inline constexpr auto FIELD = "field";
+inline constexpr auto DISTANCES = "distances";
+}    // namespace range_key
 
 /// Keys of its entry `scf`.
 namespace scf_key {
@@ -43,10 +52,14 @@ enum class Status : int64_t {
 
 inline constexpr std::array DTYPES = {"float64", "float32"};
 inline constexpr std::array SOLVERS = {"anderson", "linear"};
-inline constexpr std::array KSPACE_METHODS = {"auto", "reciprocal", "mesh", "open"};
+inline constexpr std::array KSPACE_METHODS = {"auto", "reciprocal", "mesh", "open"};    ///< by their numbers
 
-inline constexpr double LOOSEST_ACCURACY = 0.1;    ///< relative rms force error of the mesh
+inline constexpr double LOOSEST_ACCURACY = 0.1;      ///< relative rms force error of the mesh
+inline constexpr double ATTAINABLE = 1e-14;          ///< residual that double precision reaches, e,
+inline constexpr double ATTAINABLE_SINGLE = 1e-6;    ///< and that single precision does
 inline constexpr double LARGEST_MIXING = 1.0;
 inline constexpr double THINNEST_SLAB = 0.1;    ///< of a jellium, Å
+inline constexpr double SAME_PLACE = 0.01;      ///< atoms nearer than this are in the same place, Å
+inline constexpr double CLOSER = 0.9;    ///< of a smallest distance of the training: below it is outside
 
 }    // namespace fixedpoint
