@@ -232,9 +232,11 @@ void PairFixedPoint::print_kspace()
   const auto &chosen = output_.kspace;
   const auto asked = model_->kspace_method();
   std::string how = chosen[0] < 0 ? asked : fixedpoint::KSPACE_METHODS[chosen[0]];
-  if (chosen[1] > 0)
-    how += fmt::format(" of {} x {} x {} points, accuracy {:g}, net force {}", chosen[1], chosen[2],
-                       chosen[3], model_->kspace_accuracy(), settings_.remove_net_force ? "removed" : "kept");
-  utils::logmesg(lmp, "pair fixedpoint: kspace {}{}\n", how,
-                 asked == "auto" && chosen[0] >= 0 ? " (chosen by auto)" : "");
+  if (chosen[1] > 0) how += fmt::format(" of {} x {} x {} points", chosen[1], chosen[2], chosen[3]);
+  if (chosen[1] > 0 || chosen[0] < 0)
+    how += fmt::format(", accuracy {:g}, net force {}", model_->kspace_accuracy(),
+                       settings_.remove_net_force ? "removed" : "kept");
+  if (asked == "auto")
+    how += chosen[0] < 0 ? " (this model file does not say what that is)" : " (chosen by auto)";
+  utils::logmesg(lmp, "pair fixedpoint: kspace {}\n", how);
 }
