@@ -100,14 +100,45 @@ std::vector<double> smallest_distances(const Json &object, const std::vector<std
   return out;
 }
 
+/// Of {"O": [e, e Å], …}.
+std::vector<std::array<double, 2>> largest_multipoles(const Json &object,
+                                                      const std::vector<std::string> &elements)
+{
+  const auto entry = object.find(range_key::DENSITY);
+  if (entry == object.end()) return {};
+  if (!entry->is_object()) fail_in_ranges(range_key::DENSITY, "a list of elements");
+  std::vector<std::array<double, 2>> out(elements.size(), {-1.0, -1.0});
+  for (std::size_t k = 0; k < elements.size(); ++k) {
+    const auto value = entry->find(elements[k]);
+    if (value == entry->end()) continue;
+    if (!value->is_array() || value->size() != 2 || !(*value)[0].is_number() || !(*value)[1].is_number())
+      fail_in_ranges(std::string(range_key::DENSITY) + "/" + elements[k], "a largest charge and dipole");
+    out[k] = {(*value)[0].get<double>(), (*value)[1].get<double>()};
+  }
+  return out;
+}
+
+/// Null if there are none.
+Json find_ranges(const Json &root)
+{
+  if (const auto entry = root.find(key::TRAINING_RANGES); entry != root.end()) return *entry;
+  const auto training = root.find(key::TRAINING);
+  if (training == root.end() || !training->is_object()) return {};
+  const auto entry = training->find(key::RANGES);
+  return entry == training->end() ? Json() : *entry;
+}
+
 TrainingRanges training_ranges(const Json &root, const std::vector<std::string> &elements)
 {
   TrainingRanges out;
-  const auto entry = root.find(key::TRAINING_RANGES);
-  if (entry == root.end()) return out;
+  const Json ranges = find_ranges(root);
+  const auto *entry = &ranges;
+  if (entry->is_null()) return out;
   if (!entry->is_object())
     fail(std::string("its metadata key '") + key::TRAINING_RANGES + "' is not a list of names and ranges");
-  out.total_charge = range(*entry, range_key::TOTAL_CHARGE);
+  out.total_charge = range(*entry, entry->contains(range_key::TOTAL_CHARGE) ? range_key::TOTAL_CHARGE
+                                                                            : range_key::CHARGE_PER_ATOM);
+  out.density = largest_multipoles(*entry, elements);
   out.fermi_level = range(*entry, range_key::FERMI_LEVEL);
   if (entry->contains(range_key::FIELD)) {
     const auto &field = (*entry)[range_key::FIELD];

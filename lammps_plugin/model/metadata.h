@@ -16,7 +16,9 @@ struct TrainingRanges {
   std::optional<double> field;                          ///< largest magnitude, V/Å
   std::vector<double> distances;    ///< [elements][elements] smallest, Å, 0: not known; empty: none known
 
-  bool any() const { return total_charge || fermi_level || field || !distances.empty(); }
+  std::vector<std::array<double, 2>> density;    ///< [elements] largest |q|, e, and |d|, e Å, <0: not known
+
+  bool any() const { return total_charge || fermi_level || field || !distances.empty() || !density.empty(); }
 };
 
 struct Metadata {

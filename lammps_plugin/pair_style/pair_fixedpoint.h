@@ -57,6 +57,7 @@ private:
     LEVEL,
     FIELD,
     DISTANCE,
+    DENSITY,
     NUM_QUANTITIES
   };
 
@@ -103,6 +104,7 @@ private:
   void check_charge(double total);
   void check_level(double level);
   void check_distances();
+  void check_density();
   void report_outside(Quantity quantity, const std::string &what, const std::string &range);
 
   void run_model();

@@ -8,21 +8,19 @@
 #include "error.h"
 #include "update.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 using namespace LAMMPS_NS;
-using fixedpoint::Outside;
+using namespace fixedpoint;
 
 namespace {
 
-/// Rounding of sums of charges, e per atom, and of what is written to the archive.
-constexpr double ROUNDING = 1e-6;
-
-bool outside(const std::array<double, 2> &range, double value)
+bool outside(const std::array<double, 2> &range, double value, double floor)
 {
-  const double slack = ROUNDING * (1.0 + std::abs(value));
-  return !(value >= range[0] - slack && value <= range[1] + slack);
+  const double margin = std::max(WIDER * (range[1] - range[0]), floor);
+  return !(value >= range[0] - margin && value <= range[1] + margin);
 }
 
 }    // namespace
@@ -38,9 +36,9 @@ void PairFixedPoint::init_ranges()
         "pair fixedpoint: the model file does not say the ranges of its training, so outside error stops "
         "nothing; export it again from its run folder with `fixedpoint export`");
   if (settings_.outside == Outside::IGNORE || training.distances.empty()) return;
-  // In units of what is outside: below one. Pairs without a known distance are never.
+  // Squares of distances times these are below one outside. Pairs without a known distance never are.
   for (const double smallest : training.distances) {
-    const double limit = fixedpoint::CLOSER * smallest;
+    const double limit = NEARER * smallest;
     distance_scales_.push_back(limit > 0.0 ? 1.0 / (limit * limit) : std::numeric_limits<double>::infinity());
   }
 }
@@ -68,7 +66,7 @@ void PairFixedPoint::check_given()
     check_level(input_.fermi_level);
   const auto &f = input_.external_field;
   const double field = std::hypot(f[0], f[1], f[2]);
-  if (training.field && outside({0.0, *training.field}, field))
+  if (training.field && field > (1.0 + WIDER) * *training.field + range_floor::FIELD)
     report_outside(FIELD, fmt::format("a field of {:g} V/A", field),
                    fmt::format("at most {:g} V/A", *training.field));
   check_distances();
@@ -81,13 +79,14 @@ void PairFixedPoint::check_found()
     check_charge(output_.total_charge);
   else if (output_.conducts)
     check_level(output_.fermi_level);
+  check_density();
 }
 
 void PairFixedPoint::check_charge(double total)
 {
   const auto &range = model_->metadata().training.total_charge;
   const double value = total / static_cast<double>(n_atoms_);
-  if (range && outside(*range, value))
+  if (range && outside(*range, value, range_floor::CHARGE_PER_ATOM))
     report_outside(
         CHARGE, fmt::format("a total charge of {:g} e on {} atoms, {:g} e per atom,", total, n_atoms_, value),
         fmt::format("{:g} to {:g} e per atom", (*range)[0], (*range)[1]));
@@ -96,7 +95,7 @@ void PairFixedPoint::check_charge(double total)
 void PairFixedPoint::check_level(double level)
 {
   const auto &range = model_->metadata().training.fermi_level;
-  if (range && outside(*range, level))
+  if (range && outside(*range, level, range_floor::FERMI_LEVEL))
     report_outside(LEVEL, fmt::format("a Fermi level of {:g} V", level),
                    fmt::format("{:g} to {:g} V", (*range)[0], (*range)[1]));
 }
@@ -115,6 +114,36 @@ void PairFixedPoint::check_distances()
     range = fmt::format("at least {:.3g} A for {}-{}", meta.training.distances[a * meta.elements.size() + b],
                         meta.elements[a], meta.elements[b]);
   }
-  what = fixedpoint::broadcast(lmp, what, rank);
-  report_outside(DISTANCE, what, fixedpoint::broadcast(lmp, range, rank));
+  what = broadcast(lmp, what, rank);
+  report_outside(DISTANCE, what, broadcast(lmp, range, rank));
+}
+
+void PairFixedPoint::check_density()
+{
+  const auto &largest = model_->metadata().training.density;
+  if (largest.empty() || outside_reported_[DENSITY]) return;
+  // The pair is an atom and what of it is largest, the lowest measure that of the farthest outside.
+  NearPair farthest;
+  for (int64_t row = 0; row < input_.n_owned; ++row) {
+    const auto &known = largest[input_.species[row]];
+    const double *p = &output_.density[4 * row];
+    const double norms[2] = {std::abs(p[0]), std::hypot(p[1], p[2], p[3])};
+    for (int k = 0; k < 2; ++k)
+      if (known[k] >= 0.0)
+        farthest.keep((1.0 + WIDER) * known[k] + range_floor::DENSITY - norms[k], atom_of(row), k);
+  }
+  const int rank = rank_of_lowest(farthest, 0.0);
+  if (rank < 0) return;
+  std::string what, range;
+  if (rank == comm->me) {
+    const bool charge = farthest.j == 0;
+    const auto species = type_to_species_[atom->type[farthest.i]];
+    const double known = largest[species][farthest.j];
+    what = fmt::format("a {} of {:.3g} {} on atom {} ({})", charge ? "charge" : "dipole",
+                       (1.0 + WIDER) * known + range_floor::DENSITY - farthest.measure, charge ? "e" : "e A",
+                       atom->tag_enable ? atom->tag[farthest.i] : 0, model_->metadata().elements[species]);
+    range = fmt::format("at most {:.3g} {} for this element", known, charge ? "e" : "e A");
+  }
+  what = broadcast(lmp, what, rank);
+  report_outside(DENSITY, what, broadcast(lmp, range, rank));
 }

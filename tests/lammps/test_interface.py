@@ -46,7 +46,7 @@ def test_metadata(plugin, model):
     """The plugin asks for keys that the archive has, and knows the dtypes that models have."""
     metadata = export.metadata_of(model, SCFOptions())
     keys, required = set(plugin["key"].values()), {"format", "format_version", "elements", "cutoff", "dtype"}
-    assert required <= keys <= set(metadata) | {"training_ranges"}  # which older archives lack
+    assert required <= keys <= set(metadata) | {"training_ranges", "ranges"}  # which an archive may lack
     assert plugin["scf_key"] and set(plugin["scf_key"].values()) <= set(metadata["scf"])
     for dtype in plugin[""]["DTYPES"]:
         same = copy.deepcopy(model).to(getattr(torch, dtype))
