@@ -66,7 +66,7 @@ SCRIPTS: dict[str, tuple[dict[str, str], str]] = {
     "two dimensions": ({"before": "dimension 2\natom_style charge"}, r"(dimension 3|2d|2D)"),
     "barostat on an open axis": (
         {"before": "boundary p p f\natom_style charge", "after": "fix b all box/relax z 0", "run": "minimize 0 1 2 2"},
-        r"non-periodic dimension",
+        r"non-periodic z dimension",
     ),
     "charges that are needed before": (
         {
