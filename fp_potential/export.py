@@ -38,6 +38,7 @@ OUTPUTS = {
     "potentials": "(n,) potential of the density at the atoms, averaged over their Gaussian, V",
     "field_features": "(n, m, 4) normalised field features",
     "mesh_net_force": "(B, 3) sum of the forces of the Coulomb operator, which a mesh leaves, eV/Å, all ranks",
+    "kspace": "(B, 4) int64: how potentials were summed (0 auto, 1 reciprocal, 2 mesh, 3 open), points of the mesh",
     "energy_by_target": "(B,) total derivative of the energy: dE/dQ (V) at constant charge, dOmega/dmu (e) at constant "
     "Fermi level",
     "energy_by_field": "(B, 3) total derivative dE/dF by the gradient of the external potential, e Å",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
+import torch
 from ase import Atoms
+
+from fp_potential.export import METADATA_FILE
 
 SYSTEM = Atoms(
     ["Na", "Cl", "O", "H", "H"],
@@ -34,3 +40,47 @@ def script(**lines: str) -> str:
 def message(output: str) -> str:
     """LAMMPS' error without line breaks."""
     return re.sub(r"\s+", " ", output[output.find("ERROR") :])
+
+
+def with_metadata(source: Path, target: Path, **changes) -> None:
+    """A copy of a model with other metadata."""
+    extra = {METADATA_FILE: ""}
+    module = torch.jit.load(str(source), _extra_files=extra)
+    text = json.dumps({**json.loads(extra[METADATA_FILE]), **changes})
+    torch.jit.save(module, str(target), _extra_files={METADATA_FILE: text})
+
+
+_IN_ONE_PROCESS = """
+import json
+import time
+from mpi4py import MPI
+from fp_potential.lammps import open_instance
+
+said = {}
+with open_instance() as lmp:
+    for name, text in json.load(open("scripts.json")).items():
+        lmp.commands_list(["clear", "variable e delete"])
+        began = time.process_time()
+        try:
+            lmp.commands_list(text.splitlines())
+            answer = "nothing"
+        except Exception as e:
+            answer = str(e)
+        said[name] = {"text": answer, "seconds": time.process_time() - began}
+everywhere = MPI.COMM_WORLD.gather(said)
+if everywhere:
+    json.dump(everywhere, open("said.json", "w"))
+"""
+
+
+def answers(simulation: Any, scripts: dict[str, str], ranks: int) -> list[dict[str, dict[str, Any]]]:
+    """What each rank says of every script, and after how many seconds, all of them in one process per rank.
+
+    Every script has to fail on all ranks with an exception of the library, after which the same process goes on.
+    """
+    simulation.write_structure(SYSTEM)
+    (simulation.folder / "scripts.json").write_text(json.dumps(scripts))
+    (simulation.folder / "run.py").write_text(_IN_ONE_PROCESS)
+    done = simulation.run_python(["-m", "mpi4py", "run.py"], ranks, 180)
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+    return json.loads((simulation.folder / "said.json").read_text())

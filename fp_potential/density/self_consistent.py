@@ -116,6 +116,7 @@ class SelfConsistentModel(DensityModel):
         out["status"] = status
         out["history"] = result.history
         out["changes"] = result.changes
+        out["kspace"] = s.problem.cache.chosen
         out["field_features"] = (total * self.normalised_scale.to(total.dtype)).detach()
         if compute_forces:
             target = s.graph.total_charge if constant_charge else s.graph.fermi_level

@@ -37,6 +37,7 @@ class ElectrostaticCache(NamedTuple):
     rows: Tensor  #: atoms of the waves, then those of the meshes
     own: Tensor  #: (n, m+1, 4) what an atom's own Gaussian adds per unit of its density component
     jellium: List[Jellium]  #: of the only structure, or none
+    chosen: Tensor  #: (B, 4) int64, index of the method in `KSpaceMethod` and the points of the mesh, zero without one
 
 
 def with_parts(x: Tensor, rows: Tensor, parts: List[Tensor]) -> Tensor:
@@ -153,11 +154,13 @@ class Electrostatics(nn.Module):
         in_pairs = torch.zeros([cell.shape[0]], dtype=torch.bool, device=positions.device)
         waves: List[WaveTables] = []
         meshes: List[MeshTables] = []
+        chosen = torch.zeros([cell.shape[0], 4], dtype=torch.int64)
         for g in range(cell.shape[0]):
             open_axes = [not bool(pbc[g, 0]), not bool(pbc[g, 1]), not bool(pbc[g, 2])]
             atoms = float(totals[g])
             if self.times.by_pairs(self.method, count(open_axes) == 3, atoms):
                 in_pairs[g] = True
+                chosen[g, 0] = self.methods.index("open")
                 continue
             begin, end = int(ends[g] - counts[g]), int(ends[g])
             here = positions[begin:end]
@@ -169,9 +172,11 @@ class Electrostatics(nn.Module):
                 choice = self.mesh.choose(coarse, accuracy, atoms, processes)
                 by_mesh = self.times.by_mesh(self.method, work, choice.time)
                 if by_mesh:
+                    chosen[g] = torch.tensor([self.methods.index("mesh")] + choice.shape)
                     meshes.append(self.mesh.prepare(here, coarse, choice, accuracy, begin, distributed))
             if not by_mesh:
                 self.times.check_waves(work)
+                chosen[g, 0] = self.methods.index("reciprocal")
                 waves.append(prepare_waves(here, box, work.cutoff, self.combined, begin))
         rows = [torch.arange(w.begin, w.end, device=positions.device) for w in waves]
         for t in meshes:
@@ -180,7 +185,9 @@ class Electrostatics(nn.Module):
         pair_i, pair_j, tensors, first, total = self._pair_tables(positions, batch, in_pairs, distributed)
         own = self._own(torch.logical_not(in_pairs).to(positions.dtype)[batch])
         slabs = self._slabs(positions, cell, pbc)
-        return ElectrostaticCache(pair_i, pair_j, tensors, first, total, waves, meshes, torch.cat(rows), own, slabs)
+        return ElectrostaticCache(
+            pair_i, pair_j, tensors, first, total, waves, meshes, torch.cat(rows), own, slabs, chosen
+        )
 
     def _pair_tables(
         self, positions: Tensor, batch: Tensor, in_pairs: Tensor, distributed: bool
@@ -271,6 +278,7 @@ class Electrostatics(nn.Module):
             cache.rows,
             cache.own.detach(),
             [detached_jellium(x) for x in cache.jellium],
+            cache.chosen,
         )
 
     def _receive(self, cache: ElectrostaticCache, density: Tensor, lo: int, hi: int, distributed: bool) -> Tensor:

@@ -21,7 +21,32 @@ inline constexpr auto CUTOFF = "cutoff";
 inline constexpr auto COMM_WIDTH = "comm_width";
 inline constexpr auto DTYPE = "dtype";
 inline constexpr auto SCF = "scf";
+inline constexpr auto TRAINING_RANGES = "training_ranges";
+inline constexpr auto TRAINING = "training";
+inline constexpr auto RANGES = "ranges";    ///< of TRAINING: where TRAINING_RANGES may be, too
 }    // namespace key
+
+/// Keys of its ranges of the training, `training_ranges` or `training/ranges`, all of which may be absent.
+namespace range_key {
+inline constexpr auto TOTAL_CHARGE = "total_charge";
+inline constexpr auto CHARGE_PER_ATOM = "charge_per_atom";    ///< the same
+inline constexpr auto FERMI_LEVEL = "fermi_level";
+inline constexpr auto FIELD = "field";
+inline constexpr auto DISTANCES = "distances";
+inline constexpr auto DENSITY = "density";
+}    // namespace range_key
+
+/// How much of its width, or of its largest value, a range is wider than what was in the training.
+inline constexpr double WIDER = 0.5;
+/// At least by this.
+namespace range_floor {
+inline constexpr double CHARGE_PER_ATOM = 0.02;    ///< e
+inline constexpr double FERMI_LEVEL = 1.0;         ///< V
+inline constexpr double FIELD = 0.05;              ///< V/Å
+inline constexpr double DENSITY = 0.1;             ///< e and e Å
+}    // namespace range_floor
+/// Distances are short below this times the shortest of the training.
+inline constexpr double NEARER = 0.85;
 
 /// Keys of its entry `scf`.
 namespace scf_key {
@@ -43,10 +68,13 @@ enum class Status : int64_t {
 
 inline constexpr std::array DTYPES = {"float64", "float32"};
 inline constexpr std::array SOLVERS = {"anderson", "linear"};
-inline constexpr std::array KSPACE_METHODS = {"auto", "reciprocal", "mesh", "open"};
+inline constexpr std::array KSPACE_METHODS = {"auto", "reciprocal", "mesh", "open"};    ///< by their numbers
 
-inline constexpr double LOOSEST_ACCURACY = 0.1;    ///< relative rms force error of the mesh
+inline constexpr double LOOSEST_ACCURACY = 0.1;      ///< relative rms force error of the mesh
+inline constexpr double ATTAINABLE = 1e-14;          ///< residual that double precision reaches, e,
+inline constexpr double ATTAINABLE_SINGLE = 1e-6;    ///< and that single precision does
 inline constexpr double LARGEST_MIXING = 1.0;
 inline constexpr double THINNEST_SLAB = 0.1;    ///< of a jellium, Å
+inline constexpr double SAME_PLACE = 0.01;      ///< atoms nearer than this are in the same place, Å
 
 }    // namespace fixedpoint

@@ -62,6 +62,94 @@ std::string text(const Json &object, const char *key)
   return value.get<std::string>();
 }
 
+[[noreturn]] void fail_in_ranges(const std::string &name, const std::string &expected)
+{
+  fail(std::string("its metadata key '") + key::TRAINING_RANGES + "' has a '" + name + "' that is not " +
+       expected);
+}
+
+std::optional<std::array<double, 2>> range(const Json &object, const char *name)
+{
+  const auto value = object.find(name);
+  if (value == object.end()) return {};
+  if (!value->is_array() || value->size() != 2 || !(*value)[0].is_number() || !(*value)[1].is_number() ||
+      (*value)[0].get<double>() > (*value)[1].get<double>())
+    fail_in_ranges(name, "a smallest and a largest number");
+  return std::array<double, 2>{(*value)[0].get<double>(), (*value)[1].get<double>()};
+}
+
+/// Of {"O-H": Å, …}.
+std::vector<double> smallest_distances(const Json &object, const std::vector<std::string> &elements)
+{
+  const auto pairs = object.find(range_key::DISTANCES);
+  if (pairs == object.end()) return {};
+  if (!pairs->is_object()) fail_in_ranges(range_key::DISTANCES, "a list of pairs of elements");
+  const auto n = elements.size();
+  std::vector<double> out(n * n, 0.0);
+  for (const auto &[name, value] : pairs->items()) {
+    const auto dash = std::min(name.find('-'), name.size());
+    const auto place = [&](const std::string &symbol) {
+      return static_cast<std::size_t>(std::find(elements.begin(), elements.end(), symbol) - elements.begin());
+    };
+    const auto one = place(name.substr(0, dash)), other = place(name.substr(std::min(dash + 1, name.size())));
+    if (one == n || other == n || !value.is_number() || !(value.get<double>() > 0.0))
+      fail_in_ranges(std::string(range_key::DISTANCES) + "/" + name,
+                     "a positive distance of two of the model's elements");
+    out[one * n + other] = out[other * n + one] = value.get<double>();
+  }
+  return out;
+}
+
+/// Of {"O": [e, e Å], …}.
+std::vector<std::array<double, 2>> largest_multipoles(const Json &object,
+                                                      const std::vector<std::string> &elements)
+{
+  const auto entry = object.find(range_key::DENSITY);
+  if (entry == object.end()) return {};
+  if (!entry->is_object()) fail_in_ranges(range_key::DENSITY, "a list of elements");
+  std::vector<std::array<double, 2>> out(elements.size(), {-1.0, -1.0});
+  for (std::size_t k = 0; k < elements.size(); ++k) {
+    const auto value = entry->find(elements[k]);
+    if (value == entry->end()) continue;
+    if (!value->is_array() || value->size() != 2 || !(*value)[0].is_number() || !(*value)[1].is_number())
+      fail_in_ranges(std::string(range_key::DENSITY) + "/" + elements[k], "a largest charge and dipole");
+    out[k] = {(*value)[0].get<double>(), (*value)[1].get<double>()};
+  }
+  return out;
+}
+
+/// Null if there are none.
+Json find_ranges(const Json &root)
+{
+  if (const auto entry = root.find(key::TRAINING_RANGES); entry != root.end()) return *entry;
+  const auto training = root.find(key::TRAINING);
+  if (training == root.end() || !training->is_object()) return {};
+  const auto entry = training->find(key::RANGES);
+  return entry == training->end() ? Json() : *entry;
+}
+
+TrainingRanges training_ranges(const Json &root, const std::vector<std::string> &elements)
+{
+  TrainingRanges out;
+  const Json ranges = find_ranges(root);
+  const auto *entry = &ranges;
+  if (entry->is_null()) return out;
+  if (!entry->is_object())
+    fail(std::string("its metadata key '") + key::TRAINING_RANGES + "' is not a list of names and ranges");
+  out.total_charge = range(*entry, entry->contains(range_key::TOTAL_CHARGE) ? range_key::TOTAL_CHARGE
+                                                                            : range_key::CHARGE_PER_ATOM);
+  out.density = largest_multipoles(*entry, elements);
+  out.fermi_level = range(*entry, range_key::FERMI_LEVEL);
+  if (entry->contains(range_key::FIELD)) {
+    const auto &field = (*entry)[range_key::FIELD];
+    if (!field.is_number() || field.get<double>() < 0.0)
+      fail_in_ranges(range_key::FIELD, "a magnitude of at least zero");
+    out.field = field.get<double>();
+  }
+  out.distances = smallest_distances(*entry, elements);
+  return out;
+}
+
 void check_format(const Json &root)
 {
   const auto format = root.find(key::FORMAT);
@@ -103,6 +191,7 @@ Metadata parse_metadata(const std::string &source)
   out.scf_tolerance = number<double>(scf, scf_key::SCF_TOLERANCE);
   out.mixing_parameter = number<double>(scf, scf_key::MIXING_PARAMETER);
   out.solver = text(scf, scf_key::SOLVER);
+  out.training = training_ranges(root, out.elements);
   return out;
 }
 

@@ -1,11 +1,25 @@
 /// The metadata an exported model carries in its archive (written by fp_potential/export.py).
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace fixedpoint {
+
+/// What the frames of the training had; what is absent is not known.
+struct TrainingRanges {
+  std::optional<std::array<double, 2>> total_charge;    ///< smallest and largest, e per atom
+  std::optional<std::array<double, 2>> fermi_level;     ///< smallest and largest, V
+  std::optional<double> field;                          ///< largest magnitude, V/Å
+  std::vector<double> distances;    ///< [elements][elements] smallest, Å, 0: not known; empty: none known
+
+  std::vector<std::array<double, 2>> density;    ///< [elements] largest |q|, e, and |d|, e Å, <0: not known
+
+  bool any() const { return total_charge || fermi_level || field || !distances.empty() || !density.empty(); }
+};
 
 struct Metadata {
   std::vector<std::string> elements;    ///< chemical symbols, in the order of the model's species
@@ -17,6 +31,7 @@ struct Metadata {
   double scf_tolerance = 0.0;    ///< e
   double mixing_parameter = 0.0;
   std::string solver;
+  TrainingRanges training;
 };
 
 /// Reads metadata.json.

@@ -162,6 +162,11 @@ void read_result(const Result &result, const ModelInput &in, ModelOutput &out)
   // Archives of earlier versions do not say; their charges always follow a level.
   out.conducts = !result.contains("conducts") || entry(result, "conducts").item<bool>();
   copy_out(result, "dipole", out.dipole, 3);
+  out.kspace = {-1, 0, 0, 0};
+  if (result.contains("kspace")) {
+    const Tensor chosen = entry(result, "kspace").to(at::kCPU, at::kLong).contiguous();
+    std::copy_n(chosen.data_ptr<int64_t>(), std::min<int64_t>(chosen.numel(), 4), out.kspace.data());
+  }
   out.mesh_net_force = {};
   if (result.contains("mesh_net_force")) copy_out(result, "mesh_net_force", out.mesh_net_force, 3);
   copy_out(result, "strain_gradient", out.strain_gradient, 9);
@@ -228,6 +233,8 @@ struct ModelRunner::Implementation {
   at::Device device = at::kCPU;
   std::string kspace;              // of the archive
   double kspace_accuracy = 0.0;    // of the archive
+  std::string chosen_kspace;
+  double chosen_accuracy = 0.0;
 
   torch::jit::Kwargs arguments(const ModelInput &in) const
   {
@@ -292,9 +299,14 @@ void ModelRunner::set_kspace(const std::optional<std::string> &method, std::opti
                              bool remove_net_force)
 {
   const bool asked = method || accuracy || remove_net_force;
+  self_->chosen_kspace = method.value_or(self_->kspace);
+  self_->chosen_accuracy = accuracy.value_or(self_->kspace_accuracy);
   self_->call("set_kspace", asked, "a choice of the k-space method",
-              {method.value_or(self_->kspace), accuracy.value_or(self_->kspace_accuracy), remove_net_force});
+              {self_->chosen_kspace, self_->chosen_accuracy, remove_net_force});
 }
+
+const std::string &ModelRunner::kspace_method() const { return self_->chosen_kspace; }
+double ModelRunner::kspace_accuracy() const { return self_->chosen_accuracy; }
 
 void ModelRunner::set_jellium(const std::optional<std::array<double, 2>> &bounds)
 {

@@ -43,7 +43,10 @@ struct ModelOutput {
   std::array<double, 9> strain_gradient{};    ///< dE/d(strain), eV
   int64_t scf_steps = 0;
   Status status = Status::CONVERGED;
-  bool conducts = true;                   ///< whether there is a Fermi level
+  bool conducts = true;    ///< whether there is a Fermi level
+  /// How potentials were summed: index into KSPACE_METHODS, -1 if the archive does not say, and the points of
+  /// the mesh, zero without one.
+  std::array<int64_t, 4> kspace{-1, 0, 0, 0};
   std::vector<double> forces;             ///< [n_total][3], eV/Å, to be added to the owners of the ghosts
   std::vector<double> atomic_energies;    ///< [n_owned]
   std::vector<double> density;            ///< [n_owned][4]: q, d_y, d_z, d_x
@@ -71,6 +74,10 @@ public:
   /// Throws std::runtime_error with the model's own message.
   void set_kspace(const std::optional<std::string> &method, std::optional<double> accuracy,
                   bool remove_net_force);
+
+  /// What was chosen, or is in the archive.
+  const std::string &kspace_method() const;
+  double kspace_accuracy() const;
 
   /// Puts minus the total charge into a uniform slab between two heights (Å) along the normal of the periodic
   /// vectors; none takes it away. Throws std::runtime_error if the archive is too old for it.

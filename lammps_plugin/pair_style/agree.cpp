@@ -6,6 +6,16 @@
 
 #include <vector>
 
+std::string fixedpoint::broadcast(LAMMPS_NS::LAMMPS *lmp, const std::string &text, int from)
+{
+  int length = static_cast<int>(text.size());
+  MPI_Bcast(&length, 1, MPI_INT, from, lmp->world);
+  std::vector<char> letters(text.begin(), text.end());
+  letters.resize(length);
+  MPI_Bcast(letters.data(), length, MPI_CHAR, from, lmp->world);
+  return {letters.begin(), letters.end()};
+}
+
 void fixedpoint::agree(LAMMPS_NS::LAMMPS *lmp, const std::string &message)
 {
   const int n = lmp->comm->nprocs;
@@ -13,10 +23,5 @@ void fixedpoint::agree(LAMMPS_NS::LAMMPS *lmp, const std::string &message)
   int first = mine;
   MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, lmp->world);
   if (first == n) return;
-  int length = static_cast<int>(message.size());
-  MPI_Bcast(&length, 1, MPI_INT, first, lmp->world);
-  std::vector<char> text(message.begin(), message.end());
-  text.resize(length);
-  MPI_Bcast(text.data(), length, MPI_CHAR, first, lmp->world);
-  lmp->error->all(FLERR, "pair fixedpoint: " + std::string(text.begin(), text.end()));
+  lmp->error->all(FLERR, "pair fixedpoint: " + broadcast(lmp, message, first));
 }

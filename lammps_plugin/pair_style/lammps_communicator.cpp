@@ -60,8 +60,24 @@ void LammpsCommunicator::refresh(LAMMPS_NS::Atom *atom, LAMMPS_NS::Comm *comm)
   comm_ = comm;
 }
 
-int64_t LammpsCommunicator::n_owned() const { return atom_->nlocal; }
-int64_t LammpsCommunicator::n_total() const { return atom_->nlocal + atom_->nghost; }
+void LammpsCommunicator::set_rows(const std::vector<int> &row_of, int64_t n_owned, int64_t n_total)
+{
+  row_of_ = row_of;
+  n_owned_ = n_owned;
+  n_total_ = n_total;
+}
+
+int64_t LammpsCommunicator::n_owned() const { return row_of_.empty() ? atom_->nlocal : n_owned_; }
+int64_t LammpsCommunicator::n_total() const
+{
+  return row_of_.empty() ? atom_->nlocal + atom_->nghost : n_total_;
+}
+
+double *LammpsCommunicator::row(int atom) const
+{
+  const int64_t row = row_of_.empty() ? atom : row_of_[atom];
+  return row < 0 ? nullptr : values_ + row * width_ + column_;
+}
 
 template <typename Exchange>
 void LammpsCommunicator::in_chunks(double *values, int64_t width, Exchange exchange)
@@ -145,32 +161,35 @@ void LammpsCommunicator::exchange(const std::vector<Message> &send, const std::v
 
 int LammpsCommunicator::pack_forward(int n, const int *list, double *buffer) const
 {
-  for (int k = 0; k < n; ++k)
-    std::copy_n(values_ + list[k] * width_ + column_, columns_, buffer + static_cast<int64_t>(k) * columns_);
+  for (int k = 0; k < n; ++k, buffer += columns_)
+    if (const double *values = row(list[k]))
+      std::copy_n(values, columns_, buffer);
+    else
+      std::fill_n(buffer, columns_, 0.0);
   return n * columns_;
 }
 
 void LammpsCommunicator::unpack_forward(int n, int first, const double *buffer)
 {
-  for (int k = 0; k < n; ++k)
-    std::copy_n(buffer + static_cast<int64_t>(k) * columns_, columns_,
-                values_ + (first + k) * width_ + column_);
+  for (int k = 0; k < n; ++k, buffer += columns_)
+    if (double *values = row(first + k)) std::copy_n(buffer, columns_, values);
 }
 
 int LammpsCommunicator::pack_reverse(int n, int first, double *buffer) const
 {
-  for (int k = 0; k < n; ++k)
-    std::copy_n(values_ + (first + k) * width_ + column_, columns_,
-                buffer + static_cast<int64_t>(k) * columns_);
+  for (int k = 0; k < n; ++k, buffer += columns_)
+    if (const double *values = row(first + k))
+      std::copy_n(values, columns_, buffer);
+    else
+      std::fill_n(buffer, columns_, 0.0);
   return n * columns_;
 }
 
 void LammpsCommunicator::unpack_reverse(int n, const int *list, const double *buffer)
 {
-  for (int k = 0; k < n; ++k) {
-    double *row = values_ + list[k] * width_ + column_;
-    for (int c = 0; c < columns_; ++c) row[c] += *buffer++;
-  }
+  for (int k = 0; k < n; ++k, buffer += columns_)
+    if (double *values = row(list[k]))
+      for (int c = 0; c < columns_; ++c) values[c] += buffer[c];
 }
 
 }    // namespace fixedpoint

@@ -24,6 +24,9 @@ public:
   void set_max_width(int width) { max_width_ = width; }
   /// LAMMPS replaces these objects when the style of communication changes.
   void refresh(LAMMPS_NS::Atom *atom, LAMMPS_NS::Comm *comm);
+  /// Rows of the arrays in forward() and reverse(): that of each of LAMMPS' atoms, -1 for those that have
+  /// none, which send zeros. Empty: row i belongs to atom i.
+  void set_rows(const std::vector<int> &row_of, int64_t n_owned, int64_t n_total);
 
   int64_t n_owned() const override;
   int64_t n_total() const override;
@@ -48,6 +51,8 @@ public:
 
 private:
   template <typename Exchange> void in_chunks(double *values, int64_t width, Exchange exchange);
+  /// The columns of an atom's row that are being exchanged; null without a row.
+  double *row(int atom) const;
 
   LAMMPS_NS::Atom *atom_;
   LAMMPS_NS::Comm *comm_;
@@ -58,6 +63,8 @@ private:
   double *values_ = nullptr;
   int64_t width_ = 0, column_ = 0;
   int columns_ = 0;
+  std::vector<int> row_of_;
+  int64_t n_owned_ = 0, n_total_ = 0;    // where not every atom has a row
   MPI_Op sum_max_op_ = MPI_OP_NULL;
   double seconds_ = 0.0;
 };

@@ -3,12 +3,10 @@
 
 #include "atom.h"
 #include "comm.h"
-#include "domain.h"
 #include "error.h"
 #include "force.h"
+#include "kspace.h"
 #include "memory.h"
-#include "neigh_list.h"
-#include "neighbor.h"
 #include "update.h"
 
 #include <algorithm>
@@ -96,69 +94,36 @@ void PairFixedPoint::compute(int eflag, int vflag)
                  "global pressure is available");
     communicator_->refresh(atom, comm);
     communicator_->reset_timer();
-    fixedpoint::agree(lmp, find_bad_position());
+    // Fixes may take neighbors away when they are initialised, after the pair style.
+    check_neighbors(true);
+    find_present();
     gather_input();
-    const double start = MPI_Wtime();
-    {
-      const fixedpoint::CommunicatorScope scope(communicator_.get());
-      model_->run(input_, comm->nthreads, output_);
+    fixedpoint::agree(lmp, find_bad_position());
+    if (any_atoms()) {
+      check_given();
+      run_model();
+      check_convergence();
+      check_found();
+      print_kspace();
+    } else {
+      output_ = {};    // of nothing: energy and charge are zero
+      output_.conducts = false;
+      output_.fermi_level = input_.fermi_level;
+      pvector[MODEL_SECONDS] = pvector[COMMUNICATION_SECONDS] = 0.0;
     }
-    pvector[MODEL_SECONDS] = MPI_Wtime() - start;
-    pvector[COMMUNICATION_SECONDS] = communicator_->seconds();
-    check_convergence();
     add_output();
   });
 }
 
-std::string PairFixedPoint::find_bad_position() const
+void PairFixedPoint::run_model()
 {
-  for (int i = 0; i < atom->nlocal; ++i)
-    for (int d = 0; d < 3; ++d)
-      if (!std::isfinite(atom->x[i][d]))
-        return fmt::format(
-            "the position of atom {} is not finite at step {}: the simulation is unstable (smaller "
-            "timestep, minimize first, or the model is used outside its training data)",
-            atom->tag_enable ? atom->tag[i] : 0, update->ntimestep);
-  return {};
-}
-
-void PairFixedPoint::gather_input()
-{
-  const auto &meta = model_->metadata();
-  auto &in = input_;
-  double **x = atom->x;
-  in.n_owned = atom->nlocal;
-  in.n_total = atom->nlocal + atom->nghost;
-  in.positions = in.n_total > 0 ? x[0] : nullptr;
-  in.species.resize(in.n_total);
-  for (int64_t i = 0; i < in.n_total; ++i) in.species[i] = type_to_species_[atom->type[i]];
-  in.cell = {domain->xprd, 0.0, 0.0, domain->xy, domain->yprd, 0.0, domain->xz, domain->yz, domain->zprd};
-  for (int d = 0; d < 3; ++d) in.pbc[d] = domain->periodicity[d] != 0;
-  in.constant_charge = !settings_.fermi_level;
-  in.total_charge = settings_.total_charge.value_or(0.0);
-  in.fermi_level = settings_.fermi_level.value_or(0.0);
-  in.num_scf_steps = settings_.num_scf_steps.value_or(meta.num_scf_steps);
-  in.scf_tolerance = settings_.scf_tolerance.value_or(meta.scf_tolerance);
-  in.mixing_parameter = settings_.mixing_parameter.value_or(meta.mixing_parameter);
-  in.solver = settings_.solver.value_or(meta.solver);
-  gather_field();
-  shift_positions();
-
-  // The list holds all pairs within cutoff + skin, both directions, images of the same atom included.
-  const double cutoff_sq = meta.cutoff * meta.cutoff;
-  in.receivers.clear();
-  in.senders.clear();
-  for (int k = 0; k < list->inum; ++k) {
-    const int i = list->ilist[k];
-    const int *neighbors = list->firstneigh[i];
-    for (int n = 0; n < list->numneigh[i]; ++n) {
-      const int j = neighbors[n] & NEIGHMASK;
-      const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
-      if (dx * dx + dy * dy + dz * dz >= cutoff_sq) continue;
-      in.receivers.push_back(i);
-      in.senders.push_back(j);
-    }
+  const double start = MPI_Wtime();
+  {
+    const fixedpoint::CommunicatorScope scope(communicator_.get());
+    model_->run(input_, comm->nthreads, output_);
   }
+  pvector[MODEL_SECONDS] = MPI_Wtime() - start;
+  pvector[COMMUNICATION_SECONDS] = communicator_->seconds();
 }
 
 void PairFixedPoint::check_convergence()
@@ -169,28 +134,16 @@ void PairFixedPoint::check_convergence()
     error->all(
         FLERR,
         "pair fixedpoint: the charge does not respond to the Fermi level at step {}, so the total charge "
-        "{} e cannot be set. The model is used outside its training data, or cannot carry this charge",
-        update->ntimestep, input_.total_charge);
+        "{} e cannot be set. The model is used outside its training data, or cannot carry this charge{}",
+        update->ntimestep, input_.total_charge, whether_too_close());
   if (out.status == Status::NO_FERMI_LEVEL)
     error->all(
         FLERR,
         "pair fixedpoint: no atom conducts at step {}, so there is no Fermi level to hold at {} V. Give the "
         "keyword charge in the place of fermi",
         update->ntimestep, input_.fermi_level);
-  const bool adjoint_failed = out.adjoint_residual > input_.scf_tolerance;
-  if (out.status != Status::CONVERGED || adjoint_failed) {
-    const char *how = out.status == Status::MAX_STEPS  ? "it stopped at the largest number of steps"
-                      : out.status == Status::DIVERGED ? "it diverged"
-                      : out.status == Status::UNSTABLE
-                          ? "the solution is unstable"
-                          : "its adjoint, which the forces need, did not converge";
-    const auto message = fmt::format("pair fixedpoint: SCF not converged at step {}: {}; {} applications, "
-                                     "residual {:.3g} e, adjoint residual "
-                                     "{:.3g}, scf_tolerance {:.3g} e, solver {}. Try a larger num_scf_steps, "
-                                     "a larger scf_tolerance, solver anderson "
-                                     "or a smaller mixing_parameter, and check the total charge of the box",
-                                     update->ntimestep, how, out.scf_steps, out.residual,
-                                     out.adjoint_residual, input_.scf_tolerance, input_.solver);
+  if (out.status != Status::CONVERGED || out.adjoint_residual > input_.scf_tolerance) {
+    const auto message = how_not_converged() + whether_too_close();
     if (settings_.error_on_nonconverged)
       error->all(FLERR, message + "; on_nonconverged warn goes on with what there is");
     if (comm->me == 0) error->warning(FLERR, message);
@@ -199,58 +152,100 @@ void PairFixedPoint::check_convergence()
     error->all(
         FLERR,
         "pair fixedpoint: the energy is not finite at step {}: the simulation is unstable or the model "
-        "is used outside its training data",
-        update->ntimestep);
+        "is used outside its training data{}",
+        update->ntimestep, whether_too_close());
+}
+
+std::string PairFixedPoint::how_not_converged() const
+{
+  const auto &out = output_;
+  const char *how = out.status == Status::MAX_STEPS  ? "it stopped at the largest number of steps"
+                    : out.status == Status::DIVERGED ? "it diverged"
+                    : out.status == Status::UNSTABLE ? "the solution is unstable"
+                                                     : "its adjoint, which the forces need, did not converge";
+  auto message =
+      fmt::format("pair fixedpoint: SCF not converged at step {}: {}; {} applications, residual {:.3g} e, "
+                  "adjoint residual {:.3g}, scf_tolerance {:.3g} e, solver {}. ",
+                  update->ntimestep, how, out.scf_steps, out.residual, out.adjoint_residual,
+                  input_.scf_tolerance, input_.solver);
+  const bool single = model_->metadata().single_precision;
+  const double attainable = single ? fixedpoint::ATTAINABLE_SINGLE : fixedpoint::ATTAINABLE;
+  if (input_.scf_tolerance < attainable)
+    return message +
+           fmt::format("This scf_tolerance is unattainable: the rounding of {} leaves about {:g} e; ask for "
+                       "more than that",
+                       single ? "single precision (float32)" : "double precision (float64)", attainable);
+  return message + "Try a larger num_scf_steps, a larger scf_tolerance, solver anderson or a smaller "
+                   "mixing_parameter, and check the total charge of the box";
 }
 
 void PairFixedPoint::add_output()
 {
   const auto &out = output_;
-  const auto n_owned = static_cast<int>(input_.n_owned);
-  const auto n_total = static_cast<int>(input_.n_total);
+  const auto n_owned = static_cast<int64_t>(out.atomic_energies.size());
   double **f = atom->f;
-  for (int i = 0; i < n_total; ++i)
-    for (int d = 0; d < 3; ++d) f[i][d] += energy_unit_ * out.forces[3 * i + d];
-
+  for (std::size_t row = 0; 3 * row < out.forces.size(); ++row)
+    for (int d = 0; d < 3; ++d) f[atom_of(row)][d] += energy_unit_ * out.forces[3 * row + d];
   // LAMMPS sums the global values over ranks: rank 0 holds them, the others zero.
-  if (comm->me == 0) {
-    if (eflag_global) eng_vdwl += energy_unit_ * out.energy;
-    if (vflag_global) {
-      const auto &g = out.strain_gradient;
-      const double values[6] = {g[0], g[4], g[8], g[1], g[2], g[5]};
-      for (int k = 0; k < 6; ++k) virial[k] -= energy_unit_ * values[k];
-    }
-    pvector[E_LOCAL] = energy_unit_ * out.energy_local;
-    pvector[E_NONLOCAL] = energy_unit_ * out.energy_nonlocal;
-    pvector[E_COULOMB] = energy_unit_ * out.energy_coulomb;
-    pvector[E_FIELD] = energy_unit_ * out.energy_field;
-    const bool has_level = out.conducts || !input_.constant_charge;
-    pvector[FERMI_LEVEL] = has_level ? out.fermi_level : std::numeric_limits<double>::quiet_NaN();
-    pvector[TOTAL_CHARGE] = out.total_charge;
-    for (int d = 0; d < 3; ++d) {
-      // The model's is about the point where the potential of the field is zero.
-      pvector[DIPOLE_X + d] = out.dipole[d] + (origin_ ? out.total_charge * (*origin_)[d] : 0.0);
-      pvector[NET_FORCE_X + d] = energy_unit_ * out.mesh_net_force[d];
-    }
-    pvector[SCF_STEPS] = static_cast<double>(out.scf_steps);
-    pvector[RESIDUAL] = out.residual;
-    pvector[ADJOINT_RESIDUAL] = out.adjoint_residual;
-  } else {
+  if (comm->me == 0)
+    add_globals();
+  else
     std::fill_n(pvector, nextra, 0.0);
-  }
   if (eflag_atom)
-    for (int i = 0; i < n_owned; ++i) eatom[i] += energy_unit_ * out.atomic_energies[i];
+    for (int64_t row = 0; row < n_owned; ++row)
+      eatom[atom_of(row)] += energy_unit_ * out.atomic_energies[row];
 
   grow_peratom();
-  for (int i = 0; i < n_owned; ++i) {
-    const double *p = &out.density[4 * i];
+  if (n_owned < atom->nlocal) {    // some atoms are taken away
+    std::fill_n(charge_, atom->nlocal, 0.0);
+    std::fill_n(dipole_[0], 3 * atom->nlocal, 0.0);
+    std::fill_n(potential_, atom->nlocal, 0.0);
+  }
+  for (int64_t row = 0; row < n_owned; ++row) {
+    const double *p = &out.density[4 * row];
+    const int i = atom_of(row);
     charge_[i] = p[0];
     dipole_[i][0] = p[3];
     dipole_[i][1] = p[1];
     dipole_[i][2] = p[2];
-    potential_[i] = out.potentials[i];
+    potential_[i] = out.potentials[row];
   }
-  if (atom->q_flag) std::copy_n(charge_, n_owned, atom->q);
+  if (settings_.write_q && atom->q_flag) write_charges();
+}
+
+void PairFixedPoint::add_globals()
+{
+  const auto &out = output_;
+  if (eflag_global) eng_vdwl += energy_unit_ * out.energy;
+  if (vflag_global) {
+    const auto &g = out.strain_gradient;
+    const double values[6] = {g[0], g[4], g[8], g[1], g[2], g[5]};
+    for (int k = 0; k < 6; ++k) virial[k] -= energy_unit_ * values[k];
+  }
+  pvector[E_LOCAL] = energy_unit_ * out.energy_local;
+  pvector[E_NONLOCAL] = energy_unit_ * out.energy_nonlocal;
+  pvector[E_COULOMB] = energy_unit_ * out.energy_coulomb;
+  pvector[E_FIELD] = energy_unit_ * out.energy_field;
+  const bool has_level = out.conducts || !input_.constant_charge;
+  pvector[FERMI_LEVEL] = has_level ? out.fermi_level : std::numeric_limits<double>::quiet_NaN();
+  pvector[TOTAL_CHARGE] = out.total_charge;
+  for (int d = 0; d < 3; ++d) {
+    // The model's is about the point where the potential of the field is zero.
+    pvector[DIPOLE_X + d] = out.dipole[d] + (origin_ ? out.total_charge * (*origin_)[d] : 0.0);
+    pvector[NET_FORCE_X + d] = energy_unit_ * out.mesh_net_force[d];
+  }
+  pvector[SCF_STEPS] = static_cast<double>(out.scf_steps);
+  pvector[RESIDUAL] = out.residual;
+  pvector[ADJOINT_RESIDUAL] = out.adjoint_residual;
+}
+
+/// Of owned atoms and of their ghosts, which LAMMPS itself would tell at the next rebuild of the lists.
+void PairFixedPoint::write_charges()
+{
+  std::copy_n(charge_, atom->nlocal, atom->q);
+  communicator_->set_rows({}, atom->nlocal, atom->nlocal + atom->nghost);
+  communicator_->forward(atom->q, 1);
+  if (force->kspace) force->kspace->qsum_qsq();    // sums of q that it would take for constant
 }
 
 void PairFixedPoint::grow_peratom()
@@ -281,7 +276,7 @@ double PairFixedPoint::memory_usage()
   return Pair::memory_usage() + 5.0 * nmax_ * sizeof(double) +
          sizeof(int64_t) * static_cast<double>(input_.receivers.capacity() + input_.senders.capacity() +
                                                input_.species.capacity()) +
-         sizeof(double) * static_cast<double>(shifted_positions_.capacity());
+         sizeof(double) * static_cast<double>(shifted_positions_.capacity() + present_positions_.capacity());
 }
 
 int PairFixedPoint::pack_forward_comm(int n, int *list, double *buffer, int, int *)

@@ -14,6 +14,7 @@
 #include <array>
 #include <chrono>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,6 +42,25 @@ public:
   void unpack_reverse_comm(int, int *, double *) override;
 
 private:
+  /// Two atoms, and what makes them the pair that is looked for: the lowest.
+  struct NearPair {
+    double measure = std::numeric_limits<double>::infinity();
+    int i = -1, j = -1;
+    void keep(double other, int other_i, int other_j)
+    {
+      if (other < measure) *this = {other, other_i, other_j};
+    }
+  };
+  /// What can be outside of the training.
+  enum Quantity {
+    CHARGE,
+    LEVEL,
+    FIELD,
+    DISTANCE,
+    DENSITY,
+    NUM_QUANTITIES
+  };
+
   /// Runs a part of an entry point; whatever it throws becomes an error of LAMMPS.
   template <typename Body> void guarded(const char *where, Body body);
 
@@ -48,8 +68,12 @@ private:
   void configure_model();
   void map_elements(int narg, char **arg);
   void check_simulation();
+  void check_strains() const;
+  void check_charge_readers() const;
+  void warn_of_masses() const;
   void warn_oversubscription();
   void print_summary();
+  void print_kspace();
 
   void init_field();
   void gather_field();
@@ -57,10 +81,38 @@ private:
   std::array<double, 3> middle_of_open_axes() const;
   std::array<double, 3> middle_of_jellium() const;
 
+  /// That nothing takes neighbors or ghosts away; a list exists only `at_use`.
+  void check_neighbors(bool at_use) const;
+  /// Finds the atoms that take part: all but those that fix gcmc or fix widom tries to do without.
+  void find_present();
+  bool any_atoms();
   void gather_input();
+  void gather_edges();
+  /// Index in LAMMPS of an atom of the model.
+  int atom_of(int64_t row) const { return present_.empty() ? static_cast<int>(row) : present_[row]; }
   std::string find_bad_position() const;
+  double distance(const NearPair &pair) const;
+  std::string described(const NearPair &pair) const;
+  /// End of a message on a failure that atoms in nearly the same place explain; collective.
+  std::string whether_too_close() const;
+  /// The rank whose measure is the lowest, if it is below a limit, or -1; collective.
+  int rank_of_lowest(const NearPair &mine, double below) const;
+
+  void init_ranges();
+  void check_given();
+  void check_found();
+  void check_charge(double total);
+  void check_level(double level);
+  void check_distances();
+  void check_density();
+  void report_outside(Quantity quantity, const std::string &what, const std::string &range);
+
+  void run_model();
   void check_convergence();
+  std::string how_not_converged() const;
   void add_output();
+  void add_globals();
+  void write_charges();
   void grow_peratom();
 
   fixedpoint::PairSettings settings_;
@@ -71,7 +123,16 @@ private:
   std::string file_, device_;
   std::vector<int64_t> type_to_species_;    // [ntypes + 1]
   double energy_unit_ = 1.0;                // LAMMPS' unit of energy per eV
-  bool announced_ = false;
+  bool announced_ = false, kspace_announced_ = false;
+  bigint n_atoms_ = 0;    // of all ranks
+
+  std::vector<int> present_;                 // LAMMPS' indices of the model's atoms; empty: the same
+  std::vector<int> row_of_;                  // the model's of LAMMPS' atoms, -1: none; empty: the same
+  std::vector<double> present_positions_;    // [n_total][3], where not all are present
+  NearPair closest_;                         // by the square of the distance
+  NearPair farthest_outside_;                // the same relative to the square of what the training had
+  std::vector<double> distance_scales_;      // [species][species] of these squares; empty: not looked at
+  std::array<bool, NUM_QUANTITIES> outside_reported_{};
 
   std::array<int, 3> field_variables_{};    // index of LAMMPS' variable, -1: a number
   bool field_changes_ = false;

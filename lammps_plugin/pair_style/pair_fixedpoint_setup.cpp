@@ -6,7 +6,6 @@
 
 #include "atom.h"
 #include "comm.h"
-#include "domain.h"
 #include "force.h"
 #include "memory.h"
 #include "neighbor.h"
@@ -177,35 +176,13 @@ void PairFixedPoint::init_style()
     neighbor->add_request(this, NeighConst::REQ_FULL);
     if (!announced_) {
       warn_oversubscription();
+      warn_of_masses();
+      init_ranges();
       print_summary();
+      kspace_announced_ = false;
       announced_ = true;
     }
   });
-}
-
-void PairFixedPoint::check_simulation()
-{
-  if (strcmp(update->unit_style, "metal") != 0 && strcmp(update->unit_style, "real") != 0)
-    error->all(FLERR, "pair fixedpoint needs units metal or real, not {}", update->unit_style);
-  if (force->newton_pair == 0) error->all(FLERR, "pair fixedpoint needs newton on for pair interactions");
-  if (utils::strmatch(update->integrate_style, "^respa") && update->whichflag != 2)
-    error->all(FLERR, "pair fixedpoint does not work with run_style respa; use run_style verlet");
-  if (settings_.jellium && domain->xperiodic + domain->yperiodic + domain->zperiodic != 2)
-    error->all(
-        FLERR,
-        "pair fixedpoint: the keyword jellium is for slabs, with two periodic axes and an open one; use "
-        "the command boundary, such as boundary p p f");
-  if (domain->dimension != 3) error->all(FLERR, "pair fixedpoint needs a system of dimension 3");
-  const bool bonds = atom->nbonds > 0 || atom->molecular == Atom::TEMPLATE;
-  for (int k = 1; k < 4 && bonds; ++k)
-    if (force->special_lj[k] != 1.0 || force->special_coul[k] != 1.0)
-      error->all(FLERR,
-                 "pair fixedpoint needs all neighbors, but the system has bonds and special_bonds removes or "
-                 "scales theirs; use: special_bonds lj/coul 1.0 1.0 1.0");
-  if (neighbor->nex_type || neighbor->nex_group || neighbor->nex_mol)
-    error->all(FLERR, "pair fixedpoint needs all neighbors and does not work with neigh_modify exclude");
-  if (neighbor->includegroup)
-    error->all(FLERR, "pair fixedpoint needs all neighbors and does not work with neigh_modify include");
 }
 
 void PairFixedPoint::warn_oversubscription()
@@ -227,13 +204,39 @@ void PairFixedPoint::print_summary()
 {
   if (comm->me != 0) return;
   const auto &meta = model_->metadata();
-  const auto ensemble = settings_.fermi_level
-                            ? fmt::format("Fermi level {} V", *settings_.fermi_level)
-                            : fmt::format("total charge {} e", settings_.total_charge.value_or(0.0));
-  const auto slab = settings_.jellium ? fmt::format(", compensating jellium between {} and {} A",
-                                                    (*settings_.jellium)[0], (*settings_.jellium)[1])
-                                      : std::string();
-  utils::logmesg(lmp, "pair fixedpoint: {} (elements {}, cutoff {} A, {}) on {}, {}{}\n", file_,
-                 joined(meta.elements), meta.cutoff, meta.single_precision ? "float32" : "float64", device_,
-                 ensemble, slab);
+  const auto &s = settings_;
+  const auto ensemble = s.fermi_level ? fmt::format("Fermi level {} V", *s.fermi_level)
+                                      : fmt::format("total charge {} e", s.total_charge.value_or(0.0));
+  const auto slab =
+      s.jellium ? fmt::format(", compensating jellium between {} and {} A", (*s.jellium)[0], (*s.jellium)[1])
+                : std::string();
+  utils::logmesg(lmp, "pair fixedpoint: {} (elements {}, cutoff {} A, {}) on {}, {} {} per rank, {}{}\n",
+                 file_, joined(meta.elements), meta.cutoff, meta.single_precision ? "float32" : "float64",
+                 device_, comm->nthreads, comm->nthreads == 1 ? "thread" : "threads", ensemble, slab);
+  const auto solver = s.solver.value_or(meta.solver);
+  const auto mixing = s.mixing_parameter.value_or(meta.mixing_parameter);
+  utils::logmesg(
+      lmp,
+      "pair fixedpoint: SCF by {}{}, at most {} applications, scf_tolerance {:g} e, on_nonconverged {}; "
+      "write_q {}, outside {}\n",
+      solver, solver == "linear" ? fmt::format(" with mixing_parameter {:g}", mixing) : "",
+      s.num_scf_steps.value_or(meta.num_scf_steps), s.scf_tolerance.value_or(meta.scf_tolerance),
+      s.error_on_nonconverged ? "error" : "warn", s.write_q ? "yes" : "no", fixedpoint::name(s.outside));
+}
+
+void PairFixedPoint::print_kspace()
+{
+  if (kspace_announced_) return;
+  kspace_announced_ = true;
+  if (comm->me != 0) return;
+  const auto &chosen = output_.kspace;
+  const auto asked = model_->kspace_method();
+  std::string how = chosen[0] < 0 ? asked : fixedpoint::KSPACE_METHODS[chosen[0]];
+  if (chosen[1] > 0) how += fmt::format(" of {} x {} x {} points", chosen[1], chosen[2], chosen[3]);
+  if (chosen[1] > 0 || chosen[0] < 0)
+    how += fmt::format(", accuracy {:g}, net force {}", model_->kspace_accuracy(),
+                       settings_.remove_net_force ? "removed" : "kept");
+  if (asked == "auto")
+    how += chosen[0] < 0 ? " (this model file does not say what that is)" : " (chosen by auto)";
+  utils::logmesg(lmp, "pair fixedpoint: kspace {}\n", how);
 }

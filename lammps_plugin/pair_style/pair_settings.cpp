@@ -18,6 +18,8 @@ namespace {
 constexpr std::array DEVICES = {"auto", "cpu", "cuda"};
 constexpr std::array NET_FORCE = {"keep", "remove"};
 constexpr std::array ON_NONCONVERGED = {"error", "warn"};
+constexpr std::array OUTSIDE = {"error", "warn", "ignore"};    // in the order of Outside
+constexpr std::array YES_NO = {"yes", "no"};
 
 [[noreturn]] void fail(const std::string &message) { throw std::invalid_argument(message); }
 
@@ -129,9 +131,15 @@ void read_jellium(const Values &values, PairSettings &settings)
 void read_kspace_accuracy(const Values &values, PairSettings &settings)
 {
   const double accuracy = values.positive();
-  if (accuracy >= LOOSEST_ACCURACY)
-    values.refuse(values.quoted(), fmt::format("a relative force error below {:g}", LOOSEST_ACCURACY));
+  if (accuracy > LOOSEST_ACCURACY)
+    values.refuse(values.quoted(), fmt::format("a relative force error of at most {:g}", LOOSEST_ACCURACY));
   settings.kspace_accuracy = accuracy;
+}
+
+void read_outside(const Values &values, PairSettings &settings)
+{
+  const auto word = values.one_of(OUTSIDE);
+  settings.outside = static_cast<Outside>(std::find(OUTSIDE.begin(), OUTSIDE.end(), word) - OUTSIDE.begin());
 }
 
 const std::vector<Keyword> &keywords()
@@ -156,6 +164,8 @@ const std::vector<Keyword> &keywords()
       {"device", 1, any_of(DEVICES), [](V v, S s) { s.device = v.one_of(DEVICES); }},
       {"on_nonconverged", 1, any_of(ON_NONCONVERGED),
        [](V v, S s) { s.error_on_nonconverged = v.one_of(ON_NONCONVERGED) == "error"; }},
+      {"write_q", 1, any_of(YES_NO), [](V v, S s) { s.write_q = v.one_of(YES_NO) == "yes"; }},
+      {"outside", 1, any_of(OUTSIDE), &read_outside},
   };
   return all;
 }
@@ -187,6 +197,8 @@ void check_together(const PairSettings &settings)
 }
 
 }    // namespace
+
+const char *name(Outside outside) { return OUTSIDE[static_cast<std::size_t>(outside)]; }
 
 PairSettings parse_pair_settings(int narg, char **arg)
 {

@@ -14,6 +14,13 @@ struct FieldComponent {
   std::string variable;
 };
 
+/// What is done where the simulation leaves the ranges of the training.
+enum class Outside {
+  ERROR,
+  WARN,
+  IGNORE
+};
+
 /// What the user said; what is not said comes from the model's metadata.
 struct PairSettings {
   std::optional<double> total_charge;    ///< e; 0 if neither charge nor fermi is given
@@ -30,7 +37,12 @@ struct PairSettings {
   bool remove_net_force = false;            ///< of the mesh
   std::string device = "auto";
   bool error_on_nonconverged = true;
+  bool write_q = true;    ///< the model's charges into LAMMPS' atom property q
+  Outside outside = Outside::WARN;
 };
+
+/// The word after the keyword outside.
+const char *name(Outside outside);
 
 /// Reads the words after `pair_style fixedpoint`.
 /// Throws std::invalid_argument with a message that names the keyword and what it expects.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,6 +142,11 @@ class Simulation:
     def run_script(self, script: str, ranks: int = 1, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         (self.folder / "in.lammps").write_text(script)
         return run(lammps_command(ranks), self.folder, timeout)
+
+    def run_python(self, arguments: list[str], ranks: int, timeout: float) -> subprocess.CompletedProcess[str]:
+        """A Python program in the folder."""
+        launcher = [str(SCRIPTS / "mpirun"), "-n", str(ranks)] if ranks > 1 else []
+        return run([*launcher, sys.executable, *arguments], self.folder, timeout)
 
     def thermo(self) -> list[dict[str, float]]:
         """Rows of the last script's thermodynamic output, of all its runs."""

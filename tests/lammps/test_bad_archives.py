@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
 from fp_potential.export import METADATA_FILE
-from refusals import SLAB, message, script
-
-
-def with_metadata(source: Path, target: Path, **changes) -> None:
-    """A copy of a model with other metadata."""
-    extra = {METADATA_FILE: ""}
-    module = torch.jit.load(str(source), _extra_files=extra)
-    text = json.dumps({**json.loads(extra[METADATA_FILE]), **changes})
-    torch.jit.save(module, str(target), _extra_files={METADATA_FILE: text})
+from refusals import SLAB, message, script, with_metadata
 
 
 class Stranger(torch.nn.Module):

@@ -10,6 +10,8 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from ase.data import atomic_masses, chemical_symbols
+from fp_potential.train.data.neighbours import SAME_PLACE
 
 from fp_potential import export
 from fp_potential.calculator import published_arguments as published
@@ -43,7 +45,8 @@ def test_format(plugin):
 def test_metadata(plugin, model):
     """The plugin asks for keys that the archive has, and knows the dtypes that models have."""
     metadata = export.metadata_of(model, SCFOptions())
-    assert {"format", "format_version", "elements", "cutoff", "dtype"} <= set(plugin["key"].values()) <= set(metadata)
+    keys, required = set(plugin["key"].values()), {"format", "format_version", "elements", "cutoff", "dtype"}
+    assert required <= keys <= set(metadata) | {"training_ranges", "ranges"}  # which an archive may lack
     assert plugin["scf_key"] and set(plugin["scf_key"].values()) <= set(metadata["scf"])
     for dtype in plugin[""]["DTYPES"]:
         same = copy.deepcopy(model).to(getattr(torch, dtype))
@@ -66,6 +69,16 @@ def test_limits(plugin):
     assert plugin[""]["LARGEST_MIXING"] == largest
     assert plugin[""]["LOOSEST_ACCURACY"] == kspace.LOOSEST
     assert plugin[""]["THINNEST_SLAB"] == published.THINNEST_SLAB
+    assert plugin[""]["SAME_PLACE"] == SAME_PLACE
+
+
+def test_masses():
+    """The plugin's table of elements is that of ASE."""
+    source = (PLUGIN / "pair_style" / "elements.h").read_text()
+    found = {symbol: float(mass) for symbol, mass in re.findall(r'\{"(\w+)", ([\d.]+)\}', source)}
+    assert list(found) == chemical_symbols[1:]
+    for symbol, mass in zip(chemical_symbols[1:], atomic_masses[1:], strict=True):
+        assert found[symbol] == pytest.approx(mass, rel=1e-6)
 
 
 @pytest.mark.parametrize(
