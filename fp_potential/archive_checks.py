@@ -56,8 +56,8 @@ def check_metadata(path: str | Path, metadata: Mapping[str, Any]) -> None:
     symbols = isinstance(elements, list) and all(isinstance(x, str) and x in atomic_numbers for x in elements)
     demand("elements", bool(symbols and elements and len(set(elements)) == len(elements)), "different chemical symbols")
     cutoff = metadata.get("cutoff")
-    real = isinstance(cutoff, (int, float)) and not isinstance(cutoff, bool)
-    demand("cutoff", real and math.isfinite(cutoff) and cutoff > 0, "a positive number (Å)")
+    number = float(cutoff) if isinstance(cutoff, (int, float)) and not isinstance(cutoff, bool) else math.nan
+    demand("cutoff", math.isfinite(number) and number > 0, "a positive number (Å)")
     demand("dtype", metadata.get("dtype") in ("float64", "float32"), "float64 or float32")
     scf = metadata.get("scf")
     demand("scf", isinstance(scf, dict), "settings of the loop")

@@ -199,10 +199,11 @@ def _far(frame: Frame, metadata: dict[str, Any], trace: LoopTrace) -> dict[str, 
     pairs, cells = frame_neighbours(frame, float(metadata["cutoff"]))
     shortest = shortest_by_elements(atoms.numbers, pairs, pair_distances(frame, pairs, cells))
     charge, level = float(trace.charges[-1]), float(trace.levels[-1])
+    iterates = trace.run.iterates
     return {
         **far_inputs(ranges, charge, level, frame.external_field, len(atoms)),
         **far_distances(ranges, shortest),
-        **far_density(ranges, atoms.numbers, trace.run.iterates[-1]),
+        **({} if iterates is None else far_density(ranges, atoms.numbers, iterates[-1])),
     }
 
 

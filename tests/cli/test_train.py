@@ -148,7 +148,7 @@ def test_dry_run_of_a_run_with_other_options(folder, capsys):
     assert main(["train", "config.yaml", *WORDS]) == 0
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
     capsys.readouterr()
-    assert main(["train", "config.yaml", *WORDS, "--dry-run"]) == 0
+    assert main(["train", "config.yaml", *WORDS, "--dry_run"]) == 0  # as it is often written
     assert "the run in run is finished\n" in capsys.readouterr().out
     assert main(["train", "config.yaml", *WORDS, "--dry-run", "--num_interactions=1"]) == 2
     assert "model.num_interactions: 2 -> 1" in capsys.readouterr().err
@@ -159,18 +159,6 @@ def test_dry_run_of_a_run_with_other_options(folder, capsys):
     assert main(["train", "config.yaml", *WORDS, "--dry-run", "--name=other"]) == 0
     assert "a new run in other\n" in capsys.readouterr().out
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
-
-
-def test_dry_run_of_a_run_says_how_it_goes_on(folder, capsys):
-    """With --restart nothing is compared, as what is there would be removed; and nothing is written."""
-    assert main(["train", "config.yaml", *WORDS]) == 0
-    before = {path: path.stat().st_mtime for path in folder.rglob("*")}
-    capsys.readouterr()
-    assert main(["train", "config.yaml", *WORDS, "--dry_run"]) == 0  # as it is often written
-    assert "would continue the run in" in capsys.readouterr().out
-    assert main(["train", "config.yaml", *WORDS, "--dry-run", "--restart", "--num_interactions=1"]) == 0
-    assert "would continue" not in capsys.readouterr().out
-    assert {path: path.stat().st_mtime for path in folder.rglob("*")} == before
 
 
 def test_options_before_the_file(folder, capsys):

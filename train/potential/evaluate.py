@@ -209,7 +209,8 @@ def evaluation_set(
         kspace.apply(module)
     keys, split_key, trained_kind = data_options(metadata, given_keys)
     demanded = {pair.partition("=")[0] for pair in given_keys}
-    units, warnings = data_units(metadata), []
+    units = data_units(metadata)
+    warnings: list[str] = []
     frames = select(read_frames(files, keys, kind_key or trained_kind, demanded, units, warnings), split_key, split)
     elements = [atomic_numbers[symbol] for symbol in metadata["elements"]]
     cutoff, dtype, options = float(metadata["cutoff"]), getattr(torch, metadata["dtype"]), SCFOptions(**metadata["scf"])
