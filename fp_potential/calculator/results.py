@@ -75,6 +75,8 @@ def results_of(out: dict[str, torch.Tensor], constant_charge: bool, origin: np.n
         "legendre_defect": by_target + level if constant_charge else by_target - charge,
         "dipole_defect": values["energy_by_field"][0].astype(float) - dipole,
     }
+    if "changes" in values:  # of archives that have them
+        results["density_change_history"] = values["changes"][:, 0]
     if not constant_charge:
         results["grand_potential"] = energy
     return results

@@ -74,9 +74,7 @@ def test_metal_insulator_and_both(scf) -> None:
 def test_the_example_is_an_insulator(capsys) -> None:
     """A shipped archive through its own code: its chain has a limit, and no charge flows between copies."""
     data = str(EXAMPLE / "data" / "xtb_water_neutral.extxyz.gz")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* carries no checksums")  # as long as it is not exported again
-        assert main(["scf", str(EXAMPLE / "model.pt"), data, "--response", "--no_spectrum"]) == 0
+    assert main(["scf", str(EXAMPLE / "model.pt"), data, "--response", "--no_spectrum"]) == 0
     text = capsys.readouterr().out
     assert "\nbehaves as an insulator\n" in text and "no Fermi level here: nothing conducts" in text
     lines = text[text.index("\ncopies") :].splitlines()[3:8]

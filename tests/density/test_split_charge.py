@@ -54,6 +54,9 @@ def fragments(out: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_eigenvalues_are_real_and_not_positive(metallic, pbc: bool, l_max: int, constant_charge: bool) -> None:
     """Atoms much nearer to each other than those of any data, random weights."""
     model = soft_model(1, metallic, atomic_multipoles_max_l=l_max)
+    if metallic != "none":
+        with torch.no_grad():
+            model.solver.density_map.response.metallic_bias.add_(2.0)
     atoms = salt_water_box(edge=4.0) if pbc else water_cluster(3)
     if not pbc:
         atoms.positions *= 0.6

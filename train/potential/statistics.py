@@ -268,8 +268,8 @@ def _stored(frames: FrameSequence, cutoff: float) -> dict[str, Any] | None:
     if prepared.cutoff != cutoff or not prepared.complete:
         return None
     for name, statistics in prepared.manifest["statistics"].items():
-        # sets that were prepared by earlier versions do not say what they span
-        if "ranges" in statistics and np.array_equal(prepared.members(name), frames.places[:, 1]):
+        # sets that were prepared by earlier versions say neither who takes added charge nor what they span
+        if {"charging", "ranges"} <= set(statistics) and np.array_equal(prepared.members(name), frames.places[:, 1]):
             return statistics
     return None
 

@@ -90,7 +90,12 @@ def test_unknown_option_names_the_nearest(example, place, name, expected):
         ),
         (("train_schedule", 0), "lr", -1, "option 'train_schedule.0.lr': input should be greater than 0 (got -1)"),
         (("train_schedule", 1), "start", 99, "stage 1 ('unroll'): start is 99, expected 100"),
-        (("train_schedule", 1, "loss"), "stress", 1.0, "needs the label data.keys.stress, which is not mapped"),
+        (
+            ("train_schedule", 1, "loss"),
+            "stress",
+            1.0,
+            "needs the label data.keys.stress or data.keys.virial, which is not mapped",
+        ),
         (
             ("data", "keys"),
             "atomic_multipoles",

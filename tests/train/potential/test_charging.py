@@ -211,7 +211,7 @@ def test_a_level_cannot_be_held_where_the_data_show_no_metal(tmp_path: Path) -> 
         PotentialProblem(config, load_data(config.data))
     named = SPLIT.replace("'auto'", "['Na']")
     config = configuration(tmp_path, content, level, "data.valid_fraction=0", named)
-    assert PotentialProblem(config, load_data(config.data)).notes[-1] == "metallic: Na 0.02 e/V; H, O insulate"
+    assert PotentialProblem(config, load_data(config.data)).notes.count("metallic: Na 0.02 e/V; H, O insulate") == 1
 
 
 def test_a_run_says_what_it_found(tmp_path: Path) -> None:
