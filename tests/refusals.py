@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-import torch
 from ase import Atoms
-
-from fp_potential.export import METADATA_FILE
 
 SYSTEM = Atoms(
     ["Na", "Cl", "O", "H", "H"],
@@ -40,14 +36,6 @@ def script(**lines: str) -> str:
 def message(output: str) -> str:
     """LAMMPS' error without line breaks."""
     return re.sub(r"\s+", " ", output[output.find("ERROR") :])
-
-
-def with_metadata(source: Path, target: Path, **changes) -> None:
-    """A copy of a model with other metadata."""
-    extra = {METADATA_FILE: ""}
-    module = torch.jit.load(str(source), _extra_files=extra)
-    text = json.dumps({**json.loads(extra[METADATA_FILE]), **changes})
-    torch.jit.save(module, str(target), _extra_files={METADATA_FILE: text})
 
 
 _IN_ONE_PROCESS = """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archives import edited
+from archives import altered, edited, flipped, largest
 from fp_potential.archive import CHECKSUMS_FILE, METADATA_FILE, seal
 from fp_potential.calculator import FixedPointCalculator
 from fp_potential.cli.main import main
@@ -25,20 +25,6 @@ def archive(archive_of):
 def record(path: Path, ending: str) -> zipfile.ZipInfo:
     with zipfile.ZipFile(path) as content:
         return next(item for item in content.infolist() if item.filename.endswith(ending))
-
-
-def flipped(source: Path, target: Path, start: int, number: int) -> Path:
-    """A copy with other bits in ``number`` bytes."""
-    content = bytearray(source.read_bytes())
-    for place in range(start, min(start + number, len(content))):
-        content[place] ^= 0x55
-    target.write_bytes(content)
-    return target
-
-
-def largest(path: Path) -> zipfile.ZipInfo:
-    with zipfile.ZipFile(path) as content:
-        return max((x for x in content.infolist() if "/data/" in x.filename), key=lambda x: x.file_size)
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -81,12 +67,8 @@ def test_damage_anywhere_is_noticed(archive, tmp_path) -> None:
 
 
 def test_records_taken_away_and_added(archive, tmp_path) -> None:
-    item = largest(archive)
-    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(tmp_path / "other.pt", "w", zipfile.ZIP_STORED) as new:
-        for entry in old.infolist():
-            if entry.filename != item.filename:
-                new.writestr(entry.filename, old.read(entry))
-        new.writestr(item.filename.split("/")[0] + "/code/more.py", "x = 1")
+    name = largest(archive).filename.split("/", 1)[1]
+    altered(archive, tmp_path / "other.pt", {name: None, "code/more.py": b"x = 1"})
     with pytest.raises(ValueError, match=r"2 records differ \(code/more.py, data/"):
         load_model(tmp_path / "other.pt")
 
@@ -123,12 +105,8 @@ def test_edited_metadata(archive, tmp_path, changes, message) -> None:
 
 
 def test_edited_metadata_are_found_by_their_checksum(archive, tmp_path) -> None:
-    path = tmp_path / "model.pt"
-    edited(archive, path)
-    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as new:
-        for item in old.infolist():
-            content = old.read(item)
-            new.writestr(item.filename, content.replace(b'"eV"', b'"Ry"') if "metadata" in item.filename else content)
+    text = json.dumps(read_metadata(archive)).replace('"eV"', '"Ry"').encode()
+    path = altered(archive, tmp_path / "model.pt", {f"extra/{METADATA_FILE}": text})
     with pytest.raises(
         ValueError, match=r"checksums of 1 records differ \(extra/metadata.json\); it is damaged or was ed"
     ):

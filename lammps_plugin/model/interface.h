@@ -11,6 +11,7 @@ namespace fixedpoint {
 inline constexpr auto FORMAT = "fp_potential";
 inline constexpr int64_t FORMAT_VERSION = 2;
 inline constexpr auto METADATA_FILE = "metadata.json";
+inline constexpr auto CHECKSUMS_FILE = "checksums.txt";
 
 /// Keys of the metadata.
 namespace key {
@@ -21,15 +22,13 @@ inline constexpr auto CUTOFF = "cutoff";
 inline constexpr auto COMM_WIDTH = "comm_width";
 inline constexpr auto DTYPE = "dtype";
 inline constexpr auto SCF = "scf";
-inline constexpr auto TRAINING_RANGES = "training_ranges";
 inline constexpr auto TRAINING = "training";
-inline constexpr auto RANGES = "ranges";    ///< of TRAINING: where TRAINING_RANGES may be, too
+inline constexpr auto RANGES = "ranges";    ///< of TRAINING
 }    // namespace key
 
-/// Keys of its ranges of the training, `training_ranges` or `training/ranges`, all of which may be absent.
+/// Keys of the ranges of the training, `training/ranges`, all of which may be absent.
 namespace range_key {
-inline constexpr auto TOTAL_CHARGE = "total_charge";
-inline constexpr auto CHARGE_PER_ATOM = "charge_per_atom";    ///< the same
+inline constexpr auto CHARGE_PER_ATOM = "charge_per_atom";
 inline constexpr auto FERMI_LEVEL = "fermi_level";
 inline constexpr auto FIELD = "field";
 inline constexpr auto DISTANCES = "distances";

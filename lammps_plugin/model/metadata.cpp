@@ -62,10 +62,11 @@ std::string text(const Json &object, const char *key)
   return value.get<std::string>();
 }
 
+const auto RANGES_PLACE = std::string(key::TRAINING) + "/" + key::RANGES;
+
 [[noreturn]] void fail_in_ranges(const std::string &name, const std::string &expected)
 {
-  fail(std::string("its metadata key '") + key::TRAINING_RANGES + "' has a '" + name + "' that is not " +
-       expected);
+  fail("its metadata key '" + RANGES_PLACE + "' has a '" + name + "' that is not " + expected);
 }
 
 std::optional<std::array<double, 2>> range(const Json &object, const char *name)
@@ -121,7 +122,6 @@ std::vector<std::array<double, 2>> largest_multipoles(const Json &object,
 /// Null if there are none.
 Json find_ranges(const Json &root)
 {
-  if (const auto entry = root.find(key::TRAINING_RANGES); entry != root.end()) return *entry;
   const auto training = root.find(key::TRAINING);
   if (training == root.end() || !training->is_object()) return {};
   const auto entry = training->find(key::RANGES);
@@ -134,10 +134,8 @@ TrainingRanges training_ranges(const Json &root, const std::vector<std::string> 
   const Json ranges = find_ranges(root);
   const auto *entry = &ranges;
   if (entry->is_null()) return out;
-  if (!entry->is_object())
-    fail(std::string("its metadata key '") + key::TRAINING_RANGES + "' is not a list of names and ranges");
-  out.total_charge = range(*entry, entry->contains(range_key::TOTAL_CHARGE) ? range_key::TOTAL_CHARGE
-                                                                            : range_key::CHARGE_PER_ATOM);
+  if (!entry->is_object()) fail("its metadata key '" + RANGES_PLACE + "' is not a list of names and ranges");
+  out.charge_per_atom = range(*entry, range_key::CHARGE_PER_ATOM);
   out.density = largest_multipoles(*entry, elements);
   out.fermi_level = range(*entry, range_key::FERMI_LEVEL);
   if (entry->contains(range_key::FIELD)) {

@@ -11,14 +11,17 @@ namespace fixedpoint {
 
 /// What the frames of the training had; what is absent is not known.
 struct TrainingRanges {
-  std::optional<std::array<double, 2>> total_charge;    ///< smallest and largest, e per atom
-  std::optional<std::array<double, 2>> fermi_level;     ///< smallest and largest, V
-  std::optional<double> field;                          ///< largest magnitude, V/Å
+  std::optional<std::array<double, 2>> charge_per_atom;    ///< smallest and largest, e
+  std::optional<std::array<double, 2>> fermi_level;        ///< smallest and largest, V
+  std::optional<double> field;                             ///< largest magnitude, V/Å
   std::vector<double> distances;    ///< [elements][elements] smallest, Å, 0: not known; empty: none known
 
   std::vector<std::array<double, 2>> density;    ///< [elements] largest |q|, e, and |d|, e Å, <0: not known
 
-  bool any() const { return total_charge || fermi_level || field || !distances.empty() || !density.empty(); }
+  bool any() const
+  {
+    return charge_per_atom || fermi_level || field || !distances.empty() || !density.empty();
+  }
 };
 
 struct Metadata {

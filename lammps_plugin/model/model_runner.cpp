@@ -1,12 +1,12 @@
 #include "model/model_runner.h"
 
+#include "model/archive.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/AutogradState.h>
 #include <c10/core/GradMode.h>
-#include <caffe2/serialize/inline_container.h>
-#include <caffe2/serialize/istream_adapter.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -102,24 +102,6 @@ void keep_memory()
   mallopt(M_TRIM_THRESHOLD, limit);
   mallopt(M_TOP_PAD, 1 << 26);
 #endif
-}
-
-std::string read_metadata(const std::string &archive)
-{
-  std::istringstream in(archive);
-  std::unique_ptr<caffe2::serialize::PyTorchStreamReader> reader;
-  try {
-    reader = std::make_unique<caffe2::serialize::PyTorchStreamReader>(&in);
-  } catch (const std::exception &) {
-    throw std::runtime_error(
-        "it is not a model archive, or it is damaged; write one with `fixedpoint export`");
-  }
-  const auto record = std::string("extra/") + METADATA_FILE;
-  if (!reader->hasRecord(record))
-    throw std::runtime_error(std::string("it has no ") + METADATA_FILE +
-                             " and was not written by `fixedpoint export`");
-  auto [data, size] = reader->getRecord(record);
-  return {static_cast<const char *>(data.get()), size};
 }
 
 using Result = c10::Dict<c10::IValue, c10::IValue>;
@@ -229,6 +211,7 @@ std::string without(const std::set<std::string> &names, const std::set<std::stri
 
 struct ModelRunner::Implementation {
   Metadata metadata;
+  bool checked = false;
   torch::jit::Module module;
   at::Device device = at::kCPU;
   std::string kspace;              // of the archive
@@ -256,7 +239,11 @@ struct ModelRunner::Implementation {
 
 ModelRunner::ModelRunner(const std::string &archive) : self_(std::make_unique<Implementation>())
 {
-  self_->metadata = translated([&] { return parse_metadata(read_metadata(archive)); });
+  translated([&] {
+    const auto contents = read_contents(archive);
+    self_->checked = contents.checked;
+    self_->metadata = parse_metadata(contents.metadata);
+  });
   try {
     std::istringstream in(archive);
     self_->module = translated([&] { return torch::jit::load(in, at::kCPU); });
@@ -275,6 +262,7 @@ ModelRunner::ModelRunner(const std::string &archive) : self_(std::make_unique<Im
 ModelRunner::~ModelRunner() = default;
 
 const Metadata &ModelRunner::metadata() const { return self_->metadata; }
+bool ModelRunner::checked() const { return self_->checked; }
 
 std::string ModelRunner::set_device(const std::string &name, int local_rank)
 {

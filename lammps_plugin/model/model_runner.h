@@ -61,6 +61,9 @@ public:
 
   const Metadata &metadata() const;
 
+  /// Whether the archive carries checksums, which have been compared then.
+  bool checked() const;
+
   /// Chooses where the model runs.
   /// @param name auto (CUDA if there is any), cpu or cuda
   /// @param local_rank rank within the node: ranks of a node take its GPUs in turn

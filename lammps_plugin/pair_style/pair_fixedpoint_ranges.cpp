@@ -84,7 +84,7 @@ void PairFixedPoint::check_found()
 
 void PairFixedPoint::check_charge(double total)
 {
-  const auto &range = model_->metadata().training.total_charge;
+  const auto &range = model_->metadata().training.charge_per_atom;
   const double value = total / static_cast<double>(n_atoms_);
   if (range && outside(*range, value, range_floor::CHARGE_PER_ATOM))
     report_outside(

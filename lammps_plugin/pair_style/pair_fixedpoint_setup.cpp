@@ -102,6 +102,11 @@ void PairFixedPoint::load_model(const std::string &file)
     failure = fmt::format("cannot use the model file {}: {}", file, e.what());
   }
   fixedpoint::agree(lmp, failure);
+  if (!model_->checked() && comm->me == 0)
+    error->warning(FLERR,
+                   "pair fixedpoint: the model file {} carries no checksums, as it was exported by an "
+                   "earlier version: changes of it would go unnoticed; export it again to have them",
+                   file);
   configure_model();
 
   const auto &meta = model_->metadata();

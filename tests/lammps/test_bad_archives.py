@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 import torch
 
-from fp_potential.export import METADATA_FILE
-from refusals import SLAB, message, script, with_metadata
+from archives import altered, edited, flipped, largest
+from fp_potential.archive import METADATA_FILE, seal
+from fp_potential.export import read_metadata
+from refusals import SLAB, message, script
 
 
 class Stranger(torch.nn.Module):
@@ -42,7 +45,7 @@ def test_archive_of_an_older_version(box, keyword, what):
 
 def test_newer_format(box):
     (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", format_version=99)
+    edited(box.model_file, box.folder / "model.pt", format_version=99)
     done = box.run_script(script(), ranks=2, timeout=60)
     assert done.returncode != 0
     assert re.search(r"format version 99 and this plugin reads up to 2: update fp-potential", message(done.stdout))
@@ -82,7 +85,7 @@ def test_other_arguments(box, module, expected):
 )
 def test_wrong_metadata(box, changes, expected):
     (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", **changes)
+    edited(box.model_file, box.folder / "model.pt", **changes)
     done = box.run_script(script(), timeout=60)
     assert done.returncode != 0
     assert expected in message(done.stdout)
@@ -114,6 +117,68 @@ def test_damaged_file(box):
     assert re.search(r"half\.pt: it is not a model archive, or it is damaged", message(done.stdout))
 
 
+def with_flipped_weights(source, target):
+    return flipped(source, target, largest(source).header_offset + 200, 100)
+
+
+def with_other_cutoff(source, target):
+    metadata = json.dumps({**read_metadata(source), "cutoff": 4.5}).encode()
+    return altered(source, target, {f"extra/{METADATA_FILE}": metadata})
+
+
+def without_weights(source, target):
+    return altered(source, target, {largest(source).filename.split("/", 1)[1]: None})
+
+
+def with_more_code(source, target):
+    return altered(source, target, {"code/more.py": b"x = 1"})
+
+
+@pytest.mark.parametrize(
+    ("alter", "named"),
+    [
+        (with_flipped_weights, r"data/\d+"),
+        (with_other_cutoff, r"extra/metadata\.json"),
+        (without_weights, r"data/\d+"),
+        (with_more_code, r"code/more\.py"),
+    ],
+)
+def test_archive_that_is_not_as_it_was_exported(box, alter, named):
+    """Its checksums differ: refused before any of its code is loaded."""
+    alter(box.model_file, box.folder / "bad.pt")
+    done = box.run_script(script(coeff="pair_coeff * * bad.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode != 0
+    said = rf"bad\.pt: it is not as it was exported: the checksums of 1 records differ \({named}\); it is damaged or"
+    assert re.search(said + " was edited: copy it again, or export it again", message(done.stdout)), done.stdout[-1500:]
+
+
+def test_many_differences(box):
+    """Three of them are named."""
+    names = [f"data/{number}" for number in range(5)]
+    altered(box.model_file, box.folder / "bad.pt", {name: b"other" for name in names})
+    done = box.run_script(script(coeff="pair_coeff * * bad.pt O Na H Cl"), timeout=60)
+    assert done.returncode != 0
+    assert "checksums of 5 records differ (data/0, data/1, data/2, ...)" in message(done.stdout)
+
+
+def test_checksums_of_records_of_any_length(box):
+    """They are those of hashlib, of records that fill blocks and that do not."""
+    records = {f"extra/{size}": bytes(range(size)) for size in range(130)}
+    seal(altered(box.model_file, box.folder / "bare.pt", records), box.folder / "sealed.pt")
+    done = box.run_script(script(coeff="pair_coeff * * sealed.pt O Na H Cl"), timeout=60)
+    assert done.returncode == 0, done.stdout[-1500:]
+    assert "checksums" not in done.stdout
+
+
+def test_archive_without_checksums(box):
+    """Of an earlier version: used, with one line."""
+    edited(box.model_file, box.folder / "old.pt", sealed=False)
+    done = box.run_script(script(coeff="pair_coeff * * old.pt O Na H Cl"), ranks=2, timeout=60)
+    assert done.returncode == 0, done.stdout[-1500:]
+    warning = r"WARNING: pair fixedpoint: the model file old\.pt carries no checksums, .*; export it again to have them"
+    assert len(re.findall(warning, done.stdout)) == 1, done.stdout[-1500:]
+
+
 def test_file_visible_on_one_rank(box, tools):
     """Rank 0 reads for all: what the others see does not matter, and without the file all of them stop."""
     elsewhere = box.folder / "elsewhere"
@@ -137,7 +202,7 @@ def test_file_visible_on_one_rank(box, tools):
 def test_error_inside_the_model(box, tools):
     """An exception of the scripted code is a LAMMPS error with its message, without a stack trace."""
     (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", scf={
+    edited(box.model_file, box.folder / "model.pt", scf={
         "num_scf_steps": 100, "scf_tolerance": 1e-6, "mixing_parameter": 0.25, "solver": "anderson"
     }, elements=["H", "O", "Na", "Cl", "Ar"])  # fmt: skip
     for _ in range(4):

@@ -13,7 +13,7 @@ import torch
 from ase.data import atomic_masses, chemical_symbols
 from fp_potential.train.data.neighbours import SAME_PLACE
 
-from fp_potential import export
+from fp_potential import archive, export, training_ranges
 from fp_potential.calculator import published_arguments as published
 from fp_potential.options import ModelOptions, SCFOptions, kspace
 from fp_potential.scf import status
@@ -38,15 +38,15 @@ def plugin() -> dict[str, dict[str, Any]]:
 
 
 def test_format(plugin):
-    for name in ("FORMAT", "FORMAT_VERSION", "METADATA_FILE"):
-        assert plugin[""][name] == getattr(export, name)
+    for name in ("FORMAT", "FORMAT_VERSION", "METADATA_FILE", "CHECKSUMS_FILE"):
+        assert plugin[""][name] == getattr(archive, name)
 
 
 def test_metadata(plugin, model):
     """The plugin asks for keys that the archive has, and knows the dtypes that models have."""
     metadata = export.metadata_of(model, SCFOptions())
     keys, required = set(plugin["key"].values()), {"format", "format_version", "elements", "cutoff", "dtype"}
-    assert required <= keys <= set(metadata) | {"training_ranges", "ranges"}  # which an archive may lack
+    assert required <= keys <= set(metadata) | {"ranges"}  # which an archive may lack
     assert plugin["scf_key"] and set(plugin["scf_key"].values()) <= set(metadata["scf"])
     for dtype in plugin[""]["DTYPES"]:
         same = copy.deepcopy(model).to(getattr(torch, dtype))
@@ -70,6 +70,11 @@ def test_limits(plugin):
     assert plugin[""]["LOOSEST_ACCURACY"] == kspace.LOOSEST
     assert plugin[""]["THINNEST_SLAB"] == published.THINNEST_SLAB
     assert plugin[""]["SAME_PLACE"] == SAME_PLACE
+    assert plugin[""]["WIDER"] == training_ranges.WIDER
+    assert plugin[""]["NEARER"] == training_ranges.NEARER
+    assert set(plugin["range_key"].values()) == {*training_ranges.FLOORS, "distances"}
+    floors = {plugin["range_key"][name]: floor for name, floor in plugin["range_floor"].items()}
+    assert floors == training_ranges.FLOORS
 
 
 def test_masses():

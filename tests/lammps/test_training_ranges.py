@@ -6,12 +6,13 @@ import re
 
 import pytest
 
+from archives import edited
 from fp_potential.export import export_model
-from refusals import SYSTEM, message, script, with_metadata
+from refusals import SYSTEM, message, script
 from structures import make_model
 
 RANGES = {
-    "total_charge": [-0.02, 0.02],
+    "charge_per_atom": [-0.02, 0.02],
     "fermi_level": [-4.0, -1.0],
     "field": 0.01,
     "distances": {"H-O": 0.7, "Na-Cl": 2.0, "Cl-Cl": 3.0},
@@ -49,7 +50,7 @@ OUTSIDE = {
 def trained(box):
     """`box` whose model knows the ranges of its training."""
     (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", training_ranges=RANGES)
+    edited(box.model_file, box.folder / "model.pt", training={"ranges": RANGES})
     return box
 
 
@@ -72,10 +73,10 @@ def test_later_steps(trained):
 
 
 def test_charges_and_dipoles(box):
-    """Of atoms, by element; an archive may have the ranges among the notes on its training, as the exporter writes."""
+    """Of atoms, by element."""
     (box.folder / "model.pt").unlink()
     ranges = {"charge_per_atom": [0, 0], "density": {"Na": [1e-4, 9.0], "O": [9.0, 9.0]}}
-    with_metadata(box.model_file, box.folder / "model.pt", training={"ranges": ranges})
+    edited(box.model_file, box.folder / "model.pt", training={"ranges": ranges})
     done = box.run_script(script(style="pair_style fixedpoint charge 1"), ranks=2, timeout=200)
     assert done.returncode == 0, done.stdout[-1500:]
     warning = r"WARNING: pair fixedpoint: a charge of (\S+) e on atom 1 \(Na\) at step 0, outside .*at most 0\.0001 e"
@@ -109,8 +110,8 @@ def test_inside(trained):
 @pytest.mark.parametrize(
     ("ranges", "said"),
     [
-        ([1], "'training_ranges' is not a list of names"),
-        ({"total_charge": [1]}, "'total_charge' that is not a smallest and a largest number"),
+        ([1], "'training/ranges' is not a list of names"),
+        ({"charge_per_atom": [1]}, "'charge_per_atom' that is not a smallest and a largest number"),
         ({"fermi_level": [2, 1]}, "'fermi_level' that is not a smallest and a largest number"),
         ({"density": {"O": [1]}}, "'density/O' that is not a largest charge and dipole"),
         ({"field": -1}, "'field' that is not a magnitude"),
@@ -120,7 +121,7 @@ def test_inside(trained):
 )
 def test_ranges_that_are_none(box, ranges, said):
     (box.folder / "model.pt").unlink()
-    with_metadata(box.model_file, box.folder / "model.pt", training_ranges=ranges)
+    edited(box.model_file, box.folder / "model.pt", training={"ranges": ranges})
     done = box.run_script(script(), timeout=200)
     assert done.returncode != 0
     assert said in message(done.stdout)
