@@ -44,14 +44,8 @@ def number(value: Any, name: str) -> float | None:
     Raises:
         ValueError: it is something else.
     """
-    if value is None:
-        return None
-    found = _floats(value)
-    if found is None or found.size != 1:
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    if not np.isfinite(found).all():
-        raise ValueError(f"{name} is not finite: {float(found.reshape(()))}")
-    return float(found.reshape(()))
+    found = _finite(value, name, 1, "a number")
+    return None if found is None else found[0]
 
 
 def vector(value: Any, name: str) -> tuple[float, ...] | None:
@@ -60,14 +54,19 @@ def vector(value: Any, name: str) -> tuple[float, ...] | None:
     Raises:
         ValueError: it is something else.
     """
+    found = _finite(value, name, 3, "3 numbers")
+    return None if found is None else tuple(found)
+
+
+def _finite(value: Any, name: str, size: int, expected: str) -> list[float] | None:
     if value is None:
         return None
     found = _floats(value)
-    if found is None or found.size != 3:
-        raise ValueError(f"{name} must be 3 numbers, got {value!r}")
+    if found is None or found.size != size:
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
     if not np.isfinite(found).all():
-        raise ValueError(f"{name} is not finite: {found.tolist()}")
-    return tuple(found.reshape(3).tolist())
+        raise ValueError(f"{name} is not finite: {float(found.reshape(())) if size == 1 else found.tolist()}")
+    return found.reshape(size).tolist()
 
 
 def _floats(value: Any) -> np.ndarray | None:

@@ -37,11 +37,7 @@ def random_structures(number: int, seed: int) -> list[Atoms]:
         positions = kept @ cell + np.clip(rng.normal(0, DISPLACEMENT, kept.shape), -0.45, 0.45)
         symbols = rng.choice(list(COMPOSITION), size=len(kept), p=list(COMPOSITION.values()))
         atoms = Atoms(symbols, positions=positions, info={"total_charge": 0.0})
-        if index % 2:
-            atoms.info["external_field"] = rng.normal(0, 0.1, 3)
-        else:
-            atoms.set_cell(np.array(SITES)[:, None] * cell)
-            atoms.pbc = True
+        _in_field_or_cell(atoms, index, np.array(SITES)[:, None] * cell, rng)
         structures.append(atoms)
     return structures
 
@@ -56,13 +52,18 @@ def waters(number: int, seed: int) -> list[Atoms]:
         atoms = Atoms(info={"total_charge": 0.0})
         for site in grid[rng.permutation(len(grid))[: rng.integers(2, 5)]]:
             atoms += _water(rng, site @ cell)
-        if index % 2:
-            atoms.info["external_field"] = rng.normal(0, 0.1, 3)
-        else:
-            atoms.set_cell(np.array(WATER_SITES)[:, None] * cell)
-            atoms.pbc = True
+        _in_field_or_cell(atoms, index, np.array(WATER_SITES)[:, None] * cell, rng)
         structures.append(atoms)
     return structures
+
+
+def _in_field_or_cell(atoms: Atoms, index: int, cell: np.ndarray, rng: np.random.Generator) -> None:
+    """Open and in a random field where the index is odd, else periodic."""
+    if index % 2:
+        atoms.info["external_field"] = rng.normal(0, 0.1, 3)
+    else:
+        atoms.set_cell(cell)
+        atoms.pbc = True
 
 
 def wet_copper(number: int, seed: int) -> list[Atoms]:
