@@ -29,6 +29,7 @@ and, for the model as it is, without a label:
     fragment_response     mean_g of means over its fragments and x, y, z of  w h(dQ_f/dE), open axes
     fermi_level_gradient  mean over atoms of  w max(0, dq_i/dμ)
     metallic_softness     mean over atoms of  w s_i, the softness of `SplitChargeUpdate` that conducts
+    dipole_softness       mean over atoms of  w tr(M_i)/3 of dipoles: what they and their bonds answer with, each alone
     fixedpoint_scf_stability    mean_g  w [s(λ_max - upper) + s(lower - λ_min)],  s(x) = ln(1 + exp(beta x)) / beta
     final_terms_fixedpoint_scf_stability    mean over atoms and components of  w |p_T - p_(T-1)|
 
@@ -156,6 +157,11 @@ def metallic_softness(output: Output, batch: Batch, term: Term) -> Tensor:
     return (batch.labels.weight[batch.graph.batch] * output["metallic_softness"]).mean()
 
 
+def dipole_softness(output: Output, batch: Batch, term: Term) -> Tensor:
+    """Mean of the softness of dipoles, e Å²/V: responses that cancel each other count."""
+    return (batch.labels.weight[batch.graph.batch] * output["dipole_softness"]).mean()
+
+
 def fixedpoint_scf_stability(output: Output, batch: Batch, term: Term) -> Tensor:
     """Penalty on real parts of the eigenvalues of dG/dp above ``upper`` and below ``lower``."""
     assert isinstance(term, SpectrumTerm)
@@ -199,6 +205,7 @@ LOSSES: dict[str, Callable[[Output, Batch, Term], Tensor]] = {
         final_terms_fixedpoint_scf_stability,
         fermi_level_gradient,
         metallic_softness,
+        dipole_softness,
     )
 }
 
@@ -217,6 +224,7 @@ NEEDS_PROPERTIES = {
     "final_terms_fixedpoint_scf_stability": ("final_change",),
     "fermi_level_gradient": ("charge_response",),
     "metallic_softness": ("metallic_softness",),
+    "dipole_softness": ("dipole_softness",),
 }
 
 #: names of the terms that are means over atoms; all others are means over structures
@@ -229,6 +237,7 @@ PER_ATOM = frozenset(
         "born_charges",
         "fermi_level_gradient",
         "metallic_softness",
+        "dipole_softness",
         "final_terms_fixedpoint_scf_stability",
     }
 )

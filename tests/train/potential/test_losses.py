@@ -77,6 +77,7 @@ def output():
         "charges_by_field": draw(ATOMS, 3),
         "conducts": torch.tensor([True, True, False]),
         "metallic_softness": draw(ATOMS).square(),
+        "dipole_softness": draw(ATOMS).square(),
         "spectrum": draw(3, 2),
         "final_change": draw(ATOMS, 4),
     }
@@ -145,6 +146,7 @@ def test_formulas(tmp_path, output):
         "fragment_charges": np.mean([np.mean(part**2) for part in map(np.array, fragment)]),
         "fragment_response": np.mean([np.mean(part**2) * is_open for part, is_open in zip(moved, open_, strict=True)]),
         "metallic_softness": np.mean(got["metallic_softness"]),
+        "dipole_softness": np.mean(got["dipole_softness"]),
         "molecular_forces": np.mean([np.mean(part**2) for part in np.split(molecule, [2, len(molecule) - 1])]),
         "cluster_virial": np.mean(virial**2),
         "cluster_virial_per_atom": np.mean((virial / SIZES) ** 2),

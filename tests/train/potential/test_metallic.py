@@ -28,7 +28,7 @@ from fp_potential.graph import collate
 from fp_potential.options import SCFOptions
 from fp_potential.scf.status import CONVERGED, NO_FERMI_LEVEL
 from metals import KEYS, charged_frames
-from structures import ELEMENTS, evaluate, make_model, to_graph, water_cluster
+from structures import ELEMENTS, evaluate, local_state, make_model, to_graph, water_cluster
 from training_data import training_file, write_frames
 
 METAL = "model.fixedpoint_update_config={'type': 'SplitChargeUpdate', 'metallic': ['Na']}"
@@ -178,3 +178,22 @@ def test_an_insulator_has_no_level_to_hold(tmp_path) -> None:
     soft = ["train_schedule.0.loss.metallic_softness=1.0"]
     with pytest.raises(InputError, match=r"metallic_softness.*SplitChargeUpdate"):
         load_config(training_file(tmp_path, data), soft)
+
+
+def test_the_softness_of_dipoles_is_that_of_the_whole_response() -> None:
+    """A third of the traces of the diagonal blocks of -dF/du, bonds included, column by column."""
+    model = make_model(3, fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": ["Na"]})
+    atoms = water_cluster(2, 1)
+    graph = to_graph(atoms, model)
+    scf = SCFOptions()
+    output = predict(model, graph, "implicit", scf, None, None, False, False, False, {"dipole_softness"})
+    state = local_state(model, atoms).response
+    update = model.solver.density_map.response
+    n = graph.batch.shape[0]
+    expected = torch.zeros(n, dtype=torch.float64)
+    for atom in range(n):
+        for component in (1, 2, 3):
+            u = torch.zeros(n, update.n_widths, 4, dtype=torch.float64)
+            u[atom, update.receiver, component] = 1.0
+            expected[atom] -= update.slope(state, u, False)[atom, component].detach() / 3
+    assert expected.min() > 0 and (expected - output["dipole_softness"].detach()).abs().max() < 1e-14

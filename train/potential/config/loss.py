@@ -108,6 +108,9 @@ class LossWeights(Section):
     """|p_T − p_(T−1)|, the change in the last step of mode unroll_scf, e and e·Å."""
     metallic_softness: TermOrWeight = _absent(Term)
     """Softness of the atoms that conducts (type: SplitChargeUpdate), e/V: elements that need not conduct, do not."""
+    dipole_softness: TermOrWeight = _absent(Term)
+    """Third of the trace of each atom's dipole block of M (type: SplitChargeUpdate), e Å²/V: dipoles that no label
+    holds, as of bonds whose responses cancel each other, become no softer than they need."""
     fermi_level_gradient: TermOrWeight = _absent(Term)
     """max(0, dq_i/dμ) of each atom in a fixed field of the others, e/V: zero for electrons that follow the level."""
 
@@ -139,6 +142,7 @@ LABELS_OF: dict[str, tuple[str, ...]] = {
     "fragment_response": (),
     "fragment_charges": ("atomic_multipoles|charges",),
     "metallic_softness": (),
+    "dipole_softness": (),
     "fixedpoint_scf_stability": (),
     "final_terms_fixedpoint_scf_stability": (),
     "fermi_level_gradient": (),
@@ -159,8 +163,8 @@ def missing_label(name: str, mapped: dict[str, Any]) -> str | None:
 
 def unavailable(name: str, mode: str, constant_charge: bool, update: str) -> str | None:
     """Why a term of the loss does not exist in a mode, or for a type of update; None if it does."""
-    if name == "metallic_softness" and update != "SplitChargeUpdate":
-        return f"is for fixedpoint_update_config.type: SplitChargeUpdate; with {update} all atoms conduct"
+    if name in ("metallic_softness", "dipole_softness") and update != "SplitChargeUpdate":
+        return f"is for fixedpoint_update_config.type: SplitChargeUpdate; {update} has none of its parts"
     if mode == "direct" and name in ("polarizability", "born_charges", "legendre", "fragment_response"):
         return "is a derivative of the self-consistent density, which mode 'direct' does not have; use another mode"
     if name == "final_terms_fixedpoint_scf_stability" and mode != "unroll_scf":

@@ -63,6 +63,17 @@ def metallic_softness(c: Context) -> Tensor:
     return -c.problem.charge_row[:, :, 0].sum(1)
 
 
+def dipole_softness(c: Context) -> Tensor:
+    """One third of the trace ``(n,)``, e Å²/V, of the atom's dipole block of M: its own and that of its bonds."""
+    density_map = c.model.solver.density_map
+    if not density_map.shares_charge:
+        raise ValueError("dipole_softness is a property of type: SplitChargeUpdate")
+    state, receiver = c.problem.state, density_map.first_used
+    own = -state.matrix[:, 1:, receiver, 1:].diagonal(dim1=1, dim2=2).sum(1)
+    of_bonds = state.bonds.own[:, :, 1:].square().sum((1, 2))
+    return own.index_add(0, state.bonds.atom, of_bonds) / 3.0
+
+
 def spectrum(c: Context) -> Tensor:
     """Largest and smallest real part ``(B, 2)`` of the eigenvalues of dG/dp."""
     density_map = c.model.solver.density_map
@@ -87,6 +98,7 @@ OF_STATE: dict[str, Callable[[Context], Tensor]] = {
     "charge_response": charge_response,
     "spectrum": spectrum,
     "metallic_softness": metallic_softness,
+    "dipole_softness": dipole_softness,
     "final_change": lambda c: c.found.change,
 }
 #: those that do: dD_a/dE_b ``(B, 3, 3)`` in e·Å²/V, dD_b/dr_a ``(n, 3, 3)`` in e, dE/dQ ``(B,)`` in V, dq_i/dE_a
