@@ -36,7 +36,7 @@ LARGEST_VOLTAGE = 4.0  # V over the length of a frame
 ION_CHARGE = {"Na": 1.0, "Cl": -1.0}
 DISTANCES = (2.4, 2.7, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, from ion to ion
 #: charge by which fragments may differ from whole ones, those in touch, and those further apart than `APART`, e
-TOUCHING_ERROR, APART_ERROR = 0.3, 0.12
+TOUCHING_ERROR, APART_ERROR = 0.3, 0.05
 APART = 4.0  # Å between nearest atoms
 
 
