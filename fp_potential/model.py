@@ -17,7 +17,7 @@ from .elements import bond_lengths, named_elements
 from .graph import Graph
 from .nets import ChargeReadout, EquivariantLinear, GatedReadout, LinearDensityReadout, ScalarReadout, charges_only
 from .options import ModelOptions, ModelStatistics
-from .options.model import VARIATIONAL
+from .options.response import VARIATIONAL
 from .readout import (
     ManyBodyReadout,
     NullReadout,
@@ -83,6 +83,8 @@ def build_electrostatics(o: ModelOptions) -> Electrostatics:
 def build_split_charges(o: ModelOptions, shape: ResponseShape, elements: Sequence[int]) -> SplitChargeUpdate:
     """`SplitChargeUpdate` for ``elements``; bonds end at `bond_stretch` sums of covalent radii, or `bond_cutoff`.
 
+    Those of pairs in `bond_reach` end there.
+
     Elements that are named as metals have none with each other: their level conducts already, and what bonds would add,
     their dipoles above all, only blurs the charge of a surface.
     """
@@ -94,6 +96,9 @@ def build_split_charges(o: ModelOptions, shape: ResponseShape, elements: Sequenc
         conducting = named_elements(u.metallic, elements, "metallic")
         named = torch.tensor([z in conducting for z in elements])
         reach = reach.masked_fill(named.unsqueeze(0) & named.unsqueeze(1), 0.0)
+    for pair, end in u.bond_reach.items():
+        i, j = (list(elements).index(z) for z in named_elements(pair.split("-"), elements, f"bond_reach.{pair}"))
+        reach[i, j] = reach[j, i] = min(end, o.r_max)
     metallic = torch.tensor([z in conducting for z in elements])
     receiver = o.field_feature_widths.index(o.atomic_multipoles_smearing_width)
     start = o.fixedpoint_initial_charge_head_scale

@@ -34,18 +34,23 @@ def test_factors_are_those_of_the_map(method: str, constant_charge: bool) -> Non
         at_most("factorised 1 - J: what a solve leaves, relative", left, 1e-4)
 
 
-@pytest.mark.parametrize("constant_charge", [True, False])
-def test_training_finds_the_same_with_and_without(constant_charge: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("constant_charge", "dtype"), [(True, torch.float64), (False, torch.float64), (True, torch.float32)]
+)
+def test_training_finds_the_same_with_and_without(
+    constant_charge: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A soft metal on a mesh, and a smaller one: density, level and gradients, in one application."""
-    model = make_model(fixedpoint_update_config=METAL)
+    model = make_model(dtype=dtype, fixedpoint_update_config=METAL)
+    tolerance, limit = (1e-11, 1e-8) if dtype == torch.float64 else (3e-6, 3e-6)
     with torch.no_grad():
         model.solver.density_map.response.metallic_bias.fill_(3.0)
-    model.electrostatics.set_kspace("mesh", 1e-6)
+    model.electrostatics.set_kspace("mesh", 1e-6 if dtype == torch.float64 else 1e-5)
     monkeypatch.setattr(densities, "DENSE_ATOMS", 0)
     box = salt_water_box(edge=8.0)
     graph = collate([to_graph(box, model, total_charge=0.3), to_graph(box[:7], model, total_charge=-0.1)])
-    graph = graph._replace(fermi_level=torch.tensor([-2.2, -1.9], dtype=torch.float64))
-    scf = SCFOptions(scf_tolerance=1e-11, constant_charge=constant_charge)
+    graph = graph._replace(fermi_level=torch.tensor([-2.2, -1.9], dtype=dtype))
+    scf = SCFOptions(scf_tolerance=tolerance, constant_charge=constant_charge)
     parameters = [p for p in model.parameters() if p.requires_grad]
     found = []
     for largest in (factorised.LARGEST, 0):
@@ -62,8 +67,8 @@ def test_training_finds_the_same_with_and_without(constant_charge: bool, monkeyp
         assert out["status"].tolist() == [0, 0] and out["solve_failures"].item() == 0
     (near, gradient), (far, other) = found
     assert 5 * int(near["scf_steps"].max()) <= int(far["scf_steps"].min())
-    assert (near["density"] - far["density"]).abs().max() < 1e-8
-    assert (gradient - other).norm() < 1e-6 * other.norm()
+    assert (near["density"] - far["density"]).abs().max() < limit
+    assert (gradient - other).norm() < 100 * limit * other.norm()
 
 
 def test_structures_that_insulate_or_are_large_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

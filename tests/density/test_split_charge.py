@@ -167,17 +167,23 @@ def test_without_bonds_it_is_the_symmetric_update() -> None:
     assert torch.allclose(changes[0], changes[1], rtol=0, atol=1e-12)
 
 
-def test_metals_that_are_named_have_no_bonds_with_each_other() -> None:
+def test_metals_that_are_named_have_no_bonds_with_each_other_unless_a_reach_is_given() -> None:
     """Sodium and chlorine at the distance of a bond: named both, or one, or left to the data."""
     pair = water_cluster(1) + Atoms("NaCl", [[-3.0, 0, 0], [-3.0, 2.3, 0]])
 
-    def bonded(metallic) -> set[tuple[str, str]]:
-        model = make_model(fixedpoint_update_config={"type": "SplitChargeUpdate", "metallic": metallic})
+    def bonded(metallic, **reach: float) -> set[tuple[str, str]]:
+        update = {"type": "SplitChargeUpdate", "metallic": metallic}
+        if reach:
+            update["bond_reach"] = {pair.replace("_", "-"): end for pair, end in reach.items()}
+        model = make_model(fixedpoint_update_config=update)
         bonds = solved(model, to_graph(pair, model))[0].state.bonds
         return {(pair.symbols[int(i)], pair.symbols[int(j)]) for i, j in zip(bonds.atom, bonds.partner, strict=True)}
 
     assert ("Na", "Cl") in bonded(["Na"]) and ("Na", "Cl") in bonded("auto")
     assert ("Na", "Cl") not in bonded(["Na", "Cl"]) and ("O", "H") in bonded(["Na", "Cl"])
+    # reaches that are given stand above all that
+    assert ("Na", "Cl") in bonded(["Na", "Cl"], Cl_Na=2.4) and ("Na", "Cl") not in bonded("none", Na_Cl=2.2)
+    assert ("O", "H") not in bonded("none", O_H=0) and ("O", "Na") in bonded("none", O_Na=4.0)
 
 
 def test_both_ends_of_a_bond_see_the_same_square() -> None:
@@ -281,6 +287,16 @@ def test_bad_options() -> None:
         )
     with pytest.raises(ValueError, match=r"`metallic` names Cu, Xx; expected symbols .*\(H, O, Na, Cl\)"):
         make_model(fixedpoint_update_config={**split, "metallic": ["Cu", "Na", "Xx"]})
+    for wrong, message in (
+        ({"O": 3.0}, "'O' is no pair of elements"),
+        ({"O-H-H": 3.0}, "'O-H-H' is no pair"),
+        ({"O-Xx": 3.0}, "`bond_reach.O-Xx` names Xx"),
+        ({"O-H": -1.0}, "O-H: -1.0 is no distance"),
+        ({"O-H": 1.5, "H-O": 1.5}, "the same two elements are given by O-H and H-O"),
+        ({"O-Cu": 3.0}, r"`bond_reach\.O-Cu` names Cu; expected symbols"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_model(fixedpoint_update_config={**split, "bond_reach": wrong})
 
 
 @pytest.mark.parametrize("pbc", ["TTF", "TFF", "FFF"])
