@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -142,4 +142,37 @@ class Problem(Protocol):
 
     def export(self, path: str | Path) -> None:
         """Write the module as it stands for use outside of training."""
+        ...
+
+
+@runtime_checkable
+class OwnMoves(Protocol):
+    """What a `Problem` may have besides, for the workflow ``monte_carlo``."""
+
+    def move_sizes(self, stage: Any) -> dict[str, Tensor]:
+        """Sizes of the moves by the names of parameters, entry by entry, in place of what the options say."""
+        ...
+
+    def constrain(self) -> None:
+        """Bring the parameters back to where they are allowed, after each move."""
+        ...
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """What a `Problem` may have besides: work of its own between epochs."""
+
+    def before_epoch(self, stage: Any, epoch_of_stage: int, seed: int) -> list[str]:
+        """Called before the first batch of an epoch (counted from 0), by all processes; what it says goes to the log.
+
+        It may change the parameters, as a function of these and the seed alone.
+        """
+        ...
+
+    def after_epoch(self, stage: Any, row: dict[str, Any], run_dir: Path) -> None:
+        """Called by the process that writes, with the row of the log, before the checkpoint of the epoch.
+
+        The parameters have their values in evaluation. It may be called again for an epoch that was done before, when a
+        run that was killed is resumed.
+        """
         ...
