@@ -1,0 +1,54 @@
+"""Published bundles of both generations, read as training files."""
+
+from pathlib import Path
+
+import numpy as np
+from fp_potential.train.bands.bundle.read import is_bundle, read_bundle
+from fp_potential.train.bands.data import species_of
+from fp_potential.train.bands.systems import load_systems
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+III_V, CDSE = EXAMPLES / "iii_v_pseudopotentials" / "data", EXAMPLES / "cdse_pseudopotentials" / "data"
+
+
+def test_older_generation():
+    """The III-V bundle: k-points without weights, five parameters whose fifth is the strain's, no PPmodel."""
+    notes: list[str] = []
+    config = read_bundle(III_V, notes=notes)
+    systems = load_systems(config.systems)
+    assert [system.name for system in systems] == ["InAs", "InP", "GaAs", "GaP"]
+    assert species_of(systems) == ("As", "Ga", "In", "P")
+    for system in systems:
+        assert system.kpoints.shape == (61, 3) and system.reference.shape == system.band_weights.shape == (61, 16)
+        assert (system.k_weights == 1).all() and (system.band_weights == 1).all()
+        assert system.n_bands == 16 and system.max_ke == 6
+    assert np.allclose(systems[0].geometry.cell, 11.4485278 * (1 - np.eye(3)) / 2)
+    assert tuple(systems[0].reference[0, :3]) == (-15.6593, -15.6593, -10.1545)
+    # the gaps that the files are known to have
+    for system, gap in zip(systems, (0.4841, 1.5882, 1.5190, 2.3500), strict=True):
+        assert round(system.reference[:, 8].min() - system.reference[:, 7].max(), 4) == gap
+    assert config.model.parameters["In"] == [50.61980368, 2.16277701, 3.04453741, 0.54417263, 0, 0, 0, 0, 0.64666079]
+    assert config.model.basis == "published" and config.model.local.ppmodel == "Net_relu_xavier_decay2"
+    stage = config.train_schedule[0]
+    assert (stage.workflow, stage.epochs, stage.lr, stage.lr_gamma, stage.lr_gamma_epochs) == (
+        "gradient",
+        600,
+        0.005,
+        0.9,
+        80,
+    )
+    start = config.training.initialise
+    assert (start.method, start.fit.epochs, start.fit.lr) == ("zunger", 1000, 0.1)
+    assert "NN_config.par: no PPmodel: Net_relu_xavier_decay2, that of older bundles" in notes
+
+
+def test_folder_without_settings():
+    """The CdSe folder of the published tests: the analytic potential of its parameters, evaluated."""
+    assert is_bundle(CDSE) and not is_bundle(CDSE.parent)
+    config = read_bundle(CDSE)
+    (system,) = load_systems(config.systems)
+    assert system.max_ke == 10 and system.reference.shape == (61, 16)
+    assert system.path[0] == 0.47529 and (system.k_weights == 1).all()
+    assert config.model.local.form == "zunger"
+    assert config.model.parameters["Cd"] == [-31.4518, 1.3890, -0.0502, 1.6603, 0, 0, 0, 0, 0]
+    assert [stage.workflow for stage in config.train_schedule] == ["evaluate"]
