@@ -22,7 +22,7 @@ MC_EXCHANGED = "MC exchanged [%]"
 
 def monte_carlo_columns(stages: Iterable[Stage]) -> list[str]:
     """The columns of the log that ``stages`` fill."""
-    options = [stage.monte_carlo for stage in stages if stage.monte_carlo is not None]
+    options = [stage.random_moves for stage in stages if stage.random_moves is not None]
     exchanged = [MC_EXCHANGED] if any(option.replicas for option in options) else []
     return [*MC_COLUMNS, *exchanged] if options else []
 
@@ -50,9 +50,9 @@ class MonteCarlo:
     def __init__(
         self, stage: Stage, batches: BatchGradient, groups: Sequence[Group], average: WeightAverage | None, seed: int
     ) -> None:
-        assert stage.monte_carlo is not None
-        self.stage, self.batches, self.average = stage, batches, average
-        self.options = stage.monte_carlo
+        options = stage.random_moves
+        assert options is not None
+        self.stage, self.batches, self.average, self.options = stage, batches, average, options
         self.moves = Moves(self.options, groups, batches.problem, stage)
         self.parameters = self.moves.parameters
         self.generator = torch.Generator().manual_seed(seed)

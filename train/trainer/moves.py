@@ -18,8 +18,8 @@ class Moves:
     """Moves θ' = θ + s ξ of the entries of ``parameters``.
 
     ξ is normal with variance 1, or uniform in (-1, 1); s = move × rms of the group at the start of the stage, or move ×
-    |θ| of each entry, or what the problem says (`OwnMoves`). With ``fraction`` below one a move changes that part of
-    all entries (at least one), drawn anew each time.
+    |θ| of each entry. With ``fraction`` below one a move changes that part of all entries (at least one), drawn anew
+    each time. A problem may have moves of its own in place of these (`OwnMoves`).
 
     Args:
         options: sizes, distribution and fraction.
@@ -29,28 +29,24 @@ class Moves:
     """
 
     def __init__(self, options: MonteCarloOptions, groups: Sequence[Group], problem: Problem, stage: Any) -> None:
-        self.options, self.problem = options, problem
+        self.options, self.problem, self.stage = options, problem, stage
         self.parameters: list[Tensor] = []
-        self.sizes: list[float | Tensor] = []  #: of each parameter; with ``move_of: each`` relative ones
-        self.relative: list[bool] = []
-        own = problem.move_sizes(stage) if isinstance(problem, OwnMoves) else {}
-        names = {id(parameter): name for name, parameter in problem.module.named_parameters()}
+        self.sizes: list[float] = []  #: of each parameter; with ``move_of: each`` relative ones
         for group in groups:
             move = options.move.get(group["name"], 0.0) if isinstance(options.move, dict) else options.move
-            # of parameters that are all zero there is no size of which a move could be a part
-            size = move if options.move_of == "each" else move * (_rms(group["params"]) or 1.0)
-            for parameter in group["params"]:
-                given = own.get(names[id(parameter)])
-                if given is not None or size:
-                    self.parameters.append(parameter)
-                    self.sizes.append(size if given is None else given.to(parameter))
-                    self.relative.append(given is None and options.move_of == "each")
+            if move:
+                # of parameters that are all zero there is no size of which a move could be a part
+                size = move if options.move_of == "each" else move * (_rms(group["params"]) or 1.0)
+                self.parameters += group["params"]
+                self.sizes += [size] * len(group["params"])
 
     @torch.no_grad()
     def propose(self, generator: torch.Generator, factor: float) -> None:
         """Move the parameters, by sizes multiplied with ``factor``."""
+        if isinstance(self.problem, OwnMoves) and self.problem.propose(self.stage, generator, factor):
+            return
         chosen = self._chosen(generator)
-        for place, parameter in enumerate(self.parameters):
+        for place, (parameter, size) in enumerate(zip(self.parameters, self.sizes, strict=True)):
             shape, kind = parameter.shape, parameter.dtype
             if self.options.distribution == "normal":
                 step = torch.randn(shape, generator=generator, dtype=kind)
@@ -59,12 +55,9 @@ class Moves:
             if chosen is not None:
                 step = step * chosen[place]
             step = step.to(parameter.device)
-            size = self.sizes[place]
-            if isinstance(size, Tensor) or self.relative[place]:
-                step = step * (size if isinstance(size, Tensor) else parameter.abs())
-            parameter.add_(step, alpha=factor if isinstance(size, Tensor) else factor * size)
-        if isinstance(self.problem, OwnMoves):
-            self.problem.constrain()
+            if self.options.move_of == "each":
+                step = step * parameter.abs()
+            parameter.add_(step, alpha=factor * size)
 
     def _chosen(self, generator: torch.Generator) -> list[Tensor] | None:
         """A mask of each parameter: which entries move; none: all."""

@@ -121,6 +121,11 @@ class Stage(RunningOptions):
         return self
 
     @property
+    def random_moves(self) -> MonteCarloOptions | None:
+        """Moves and temperatures of ``workflow: monte_carlo``; a subclass may have them under other options."""
+        return self.monte_carlo
+
+    @property
     def length(self) -> int:
         """Number of epochs."""
         assert self.epochs is not None

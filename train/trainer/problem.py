@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from .options import InitialiseOptions, RunOptions
 
@@ -147,14 +147,13 @@ class Problem(Protocol):
 
 @runtime_checkable
 class OwnMoves(Protocol):
-    """What a `Problem` may have besides, for the workflow ``monte_carlo``."""
+    """What a `Problem` may have besides, for the workflow ``monte_carlo``: moves of its own."""
 
-    def move_sizes(self, stage: Any) -> dict[str, Tensor]:
-        """Sizes of the moves by the names of parameters, entry by entry, in place of what the options say."""
-        ...
+    def propose(self, stage: Any, generator: Generator, factor: float) -> bool:
+        """Move the parameters that require gradients, by the sizes of ``stage`` times ``factor``.
 
-    def constrain(self) -> None:
-        """Bring the parameters back to where they are allowed, after each move."""
+        All random numbers are those of ``generator``. False: nothing was done, and the moves are those of the options.
+        """
         ...
 
 

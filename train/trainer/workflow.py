@@ -131,7 +131,7 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
     label = f"stage '{stage.name}'"
     names = [group["name"] for group in groups]
     free = [group["name"] for group in free_groups(stage, groups)]
-    moved = stage.monte_carlo.move if stage.monte_carlo is not None else None
+    moved = stage.random_moves.move if stage.random_moves is not None else None
     for option, given, valid in (
         ("freeze", stage.freeze, names),
         ("monte_carlo.move", moved if isinstance(moved, dict) else [], free),
