@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...files import replaced
 from ..config.schema import validate
@@ -81,6 +82,21 @@ def load(path: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise InputError(f"{path}: checkpoint format {found}, this version reads 1 and {FORMAT}")
     return state
+
+
+def generators(device: torch.device) -> dict[str, Tensor | None]:
+    """States of torch's generators of random numbers, that of ``device`` among them."""
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_generators(states: dict[str, Any], device: torch.device) -> None:
+    """Continue from `generators`."""
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and states.get("cuda") is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def check_resumable(state: dict[str, Any], config: RunOptions, data: str, path: Path, problem: type[Problem]) -> None:

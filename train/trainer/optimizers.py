@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import InputError
-from .options import RunningOptions, TrainingOptions
+from .options import RunningOptions, Stage, TrainingOptions
 
 Group = dict[str, Any]
 
@@ -102,12 +102,16 @@ def with_rates(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
     return [group | {"lr": stage.lr if rate is None else rate} for group, rate in zip(groups, own, strict=True)]
 
 
-def learning_rate(stage: RunningOptions, fraction: float) -> float:
+def learning_rate(stage: Stage, fraction: float) -> float:
     """Learning rate after the fraction f (0 … 1) of the stage, warm-up and plateaus left out.
 
-    exponential: lr (lr_final/lr)^f; cosine: lr_final + (lr - lr_final) (1 + cos πf)/2; plateau, or without an
-    ``lr_final``: lr.
+    exponential: lr (lr_final/lr)^f; cosine: lr_final + (lr - lr_final) (1 + cos πf)/2; step: lr step_factor^n after n
+    times ``step_epochs`` epochs, at least lr_final; plateau, or without an ``lr_final``: lr.
     """
+    if stage.lr_decay == "step":
+        # a fraction that comes from a whole number of epochs must not fall below it
+        done = math.floor(fraction * stage.length + 1e-6) // stage.step_epochs
+        return max(stage.lr_final or 0.0, stage.lr * stage.step_factor**done)
     if stage.lr_final is None or stage.lr_decay == "plateau":
         return stage.lr
     if stage.lr_decay == "cosine":

@@ -25,11 +25,11 @@ from . import checkpoint, distributed
 from .descent import Descent
 from .gradients import BatchGradient, EpochSums
 from .log import Log
-from .monte_carlo import MC_COLUMNS, MonteCarlo
+from .monte_carlo import MonteCarlo, monte_carlo_columns
 from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
 from .options import RunOptions, Stage
 from .pacing import Pacing
-from .problem import Problem
+from .problem import Attended, Problem
 from .weight_average import WeightAverage, applied, set_values
 from .workflow import Evaluation, Workflow, check_stage, checked_groups, free_groups
 
@@ -165,7 +165,8 @@ class Trainer:
                 self.average.reset()
 
     def _workflow(self, number: int, stage: Stage, free: Sequence[dict[str, Any]]) -> Workflow:
-        batches = BatchGradient(self.problem, [p for group in free for p in group["params"]], stage)
+        parameters = [p for group in free for p in group["params"]]
+        batches = BatchGradient(self.problem, parameters, stage, self.options.accumulate)
         average = self.average
         workflow: Workflow
         if stage.workflow == "gradient":
@@ -191,15 +192,19 @@ class Trainer:
         if self.validated and (finished or in_stage % self.options.eval_every == 0):
             with self._evaluated():
                 row |= distributed.from_main(self.problem.evaluate("valid", stage, in_stage))
-            assert self.pacing is not None
-            if self.pacing.observe(in_stage, row["valid loss"]) and not finished:
-                finished = True
-                self.say(
-                    f"early stop of stage {number} '{stage.name}' after {in_stage} epochs: the smallest validation "
-                    f"loss was that of epoch {stage.first_epoch + self.pacing.best_epoch - 1}"
-                )
-        if self.log is not None and distributed.is_main():
-            self.log.row(row)
+        loss = row.get(f"{stage.paced_by} loss")
+        assert self.pacing is not None and self.workflow is not None
+        if loss is not None and self.pacing.observe(in_stage, loss) and not finished:
+            finished = True
+            self.say(f"early stop of stage {number} '{stage.name}' {self.pacing.reason(in_stage)}")
+        if finished:
+            self.workflow.finish()
+        if distributed.is_main():
+            if self.log is not None:
+                self.log.row(row)
+            if isinstance(self.problem, Attended):
+                with self._evaluated():
+                    self.problem.after_epoch(stage, row, self.run_dir)
         done = self.epoch + 1
         self.epoch, self.step, self.so_far = (last if finished else done), 0, EpochSums()
         self._keep(number, row.get("valid loss"), finished, done)
@@ -209,12 +214,14 @@ class Trainer:
         assert workflow is not None
         plan = [] if stage.workflow == "initialise_only" else self.problem.plan("train", self._seed())
         begin = time.perf_counter() - self.so_far.seconds
+        before = self.epoch - stage.first_epoch
         if self.step == 0:
             workflow.begin_epoch()
+            if isinstance(self.problem, Attended):
+                self.say(*self.problem.before_epoch(stage, before, self._seed()))
         steps: Any = range(self.step, len(plan))
         if self.log is not None and distributed.is_main():
             steps = self.log.bar(steps, len(steps), f"epoch {self.epoch} ({stage.name})")
-        before = self.epoch - stage.first_epoch
         for step in steps:
             try:
                 result = workflow.step(plan[step], before + step / len(plan), 1 / len(plan))
@@ -289,10 +296,7 @@ class Trainer:
             "optimizer_name": self.optimizer_name,
             "average": None if values is None else average,
             "average_names": self.average_names,
-            "generators": {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(self.parameters[0].device) if self.parameters[0].is_cuda else None,
-            },
+            "generators": checkpoint.generators(self.parameters[0].device),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -311,9 +315,7 @@ class Trainer:
                 self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
-        torch.set_rng_state(state["generators"]["torch"])
-        if self.parameters[0].is_cuda and state["generators"].get("cuda") is not None:
-            torch.cuda.set_rng_state(state["generators"]["cuda"], self.parameters[0].device)
+        checkpoint.set_generators(state["generators"], self.parameters[0].device)
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         if state["epoch_so_far"] is not None:
             vars(self.so_far).update(state["epoch_so_far"])
@@ -337,8 +339,7 @@ class Trainer:
             self.saved = time.monotonic()
 
     def _columns(self) -> list[str]:
-        moves = any(stage.workflow == "monte_carlo" for stage in self.config.train_schedule)
-        return [*OWN_COLUMNS, *(MC_COLUMNS if moves else ()), *self.problem.columns()]
+        return [*OWN_COLUMNS, *monte_carlo_columns(self.config.train_schedule), *self.problem.columns()]
 
     def say(self, *lines: str) -> None:
         """Lines on the screen, by the process that writes."""

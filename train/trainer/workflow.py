@@ -43,6 +43,10 @@ class Workflow(Protocol):
         """Own columns of the log."""
         ...
 
+    def finish(self) -> None:
+        """Called after the last epoch of the stage, before its checkpoint."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs."""
         ...
@@ -74,6 +78,9 @@ class Evaluation:
     def row(self) -> dict[str, float]:
         """Nothing."""
         return {}
+
+    def finish(self) -> None:
+        """Nothing."""
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""
@@ -124,7 +131,7 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
     label = f"stage '{stage.name}'"
     names = [group["name"] for group in groups]
     free = [group["name"] for group in free_groups(stage, groups)]
-    moved = stage.monte_carlo.move if stage.monte_carlo is not None else None
+    moved = stage.random_moves.move if stage.random_moves is not None else None
     for option, given, valid in (
         ("freeze", stage.freeze, names),
         ("monte_carlo.move", moved if isinstance(moved, dict) else [], free),
@@ -134,10 +141,11 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
                 raise InputError(f"{label}: {option} names '{name}', no group that it may; {nearest(name, valid)}")
     if stage.workflow in ("gradient", "monte_carlo") and not free:
         raise InputError(f"{label}: all groups are frozen, nothing is left to train; use workflow: evaluate")
-    if not validated and (stage.patience is not None or stage.lr_decay == "plateau"):
+    follows = stage.patience is not None or stage.lr_decay == "plateau"
+    if not validated and follows and stage.paced_by == "valid":
         raise InputError(
-            f"{label}: patience and lr_decay: plateau follow the validation loss; name a validation set in data, or "
-            "set data.valid_fraction"
+            f"{label}: patience and lr_decay: plateau follow the validation loss; name a validation set in data, set "
+            "data.valid_fraction, or paced_by: train"
         )
     if stage.workflow == "gradient":
         build_optimizer(optimizer_name(stage, options), with_rates(stage, groups), options)

@@ -30,13 +30,14 @@ def test_older_generation():
     assert config.model.parameters["In"] == [50.61980368, 2.16277701, 3.04453741, 0.54417263, 0, 0, 0, 0, 0.64666079]
     assert config.model.basis == "published" and config.model.local.ppmodel == "Net_relu_xavier_decay2"
     stage = config.train_schedule[0]
-    assert (stage.workflow, stage.epochs, stage.lr, stage.lr_gamma, stage.lr_gamma_epochs) == (
+    assert (stage.workflow, stage.epochs, stage.lr, stage.step_factor, stage.step_epochs) == (
         "gradient",
         600,
         0.005,
         0.9,
         80,
     )
+    assert (stage.lr_decay, stage.patience, stage.paced_by) == ("step", 500, "train")
     start = config.training.initialise
     assert (start.method, start.fit.epochs, start.fit.lr) == ("zunger", 1000, 0.1)
     assert "NN_config.par: no PPmodel: Net_relu_xavier_decay2, that of older bundles" in notes

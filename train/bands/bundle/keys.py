@@ -91,8 +91,8 @@ NN_KEYS = _table(
     Key("sgd_momentum", "float", "training.momentum", "gradient"),
     Key("adam_beta1", "float", "training.beta_one", "gradient"),
     Key("adam_beta2", "float", "training.beta_two", "gradient"),
-    Key("scheduler_gamma", "float", "stage.lr_gamma", "gradient"),
-    Key("schedulerStep", "int", "stage.lr_gamma_epochs"),
+    Key("scheduler_gamma", "float", "stage.step_factor", "gradient"),
+    Key("schedulerStep", "int", "stage.step_epochs"),
     Key("plotEvery", "int", "stage.plot_every"),
     Key("patience", "int", "stage.patience", "gradient"),
     Key("perturbEvery", "int", "stage.perturb_every", "gradient"),
@@ -175,7 +175,7 @@ MC_KEYS = _table(
     Key("fitEffMass", "bool", "stage.objective.masses"),
     Key("optGaps", "bool", "stage.objective.gaps"),
     Key("defPotWeight", "float", "stage.objective.deformation"),
-    Key("writePerIter", "int", "stage.monte_carlo.write_every"),
+    Key("writePerIter", "int", "stage.monte_carlo.moves_per_batch"),
     Key("paramSteps", "text", refused="steps of parameters are in files <atom>ParamSteps.par"),
 )
 

@@ -18,6 +18,8 @@ REFUSED_OPTIMIZERS = {
 }
 #: strength of the published driver's penalty on spin-orbit parameters above 8
 SPIN_ORBIT_PENALTY = 10.0
+#: moves for a row of the log, at most, where a file does not say
+ROWS = 100
 
 
 def initialise(folder: Path, keys: Values, network: bool, notes: list[str]) -> dict[str, Any]:
@@ -120,8 +122,8 @@ def _gradient(keys: Values, epochs: int) -> dict[str, Any]:
     for name, option in (
         ("optimizer_lr", "lr"),
         ("longRange_lr", "long_range_lr"),
-        ("scheduler_gamma", "lr_gamma"),
-        ("schedulerStep", "lr_gamma_epochs"),
+        ("scheduler_gamma", "step_factor"),
+        ("schedulerStep", "step_epochs"),
         ("patience", "patience"),
         ("pre_adjust_moves", "pre_adjust_moves"),
         ("pre_adjust_stepSize", "pre_adjust_step"),
@@ -131,6 +133,10 @@ def _gradient(keys: Values, epochs: int) -> dict[str, Any]:
     for name, option in (("perturbEvery", "perturb_every"), ("plotEvery", "plot_every")):
         if keys.get(name, -1) > 0:
             stage[option] = keys[name]
+    if "step_factor" in stage:
+        stage = {"lr_decay": "step", "step_epochs": 1} | stage
+    if "patience" in stage:
+        stage["paced_by"] = "train"
     if "optimizer" in keys:
         stage["optimizer"] = _optimizer(keys)
     return stage
@@ -152,8 +158,14 @@ def _monte_carlo(folder: Path, keys: Values, network: bool, steps: dict[str, lis
         moves["beta_schedule"] = files.read_beta_schedule(folder / keys["mc_beta_schedule"])
     elif (folder / "mc_beta_schedule").is_file():
         moves["beta_schedule"] = files.read_beta_schedule(folder / "mc_beta_schedule")
-    stage = {"name": "monte_carlo", "workflow": "monte_carlo", "epochs": keys["mc_iter"]}
-    return stage | _plots(keys) | {"monte_carlo": moves | {"beta": keys["mc_beta"]}}
+    moves["moves_per_batch"] = per_row = _per_row(keys["mc_iter"], ROWS)
+    stage = {"name": "monte_carlo", "workflow": "monte_carlo", "epochs": keys["mc_iter"] // per_row}
+    return stage | _plots(keys, per_row) | {"monte_carlo": moves | {"beta": keys["mc_beta"]}}
+
+
+def _per_row(moves: int, wanted: int) -> int:
+    """Moves in an epoch: the largest divisor of their number that is at most ``wanted``."""
+    return max(number for number in range(1, max(1, min(wanted, moves)) + 1) if moves % number == 0)
 
 
 def _moves(keys: Values, network: bool, steps: dict[str, list[float]]) -> dict[str, Any]:
@@ -171,8 +183,9 @@ def _moves(keys: Values, network: bool, steps: dict[str, list[float]]) -> dict[s
     return moves
 
 
-def _plots(keys: Values) -> dict[str, Any]:
-    return {"plot_every": keys["plotEvery"]} if keys.get("plotEvery", -1) > 0 else {}
+def _plots(keys: Values, per_row: int) -> dict[str, Any]:
+    """Epochs between pictures, of ``per_row`` moves each."""
+    return {"plot_every": max(1, keys["plotEvery"] // per_row)} if keys.get("plotEvery", -1) > 0 else {}
 
 
 def _tempering(
@@ -189,8 +202,6 @@ def _tempering(
             if len(values[name]) != 2:
                 raise values.wrong(name, "two numbers, one for each temperature")
             moves[option] = values[name]
-    if "writePerIter" in values:
-        moves["write_every"] = values["writePerIter"]
     iterations = values.get("totalIter", keys.get("mc_iter"))
     if iterations is None:
         raise InputError(f"{path}: no totalIter; expected totalIter = NUMBER of trial moves")
@@ -204,8 +215,9 @@ def _tempering(
         "masses": 1.0 if values.get("fitEffMass") else 0.0,
         "spin_orbit_penalty": SPIN_ORBIT_PENALTY,
     }
-    stage = {"name": path.stem, "workflow": "monte_carlo", "epochs": iterations}
-    return stage | _plots(keys) | {"monte_carlo": moves, "objective": objective}
+    moves["moves_per_batch"] = per_row = _per_row(iterations, values.get("writePerIter", ROWS))
+    stage = {"name": path.stem, "workflow": "monte_carlo", "epochs": iterations // per_row}
+    return stage | _plots(keys, per_row) | {"monte_carlo": moves, "objective": objective}
 
 
 def _steps(folder: Path, species: Sequence[str], network: bool, notes: list[str]) -> dict[str, list[float]]:

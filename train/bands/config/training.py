@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +79,7 @@ class TrainingOptions(shared.TrainingOptions):
     """Seed of the initial weights and of random moves."""
     initialise: InitialiseOptions = InitialiseOptions()
     """Where the parameters come from at the start of the run."""
-    separate_kpoints: bool = True
+    separate_kpoints: bool = False
     """Accumulate gradients k-point by k-point (``separateKptGrad``): less memory, the same result."""
     recompute: bool = False
     """Compute forward values again in the backward pass (``checkpoint``): less memory still, slower."""
@@ -111,7 +112,7 @@ class MonteCarloOptions(Section):
     steps: dict[str, list[float]] = Field(default={})
     """Largest steps by species, nine numbers each (``<atom>ParamSteps.par``), in the place of ``relative_step``."""
     moves_per_batch: int = Field(default=1, gt=0)
-    """Moves in an epoch."""
+    """Moves in an epoch, that is, for a row of the log (``writePerIter``)."""
     beta: float = Field(default=1.0, ge=0)
     """Inverse temperature, 1/eV (``mc_beta``)."""
     beta_schedule: list[tuple[int, float]] = Field(default=[])
@@ -127,8 +128,8 @@ class MonteCarloOptions(Section):
     """Factor on the steps at each of two temperatures (``tempStepSizeMod``)."""
     exchange_every: int = Field(default=10, gt=0)
     """Moves between exchanges of replicas."""
-    write_every: int = Field(default=100, gt=0)
-    """Moves between rows of the Monte Carlo log (``writePerIter``)."""
+    finish: Literal["last", "best"] = "best"
+    """What the stage ends with: the parameters of the last move, or those with the smallest cost."""
 
     @model_validator(mode="after")
     def _two(self) -> MonteCarloOptions:
@@ -140,6 +141,42 @@ class MonteCarloOptions(Section):
         if begins != sorted(set(begins)):
             raise ValueError(f"beta_schedule: the moves must increase, got {begins}")
         return self
+
+    def shared(self) -> shared.MonteCarloOptions:
+        """The same in the options of the trainer: T = 1/β, acceptance by the square root of the cost."""
+        found: dict[str, Any] = {"temperature": _temperature(self.beta)}
+        if self.tempering == "replicas":
+            found["replicas"] = sorted(_temperature(beta) for beta in self.betas)
+        elif self.tempering == "two_temperatures":
+            rows = zip(self.betas, self.steps_at, self.step_factors, strict=True)
+            found["tempering"] = [
+                {"temperature": _temperature(beta), "moves": moves, "move_factor": factor}
+                for beta, moves, factor in rows
+                if moves > 0
+            ]
+        elif self.beta_schedule:
+            found |= {"tempering": self._phases(), "repeat": False}
+        return shared.MonteCarloOptions(
+            acceptance="root_loss",
+            moves_per_batch=self.moves_per_batch,
+            exchange_every=self.exchange_every,
+            finish=self.finish,
+            **found,
+        )
+
+    def _phases(self) -> list[dict[str, Any]]:
+        """Phases of ``beta_schedule``: ``beta`` up to its first move; the last one lasts to the end."""
+        begins = [(0, self.beta), *self.beta_schedule]
+        ends = [move for move, _ in self.beta_schedule] + [begins[-1][0] + 1]
+        return [
+            {"temperature": _temperature(beta), "moves": end - begin}
+            for (begin, beta), end in zip(begins, ends, strict=True)
+            if end > begin
+        ]
+
+
+def _temperature(beta: float) -> float:
+    return 1 / beta if beta > 0 else math.inf
 
 
 class BandsStage(shared.Stage):
@@ -157,10 +194,6 @@ class BandsStage(shared.Stage):
     """That of a6 and a7."""
     strain_lr: float | None = Field(default=None, gt=0)
     """That of a8."""
-    lr_gamma: float = Field(default=1.0, gt=0, le=1)
-    """Factor on all learning rates (``scheduler_gamma``) …"""
-    lr_gamma_epochs: int = Field(default=1, gt=0)
-    """… each so many epochs (``schedulerStep``)."""
     perturb_every: int | None = Field(default=None, gt=0)
     """Epochs between random changes of the parameters (``perturbEvery``); none: never."""
     perturbation: PerturbationOptions = PerturbationOptions()
@@ -180,3 +213,8 @@ class BandsStage(shared.Stage):
     """What ``workflow: initialise_only`` does."""
     objective: ObjectiveOptions | None = None
     """Objective of this stage; none: that of the file."""
+
+    @property
+    def random_moves(self) -> shared.MonteCarloOptions | None:
+        """Moves and temperatures in the options of the trainer."""
+        return None if self.monte_carlo is None else self.monte_carlo.shared()

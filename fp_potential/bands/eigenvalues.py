@@ -1,0 +1,225 @@
+"""The lowest bands at some k, with derivatives by Hellmann–Feynman.
+
+d E_n / d theta = ⟨n| dH / d theta |n⟩, never the backward of a diagonalisation. By shells |G - G'|,
+
+    d E_n / d v_s(q) = sum_{|G - G'| = q} conj(c_G) c_G' S_s(G - G') / Omega
+
+which for all k and bands with their weights is one matrix product and one sum by differences; one backward through the
+local form follows.
+
+**Degenerate bands.** Single states of a degenerate group are arbitrary; only the trace over the group has a derivative.
+Here every band of a group has the derivative of the group's mean energy, also where fewer bands were asked for than the
+group has. This is exact for what is symmetric in the bands of a group (all of them with the same weight and reference),
+and the mean of the one-sided derivatives otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from .hamiltonian import FixedHamiltonian, Hamiltonian, KPoint
+from .pseudopotential import Pseudopotential
+
+Method = Literal["auto", "dense", "iterative"]
+#: bands closer than this (Ha) are a degenerate group
+DEGENERATE = 1e-8
+#: bands computed beyond those asked for, so that the last group is complete
+GUARD = 2
+
+
+@dataclass(frozen=True)
+class Eigenstates:
+    """The lowest states at each k ``(b, 3)`` (fractions).
+
+    energies ``(b, n)`` Ha ascending and vectors ``(b, d, n)``, of which the first ``n_listed`` were asked for and the
+    others complete the last degenerate group (or guard it). Without spin-orbit coupling each of them is two bands:
+    ``n_bands`` counts spin. ``residuals`` ``(b, n)`` Ha: |H c - E c|.
+    """
+
+    hamiltonian: Hamiltonian
+    k: Tensor
+    energies: Tensor
+    vectors: Tensor
+    n_bands: int
+    n_listed: int
+    residuals: Tensor
+
+    @property
+    def doubled(self) -> bool:
+        """Whether each state is two bands (no spin-orbit coupling)."""
+        return self.vectors.shape[1] == len(self.hamiltonian.basis)
+
+    def listed(self, per_state: Tensor) -> Tensor:
+        """What each state has, ``(b, n, …)``, for each of the bands asked for, ``(b, n_bands, …)``."""
+        listed = per_state[:, : self.n_listed]
+        return listed.repeat_interleave(2, dim=1)[:, : self.n_bands] if self.doubled else listed
+
+    def bands(self, potential: Pseudopotential) -> Tensor:
+        """Energies ``(b, n_bands)`` Ha, differentiable in the parameters of the potential that the states belong to."""
+        coefficients = self.hamiltonian.local_coefficients(potential)
+        strengths = potential.strengths(self.hamiltonian.crystal, self.hamiltonian.terms_of(potential))
+        return self.listed(_HellmannFeynman.apply(coefficients, strengths, self))
+
+    def group_of(self) -> list[list[slice]]:
+        """The degenerate groups of each k, as slices of the states."""
+        groups = []
+        for energies in self.energies:
+            ends = [0, *(np.flatnonzero(np.diff(energies.numpy()) > DEGENERATE) + 1).tolist(), len(energies)]
+            groups.append([slice(a, b) for a, b in pairwise(ends) if a < self.n_listed])
+        return groups
+
+    def traced(self, weights: Tensor) -> Tensor:
+        """Weights of states ``(b, n)`` in which every state of a degenerate group has the group's mean."""
+        result = torch.zeros_like(weights)
+        for i, groups in enumerate(self.group_of()):
+            for group in groups:
+                result[i, group] = weights[i, group].mean()
+        return result
+
+
+class _HellmannFeynman(torch.autograd.Function):
+    """Energies of states ``(b, n)`` as functions of W(G - G') ``(M,)`` and the strengths ``(3, n_kinds)``."""
+
+    @staticmethod
+    def forward(ctx: Any, coefficients: Tensor, strengths: Tensor, states: Eigenstates) -> Tensor:
+        ctx.states = states
+        return states.energies.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        states: Eigenstates = ctx.states
+        weights = states.traced(gradient)
+        by_coefficient = local_derivative(states, weights) if ctx.needs_input_grad[0] else None
+        by_strength = strength_derivative(states, weights) if ctx.needs_input_grad[1] else None
+        return by_coefficient, by_strength, None
+
+
+def local_derivative(states: Eigenstates, weights: Tensor) -> Tensor:
+    """The derivative of sum_kn w_kn E_kn by W(G - G'), ``(M,)`` complex as torch counts it: dE/d Re W + i dE/d Im W."""
+    basis = states.hamiltonian.basis
+    n, spin = len(basis), states.vectors.shape[1] // len(basis)
+    matrix = torch.zeros(n, n, dtype=torch.complex128)
+    for vectors, w in zip(states.vectors, weights):
+        used = w != 0.0
+        if not bool(used.any()):
+            continue
+        c = vectors[:, used].reshape(n, spin, -1)
+        left, right = (c * w[used]).reshape(n, -1), c.reshape(n, -1)
+        matrix += left @ right.conj().T
+    pair, size = basis.pair.reshape(-1).numpy(), len(basis.differences)
+    flat = matrix.reshape(-1).numpy()
+    real, imaginary = (np.bincount(pair, weights=part, minlength=size) for part in (flat.real, flat.imag))
+    return torch.from_numpy(real + 1j * imaginary)
+
+
+def strength_derivative(states: Eigenstates, weights: Tensor) -> Tensor:
+    """The derivative of sum_kn w_kn E_kn by the strengths (a5, a6, a7) of each kind, ``(3, n_kinds)``."""
+    hamiltonian = states.hamiltonian
+    n, total = len(hamiltonian.basis), torch.zeros(3, len(hamiltonian.crystal.kinds), dtype=torch.float64)
+    for k, vectors, w in zip(states.k, states.vectors, weights):
+        used = w != 0.0
+        if not bool(used.any()):
+            continue
+        b = hamiltonian.projectors_at(k)
+        flat = b.reshape(n, -1).conj().T @ vectors[:, used].reshape(n, -1)
+        spin = vectors.shape[0] // n
+        total += hamiltonian.projectors.expectations(flat.reshape(*b.shape[1:], spin, -1), w[used])
+    return total
+
+
+def band_energies(
+    hamiltonian: Hamiltonian,
+    potential: Pseudopotential,
+    k: Tensor,
+    n_bands: int,
+    method: Method = "auto",
+    start: Eigenstates | None = None,
+) -> Tensor:
+    """The lowest ``n_bands`` bands (spin counted) at ``k`` ``(b, 3)`` (fractions), ``(b, n_bands)`` Ha.
+
+    Differentiable in the potential's parameters; the arguments are those of `solve`, whose result also has the states.
+    """
+    return solve(hamiltonian, potential, k, n_bands, method, start).bands(potential)
+
+
+def solve(
+    hamiltonian: Hamiltonian,
+    potential: Pseudopotential,
+    k: Tensor,
+    n_bands: int,
+    method: Method = "auto",
+    start: Eigenstates | None = None,
+) -> Eigenstates:
+    """The states of the lowest ``n_bands`` bands (spin counted) at ``k`` ``(b, 3)``.
+
+    ``method`` "dense" diagonalises the matrix (LAPACK, only the states asked for), "iterative" applies it to a block of
+    states, "auto" takes what is faster for this size. ``start`` are states of the same basis from which an iterative
+    solution begins: those of the same k of an earlier call, or of one neighbouring k.
+
+    Raises ValueError if more bands are asked for than the basis has, or ``k`` is not ``(b, 3)``.
+    """
+    k = torch.as_tensor(k, dtype=torch.float64).reshape(-1, 3)
+    fixed = hamiltonian.fixed(potential)
+    n_listed = n_bands if fixed.spin else (n_bands + 1) // 2
+    dimension = hamiltonian.dimension(potential)
+    if not 0 < n_listed <= dimension:
+        raise ValueError(
+            f"{n_bands} bands of {len(hamiltonian.basis)} plane waves were asked for; "
+            "take a number of bands from 1 to twice that of the waves, or raise the cutoff"
+        )
+    energies, vectors = _dense(fixed, k, n_listed)
+    residuals = torch.zeros_like(energies)
+    return Eigenstates(hamiltonian, k, energies, vectors, n_bands, n_listed, residuals)
+
+
+def _dense(fixed: FixedHamiltonian, k: Tensor, n_listed: int) -> tuple[Tensor, Tensor]:
+    """Energies ``(b, n)`` and vectors ``(b, d, n)``, the last degenerate group complete at every k."""
+    n = n_listed + GUARD
+    found = []
+    for point in k:
+        at = fixed.at(point)
+        n = min(n, at.dimension)
+        energies, vectors = lowest(at.dense(), n)
+        while n < at.dimension and energies[-1] - energies[n_listed - 1] <= DEGENERATE:
+            n = min(2 * n, at.dimension)
+            energies, vectors = lowest(at.dense(), n)
+        found.append((energies, vectors))
+    most = max(_complete(energies, n_listed) for energies, _ in found)
+    return _stack([(e, v) for e, v in found], most)
+
+
+def _complete(energies: Tensor, n_listed: int) -> int:
+    """How many of the states complete the group of the last one listed."""
+    return int((energies - energies[n_listed - 1] <= DEGENERATE).sum())
+
+
+def _stack(found: list[tuple[Tensor, Tensor]], n: int) -> tuple[Tensor, Tensor]:
+    """One array of ``n`` states of each k; where a k has fewer, states of infinite energy and no components follow."""
+    energies = torch.full((len(found), n), torch.inf, dtype=torch.float64)
+    vectors = torch.zeros(len(found), found[0][1].shape[0], n, dtype=torch.complex128)
+    for i, (e, v) in enumerate(found):
+        m = min(n, len(e))
+        energies[i, :m], vectors[i, :, :m] = e[:m], v[:, :m].to(torch.complex128)
+    return energies, vectors
+
+
+def lowest(matrix: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The ``n`` lowest energies and orthonormal vectors ``(d, n)`` of a Hermitian matrix."""
+    size = len(matrix)
+    subset = None if n == size else (0, n - 1)
+    e, v = scipy.linalg.eigh(matrix.numpy().T, lower=False, subset_by_index=subset, driver="evr", check_finite=False)
+    # LAPACK reads columns first: the transpose, of which no copy is made, is the conjugate of a Hermitian matrix
+    return torch.from_numpy(e), torch.from_numpy(v.conj())
+
+
+def kpoint(hamiltonian: Hamiltonian, potential: Pseudopotential, k: Tensor) -> KPoint:
+    """H at one ``k`` ``(3,)`` (fractions)."""
+    return hamiltonian.fixed(potential).at(torch.as_tensor(k, dtype=torch.float64))
