@@ -8,9 +8,45 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ...config.schema import FOLDER, Section
+from ...errors import nearest
 
 #: entries of a parameter vector
 SLOTS = 9
+
+#: classes of the published catalogue that are potentials of species
+PPMODELS = (
+    "ZeroFunction",
+    "Net_sig",
+    "Net_tanh",
+    "Net_relu",
+    "Net_sig_UniformInit",
+    "Net_tanh_XavierInit_dropout",
+    "Net_relu_HeInit",
+    "Net_sig_bn",
+    "Net_tanh_bn",
+    "Net_relu_bn",
+    "Net_Xavier_BN",
+    "Net_He_BN",
+    "Net_relu_xavier",
+    "Net_sigmoid_xavier",
+    "Net_celu_HeInit",
+    "Net_celu_RandInit",
+    "Net_relu_xavier_BN",
+    "Net_relu_xavier_BN_dropout",
+    "Net_relu_xavier_BN_dropout_decay",
+    "Net_relu_xavier_decay",
+    "Net_relu_xavier_decay1",
+    "Net_relu_xavier_decay2",
+    "Net_celu_HeInit_decay",
+    "Net_relu_xavier_decayGaussian",
+    "Net_sigmoid_xavier_decayGaussian",
+    "Net_celu_HeInit_decayGaussian",
+    "Net_celu_HeInit_scale_decayGaussian",
+    "Net_celu_RandInit_decayGaussian",
+    "Net_relu_HeInit_decayGaussian",
+    "Net_relu_xavier_BN_decayGaussian",
+    "Net_relu_xavier_BN_dropout_decayGaussian",
+)
 
 Group = Literal["network", "local", "long_range", "spin_orbit", "nonlocal", "strain"]
 
@@ -67,10 +103,23 @@ class LocalOptions(Section):
             raise ValueError(f"expected one width or more, each above zero, got {widths}")
         return widths
 
+    @field_validator("ppmodel")
+    @classmethod
+    def _in_the_catalogue(cls, name: str | None) -> str | None:
+        if name is not None and name not in PPMODELS:
+            if name.endswith("_LSD"):
+                raise ValueError(
+                    f"{name} corrects potentials by their local environment, which is another learned model"
+                )
+            raise ValueError(f"no such class; {nearest(name, PPMODELS)}")
+        return name
+
     @model_validator(mode="after")
     def _of_the_form(self) -> LocalOptions:
         if self.ppmodel is not None and self.form not in ("neural", "zunger"):
             raise ValueError(f"ppmodel '{self.ppmodel}' belongs to form: neural, not to form: {self.form}")
+        if self.ppmodel is not None and (self.ppmodel == "ZeroFunction") != (self.form == "zunger"):
+            raise ValueError(f"ppmodel {self.ppmodel} is not form: {self.form}: ZeroFunction means form: zunger")
         if (self.form == "table") != (self.table is not None):
             raise ValueError("form: table and table: FILE go together")
         return self
@@ -143,3 +192,23 @@ def nine(values: list[float], what: str) -> list[float]:
             f"{what}: {len(values)} parameters, expected 9 (a0 … a8), 5 (a0 … a3 and strain) or 4 (a0 … a3)"
         )
     return [*values[:4], 0.0, 0.0, 0.0, 0.0, values[4] if len(values) == 5 else 0.0]
+
+
+def class_of(local: LocalOptions) -> str:
+    """The published class of a local form that is described by its parts.
+
+    Raises:
+        ValueError: the catalogue has none.
+    """
+    if local.form == "zunger":
+        return "ZeroFunction"
+    starts = {"xavier": "xavier", "he": "HeInit", "random": "RandInit", "default": ""}
+    parts = ["Net", local.activation, starts[local.start]]
+    parts += ["BN"] if local.normalisation == "batch" else []
+    parts += ["dropout"] if local.dropout > 0 else []
+    parts += ["scale"] if local.scale is not None else []
+    parts += [{"none": "", "logistic": "decay", "gaussian": "decayGaussian"}[local.envelope.type]]
+    name = "_".join(part for part in parts if part)
+    if local.form != "neural" or name not in PPMODELS:
+        raise ValueError(f"the published catalogue has no class for this model.local (it would be {name})")
+    return name
