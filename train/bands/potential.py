@@ -47,7 +47,7 @@ def build_potential(options: ModelOptions, systems: Sequence[BandSystem], specie
         InputError: a species without parameters that the options need, or a table that cannot be read.
     """
     values = torch.tensor([options.parameters.get(name, [0.0] * 9) for name in species], dtype=torch.float64)
-    analytic = options.local.form == "zunger" and options.local.ppmodel is None
+    analytic = options.local.form == "zunger"
     missing = [name for name in species if name not in options.parameters]
     switches = options.terms
     if missing and (analytic or switches.long_range or switches.spin_orbit or switches.non_local):
@@ -74,7 +74,7 @@ def build_potential(options: ModelOptions, systems: Sequence[BandSystem], specie
 
 def default_groups(options: ModelOptions) -> list[str]:
     """The network, or the local parameters without one, and spin-orbit and non-local terms that are switched on."""
-    names = ["local" if options.local.form == "zunger" and options.local.ppmodel is None else NETWORK]
+    names = ["local" if options.local.form == "zunger" else NETWORK]
     names += ["spin_orbit"] if options.terms.spin_orbit else []
     return names + (["nonlocal"] if options.terms.non_local else [])
 
@@ -96,7 +96,7 @@ def local_form(options: LocalOptions, n_species: int) -> LocalForm:
     Raises:
         InputError: a table that does not fit.
     """
-    if options.ppmodel is not None:
+    if options.ppmodel is not None and options.form == "neural":
         from ...bands.local_forms import by_published_name
 
         envelope = options.envelope

@@ -78,6 +78,7 @@ class Trainer:
         self.workflow: Workflow | None = None
         self.workflow_state: dict[str, Any] | None = None
         self.best: dict[str, Any] = {"stage": -1, "loss": math.inf}
+        self.log: Log | None = None
         started: list[str] = []
         if resumed is None:
             torch.manual_seed(self.options.seed)
@@ -88,7 +89,6 @@ class Trainer:
         if resumed is not None:
             self._restore(resumed)
         self.saved = time.monotonic()
-        self.log: Log | None = None
         if distributed.is_main():
             run_dir.mkdir(parents=True, exist_ok=True)
             checkpoint.remove_unfinished(run_dir / "checkpoints")
@@ -149,8 +149,7 @@ class Trainer:
             if self.optimizer is None or not keep:
                 if self.optimizer_name == "schedulefree":
                     self._continue_from_evaluated()
-                self.optimizer_name = name
-                self.optimizer = build_optimizer(name, with_rates(stage, self.groups), self.options)
+                self._build_optimizer(name, stage)
         elif stage.workflow != "evaluate":
             self._continue_from_evaluated()
             self.optimizer, self.optimizer_name = None, ""
@@ -163,6 +162,13 @@ class Trainer:
             distributed.same_start(self.problem.module)
             if self.average is not None:
                 self.average.reset()
+
+    def _build_optimizer(self, name: str, stage: Stage) -> Optimizer:
+        self.optimizer_name = name
+        self.optimizer = build_optimizer(name, with_rates(stage, self.groups), self.options)
+        if isinstance(self.problem, Attended):
+            self.say(*self.problem.optimizer_built(self.optimizer))
+        return self.optimizer
 
     def _workflow(self, number: int, stage: Stage, free: Sequence[dict[str, Any]]) -> Workflow:
         parameters = [p for group in free for p in group["params"]]
@@ -310,9 +316,7 @@ class Trainer:
             self.workflow_state = state["workflow"]
             self.optimizer_name = state["optimizer_name"]
             if state["optimizer"] is not None:
-                groups = with_rates(stage, self.groups)
-                self.optimizer = build_optimizer(self.optimizer_name, groups, self.options)
-                self.optimizer.load_state_dict(state["optimizer"])
+                self._build_optimizer(self.optimizer_name, stage).load_state_dict(state["optimizer"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
         checkpoint.set_generators(state["generators"], self.parameters[0].device)
