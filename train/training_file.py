@@ -5,12 +5,15 @@ A pseudopotential says so by ``model: {type: bands}``, or is a bundle; everythin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from .config import manual
+from .config.command_line import option_type, with_overrides
+from .config.manual import Entry
 from .errors import InputError
 from .trainer.options import RunOptions
 
@@ -36,6 +39,66 @@ def kind_of(path: str | Path) -> Kind:
             f"{path}: has systems, as a pseudopotential fitted to bands, but not model: {{type: bands}}; add that line"
         )
     return "potential"
+
+
+def overrides_of(words: Sequence[str], own: Collection[str]) -> list[str]:
+    """``words`` of a command line with ``--option value`` of the training file among them as ``option=value``.
+
+    Args:
+        own: options of the command itself.
+
+    Raises:
+        InputError: no such option (with the nearest name), or no value where one is needed.
+    """
+    if any(_means_bands(word.removeprefix("--config=")) for word in words):
+        return with_overrides(words, own, _bands_option)
+    from .potential.config.command_line import with_overrides as of_potentials
+
+    return of_potentials(words, own)
+
+
+def _means_bands(word: str) -> bool:
+    from .bands.bundle.read import is_bundle
+
+    path = Path(word)
+    return is_bundle(path) or (path.is_file() and kind_of(path) == "bands")
+
+
+def _bands_option(path: str) -> Any:
+    from .bands.bundle.keys import NN_KEYS
+    from .bands.config import BandsTrainConfig
+
+    if path in NN_KEYS:
+        return bool if NN_KEYS[path].kind == "bool" else str
+    return option_type(path, BandsTrainConfig)
+
+
+def manual_of(kind: Kind, name: str = "") -> list[Entry]:
+    """The options that training files of a kind have, or those of one section or name.
+
+    Raises:
+        InputError: no such section or option; names the nearest.
+    """
+    if kind == "bands":
+        from .bands.config import BandsTrainConfig
+
+        return manual.entries(BandsTrainConfig, name)
+    from .potential.config.manual import entries
+
+    return entries(name)
+
+
+def schema_of(kind: Kind) -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of the training files of a kind."""
+    if kind == "bands":
+        from .bands.config import BandsTrainConfig
+
+        schema = BandsTrainConfig.model_json_schema(mode="validation")
+        draft = "https://json-schema.org/draft/2020-12/schema"
+        return schema | {"$schema": draft, "title": "Training file of a pseudopotential (fixedpoint train)"}
+    from .potential.config.json_schema import json_schema
+
+    return json_schema()
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), notes: list[str] | None = None) -> RunOptions:

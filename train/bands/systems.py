@@ -14,9 +14,7 @@ from .bundle import files
 from .config import CellOptions, SystemOptions
 from .config.systems import Rows
 from .data import Array, BandSystem, EffectiveMasses, Geometry, Transition
-
-#: Bohr in Å, as ASE has it
-BOHR = 0.529177210903
+from .structures import geometry_of, read_structure
 
 
 def load_systems(options: Sequence[SystemOptions]) -> tuple[BandSystem, ...]:
@@ -79,43 +77,7 @@ def cell_of(options: SystemOptions) -> CellOptions:
     if options.cell is not None:
         return options.cell
     assert options.structure is not None
-    path = Path(options.structure)
-    return files.read_cell(path) if path.suffix == ".par" else cell_from_ase(path)
-
-
-def cell_from_ase(path: Path) -> CellOptions:
-    """The crystal in a file that ASE reads, its vectors in Bohr.
-
-    Raises:
-        InputError: no such file, not one that ASE reads, or no cell.
-    """
-    import ase.io
-
-    if not path.is_file():
-        raise InputError(f"{path}: does not exist; expected a structure that ASE reads, or a published system_X.par")
-    try:
-        atoms: Any = ase.io.read(path)
-    except Exception as error:
-        raise InputError(
-            f"{path}: ASE cannot read it ({type(error).__name__}: {error}); expected a structure"
-        ) from error
-    if not atoms.pbc.all() or abs(atoms.cell.volume) < files.FLAT:
-        raise InputError(f"{path}: no cell with three periodic directions; expected a crystal")
-    positions = atoms.get_scaled_positions(wrap=False)
-    return CellOptions(
-        scale=1.0,
-        vectors=(atoms.cell.array / BOHR).tolist(),
-        atoms=[(symbol, *map(float, row)) for symbol, row in zip(atoms.symbols, positions, strict=True)],
-    )
-
-
-def geometry_of(cell: CellOptions) -> Geometry:
-    """Arrays of a crystal."""
-    return Geometry(
-        cell=cell.scale * np.array(cell.vectors, dtype=float),
-        species=tuple(atom[0] for atom in cell.atoms),
-        positions=np.array([atom[1:] for atom in cell.atoms], dtype=float),
-    )
+    return read_structure(Path(options.structure))
 
 
 def path_lengths(kpoints: Array, geometry: Geometry) -> Array:

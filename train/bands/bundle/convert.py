@@ -251,10 +251,11 @@ def _of_stages(config: BandsTrainConfig, folder: Path) -> dict[str, Any]:
     if stage.reorder != "none":
         found["smooth_reorder" if stage.reorder == "smooth" else "eigvec_reorder"] = True
     if stage.plot_every is not None:
-        found["plotEvery"] = stage.plot_every
+        found["plotEvery"] = stage.plot_every * (stage.monte_carlo.moves_per_batch if stage.monte_carlo else 1)
     if stage.workflow == "gradient":
         found |= {"max_num_epochs": stage.length, "optimizer_lr": stage.lr}
-        found |= {"scheduler_gamma": stage.lr_gamma, "schedulerStep": stage.lr_gamma_epochs}
+        if stage.lr_decay == "step":
+            found |= {"scheduler_gamma": stage.step_factor, "schedulerStep": stage.step_epochs}
         optional = {"optimizer": stage.optimizer, "longRange_lr": stage.long_range_lr, "patience": stage.patience}
         optional |= {"perturbEvery": stage.perturb_every, "pre_adjust_stepSize": stage.pre_adjust_step}
         found |= {name: value for name, value in optional.items() if value is not None}
@@ -269,7 +270,7 @@ def _of_moves(schedule: list[BandsStage], folder: Path) -> dict[str, Any]:
     assert moves is not None
     for species, steps in moves.steps.items():
         write.write_vector(folder / f"{species}ParamSteps.par", steps)
-    found: dict[str, Any] = {"mc_bool": True, "mc_iter": schedule[0].length, "mc_beta": moves.beta}
+    found: dict[str, Any] = {"mc_bool": True, "mc_iter": _moves(schedule[0]), "mc_beta": moves.beta}
     found["mc_percentage"] = moves.perturbation.magnitude if moves.moves == "kernel" else moves.relative_step
     if moves.moves == "kernel":
         found["mc_perturb_mode"] = moves.perturbation.kernel
@@ -283,6 +284,12 @@ def _of_moves(schedule: list[BandsStage], folder: Path) -> dict[str, Any]:
     return found
 
 
+def _moves(stage: BandsStage) -> int:
+    """Trial moves of a stage."""
+    assert stage.monte_carlo is not None
+    return stage.length * stage.monte_carlo.moves_per_batch
+
+
 def _tempering(stage: BandsStage) -> Mapping[str, Any]:
     moves, objective = stage.monte_carlo, stage.objective
     assert moves is not None
@@ -291,7 +298,7 @@ def _tempering(stage: BandsStage) -> Mapping[str, Any]:
         "stepsAtTemp": moves.steps_at,
         "tempStepSizeMod": moves.step_factors,
     }
-    values |= {"totalIter": stage.length, "writePerIter": moves.write_every}
+    values |= {"totalIter": _moves(stage), "writePerIter": moves.moves_per_batch}
     if objective is not None:
         values |= {"fitDefPot": objective.deformation > 0, "fitCoupling": objective.coupling > 0}
         values |= {"fitEffMass": objective.masses > 0, "optGaps": objective.gaps}

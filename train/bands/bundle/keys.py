@@ -179,6 +179,17 @@ MC_KEYS = _table(
     Key("paramSteps", "text", refused="steps of parameters are in files <atom>ParamSteps.par"),
 )
 
+TABLES = {"NN_config.par": NN_KEYS, "input_X.par": INPUT_KEYS, "mcOpts*.par": MC_KEYS}
+
+
+def answer(key: Key) -> str:
+    """What a key is here, in words."""
+    if key.refused:
+        off = " or ".join(str(int(value)) for value in key.off)
+        return (f"{off}; else refused: " if key.off else "refused: ") + key.refused
+    return f"accepted, changes nothing: {key.idle}" if key.idle else key.place
+
+
 Settings = Mapping[str, tuple[Word, tuple[Word, ...]]]
 
 
