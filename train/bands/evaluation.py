@@ -27,8 +27,8 @@ class SystemResult:
 
     @property
     def cost(self) -> float:
-        """Σ_k w_k Σ_b w_b (E - E_ref)² over the fitted k-points, eV²."""
-        return float(bands_cost(self.energies[list(self.system.fitted)], self.system, self.system.fitted, False))
+        """Σ_k w_k Σ_b w_b (E - E_ref)² over all k-points, held-out ones among them, eV²."""
+        return float(bands_cost(self.energies, self.system, range(len(self.energies)), False))
 
     def rms(self, numbers: Sequence[int]) -> float:
         """Weighted root mean square error of the k-points ``numbers``, eV; nan without a reference."""
@@ -142,9 +142,8 @@ def _meV(value: float) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]
-
-
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip())
+    return lines

@@ -65,7 +65,7 @@ def fit_curve(
         optimizer.zero_grad()
         loss = (form(q) - target).square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss)
+        return float(loss.detach())
 
     lines, best, kept = [], float("inf"), [parameter.detach().clone() for parameter in parameters]
     for epoch in range(options.epochs + 1):
@@ -88,4 +88,5 @@ def fit_curve(
             parameter.copy_(value)
             parameter.grad = None
     rms = best**0.5
-    return [*lines, f"fitted to v(q) at {len(q)} q in {options.epochs} epochs of {options.optimizer}: rms {rms:.4g} Ha Bohr³"]
+    how = f"at {len(q)} q in {options.epochs} epochs of {options.optimizer}"
+    return [*lines, f"fitted to v(q) {how}: rms {rms:.4g} Ha Bohr³"]

@@ -155,7 +155,8 @@ class Outputs:
         return evaluate_systems(self.systems, self.potential)
 
     def _potentials(self, label: str) -> Any:
-        return potentials_figure([*self.start, (label, *curve(self.potential), "-")], self.potential.species, self.shells)
+        curves = [*self.start, (label, *curve(self.potential), "-")]
+        return potentials_figure(curves, self.potential.species, self.shells)
 
 
 def _with_terms(system: System, terms: Any) -> System:

@@ -16,9 +16,7 @@ HALF, MOST = 0.5, 0.6
 
 
 @torch.no_grad()
-def perturb(
-    groups: Mapping[str, Sequence[Tensor]], kernel: int, magnitude: float, generator: torch.Generator
-) -> None:
+def perturb(groups: Mapping[str, Sequence[Tensor]], kernel: int, magnitude: float, generator: torch.Generator) -> None:
     """Change the parameters that require gradients, with u uniform in (-1, 1) and the magnitude ε.
 
     1: θ + ε u θ. 2: θ + ε u m with the power of ten m nearest to |θ| (of an entry that is zero: to the root mean square
@@ -68,7 +66,7 @@ def step_parameters(
     generator: torch.Generator,
     factor: float = 1.0,
 ) -> None:
-    """Change the analytic parameters that require gradients by uniform steps up to ``relative`` |θ|, or up to ``steps``.
+    """Change the analytic parameters that require gradients by uniform steps up to ``relative`` |θ|, or ``steps``.
 
     Args:
         groups: parameters by the name of their group; those of the network stay.

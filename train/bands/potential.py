@@ -82,10 +82,7 @@ def default_groups(options: ModelOptions) -> list[str]:
 def _slaved(options: ModelOptions, systems: Sequence[BandSystem]) -> str | None:
     """The last species, in the order of atoms, whose long-range charge is not zero."""
     charged = [
-        name
-        for system in systems
-        for name in system.species
-        if abs(options.parameters.get(name, [0.0] * 9)[4]) > 1e-10
+        name for system in systems for name in system.species if abs(options.parameters.get(name, [0.0] * 9)[4]) > 1e-10
     ]
     return charged[-1] if charged else None
 

@@ -73,8 +73,8 @@ class BandsProblem:
             data, waves = system.data, system.hamiltonian.basis
             held = f" ({len(system.held_out)} held out)" if system.held_out else ""
             lines.append(
-                f"{data.name}: {len(data.kpoints)} k-points{held}, {data.n_bands} bands, {len(waves)} plane waves below "
-                f"{data.max_ke:g} Ha"
+                f"{data.name}: {len(data.kpoints)} k-points{held}, {data.n_bands} bands, {len(waves)} plane waves "
+                f"below {data.max_ke:g} Ha"
             )
             if waves.missing:
                 lines.append(
@@ -119,6 +119,14 @@ class BandsProblem:
             }
         number, self.optimizer_state = len(self.optimizer_state), {}
         return [f"state of the optimiser taken for {number} tensors of the network"]
+
+    def in_pieces(self) -> BandsTrainConfig:
+        """The options with as many pieces of each batch as it has k-points, if these are to be taken one by one."""
+        if not self.config.training.separate_kpoints:
+            return self.config
+        pieces = max(1, *(len(items(self.systems, content, "train")) for content in self.plan("train")))
+        training = self.config.training.model_copy(update={"accumulate": pieces})
+        return self.config.model_copy(update={"training": training})
 
     def state(self) -> dict[str, Any]:
         """Species and names of the systems."""

@@ -68,7 +68,7 @@ def write_parameters(potential: Pseudopotential, folder: Path, prefix: str) -> N
 def write_reciprocal(potential: Pseudopotential, folder: Path, prefix: str, options: OutputOptions) -> None:
     """``<prefix>_<species>_qSpace_pot.dat``: q and v(q), Ha Bohr³; ``<prefix>_qSpace_pot.par`` holds all species.
 
-    The latter is an ``init_qSpace_pot.par`` of another run. With the long-range term both hold it, from the second q on.
+    The latter is an ``init_qSpace_pot.par`` of another run. With the long-range term both hold it, but at q = 0.
     """
     q = torch.linspace(0.0, options.q_max, options.n_q, dtype=torch.float64)
     with torch.no_grad():
@@ -109,7 +109,5 @@ def write_costs(run_dir: Path) -> None:
         return
     with open(log, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get("train loss")]
-    lines = [
-        " ".join(row[name] for name in ("epoch", "train loss", "valid loss") if row.get(name)) for row in rows
-    ]
+    lines = [" ".join(row[name] for name in ("epoch", "train loss", "valid loss") if row.get(name)) for row in rows]
     write_whole(run_dir / "training_cost.dat", "\n".join(lines) + "\n" if lines else "")

@@ -14,6 +14,8 @@ from .data import BandSystem, Transition
 
 #: distance (1/Bohr) of the k-points from which effective masses are taken
 MASS_STEP = 0.01
+#: gap (eV) between bands above which it may be that of valence and conduction bands
+SMALLEST_GAP = 0.1
 
 
 @dataclass(eq=False)
@@ -42,9 +44,7 @@ class System:
         return self.scaled[ratio]
 
 
-def make_system(
-    data: BandSystem, basis: BasisKind, terms: Terms, cache: bool, hold_out: int | None
-) -> System:
+def make_system(data: BandSystem, basis: BasisKind, terms: Terms, cache: bool, hold_out: int | None) -> System:
     """Tensors and the Hamiltonian of ``data``; every ``hold_out``-th k-point is not fitted."""
     geometry = data.geometry
     crystal = Crystal(torch.from_numpy(geometry.cell), geometry.species, torch.from_numpy(geometry.positions))
@@ -102,9 +102,7 @@ def number_fitted(system: System, gaps: bool) -> int:
     return int((used[:, 1:] & used[:, :-1]).sum()) if gaps else int(used.sum())
 
 
-def deformation(
-    system: System, potential: Pseudopotential, transitions: Sequence[Transition]
-) -> Tensor:
+def deformation(system: System, potential: Pseudopotential, transitions: Sequence[Transition]) -> Tensor:
     """D (len(transitions),) eV of ``transitions``.
 
     D = (E - E_s)/2 (1 + s³)/(1 - s³) of the state ``to``, less that of ``from`` if there is one; E_s is the energy with
@@ -116,7 +114,8 @@ def deformation(
     at = bands(system, potential, places)
     strained = {}
     for ratio in sorted({row.ratio for row in transitions}):
-        needed = sorted({k for row in transitions if row.ratio == ratio for k in (row.k_from, row.k_to) if k is not None})
+        own = [row for row in transitions if row.ratio == ratio]
+        needed = sorted({k for row in own for k in (row.k_from, row.k_to) if k is not None})
         n_bands = system.data.n_bands
         energies = HARTREE * band_energies(system.at_ratio(ratio), potential, system.k[needed], n_bands)
         strained[ratio] = (needed, energies)
@@ -152,14 +151,17 @@ def masses(system: System, potential: Pseudopotential) -> Tensor:
 def edges(system: System) -> tuple[int, int, int]:
     """k-point, valence and conduction band of the gap: given, or where the reference has its smallest one.
 
-    Without given bands the valence band is the one below the largest gap that all k-points share.
+    Without given bands the valence band is the one below the highest gap, of at least 0.1 eV, that all k-points share;
+    where there is none, the one below the largest difference.
     """
     data = system.data
     reference = system.reference
     valence, conduction = data.valence_band, data.conduction_band
     if valence is None or conduction is None:
         gap = reference[:, 1:].min(0).values - reference[:, :-1].max(0).values
-        valence = int(gap.argmax()) if valence is None else valence
+        if valence is None:
+            open_gaps = (gap > SMALLEST_GAP).nonzero().flatten().tolist()
+            valence = open_gaps[-1] if open_gaps else int(gap.argmax())
         conduction = valence + 1 if conduction is None else conduction
     place = data.gap_kpoint
     if place is None:

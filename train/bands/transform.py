@@ -39,15 +39,13 @@ class RealSpace:
     def sentence(self) -> str:
         """For the log."""
         text = (
-            f"real space: {self.points} points of q; doubling them changes v(r) by {self.grid_error:.1e} of its largest "
-            f"value, twice the largest q by {self.cutoff_error:.1e}"
+            f"real space: {self.points} points of q; doubling them changes v(r) by {self.grid_error:.1e} of its "
+            f"largest value, twice the largest q by {self.cutoff_error:.1e}"
         )
         return text if self.converged else text + f": not converged to {TOLERANCE:g}; raise outputs.q_max or n_q"
 
 
-def to_real_space(
-    v: Callable[[Tensor], Tensor], q_max: float, n_q: int, r_max: float, n_r: int
-) -> RealSpace:
+def to_real_space(v: Callable[[Tensor], Tensor], q_max: float, n_q: int, r_max: float, n_r: int) -> RealSpace:
     """v(r) = 1/(2π² r) ∫ q sin(q r) v(q) dq of ``v`` ``(m,) -> (m, n_species)``, by Simpson's rule on [0, q_max].
 
     The number of points, at least ``n_q``, is doubled until v(r) stays the same. At r = 0 sin(q r)/r is q.
