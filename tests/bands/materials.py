@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from fp_potential.bands import Crystal, Pseudopotential, Terms, ZeroForm
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "deeppseudopot"

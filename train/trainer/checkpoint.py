@@ -39,6 +39,7 @@ FREE_OPTIONS = (
     "training.tensorboard",
     "training.valid_batch_size",
     "training.workers",
+    "training.accumulate",
     "training.checkpoint_minutes",
     "training.checkpoint_steps",
 )

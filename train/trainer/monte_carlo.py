@@ -13,6 +13,7 @@ from .gradients import BatchGradient, BatchLoss, check_finite
 from .moves import At, Moves, temperature_at
 from .optimizers import Group
 from .options import Stage
+from .problem import OwnMoves
 from .weight_average import WeightAverage, set_values
 
 #: its columns of the log, and the one that replicas add
@@ -163,6 +164,8 @@ class MonteCarlo:
     def _keep_best(self, loss: BatchLoss) -> None:
         if loss.total < self.best_loss:
             self.best_loss, self.best_values = loss.total, self._values()
+            if isinstance(self.batches.problem, OwnMoves):
+                self.batches.problem.improved(loss.total)
 
     def finish(self) -> None:
         """Go back to the best parameters if the stage ends with them."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
 from .options import InitialiseOptions, RunOptions
 
@@ -156,6 +157,10 @@ class OwnMoves(Protocol):
         """
         ...
 
+    def improved(self, loss: float) -> None:
+        """Called where the parameters have given the smallest loss of a batch of the stage so far."""
+        ...
+
 
 @runtime_checkable
 class Attended(Protocol):
@@ -174,4 +179,8 @@ class Attended(Protocol):
         The parameters have their values in evaluation. It may be called again for an epoch that was done before, when a
         run that was killed is resumed.
         """
+        ...
+
+    def optimizer_built(self, optimizer: Optimizer) -> list[str]:
+        """Called with each new optimiser; what it says goes to the log. It may give it a state."""
         ...

@@ -69,15 +69,15 @@ class Trainer:
         self.validated = len(problem.plan("valid")) > 0
         for stage in config.train_schedule:
             check_stage(stage, self.groups, self.options, self.validated)
-        self.epoch = self.step = 0
+        self.epoch, self.step, self.stage = 0, 0, -1
         self.so_far = EpochSums()
-        self.stage = -1
         self.pacing: Pacing | None = None
         self.optimizer: Optimizer | None = None
         self.optimizer_name = ""
         self.workflow: Workflow | None = None
         self.workflow_state: dict[str, Any] | None = None
         self.best: dict[str, Any] = {"stage": -1, "loss": math.inf}
+        self.log: Log | None = None
         started: list[str] = []
         if resumed is None:
             torch.manual_seed(self.options.seed)
@@ -88,7 +88,6 @@ class Trainer:
         if resumed is not None:
             self._restore(resumed)
         self.saved = time.monotonic()
-        self.log: Log | None = None
         if distributed.is_main():
             run_dir.mkdir(parents=True, exist_ok=True)
             checkpoint.remove_unfinished(run_dir / "checkpoints")
@@ -112,7 +111,7 @@ class Trainer:
         for number, stage in enumerate(self.config.train_schedule):
             if self.epoch < stage.first_epoch + stage.length:
                 self._run_stage(number, stage)
-        with self._evaluated():
+        with self.evaluated():
             table = self.problem.report("test")
         if table and distributed.is_main():
             write_whole(self.run_dir / "test_table.txt", table + "\n")
@@ -149,8 +148,7 @@ class Trainer:
             if self.optimizer is None or not keep:
                 if self.optimizer_name == "schedulefree":
                     self._continue_from_evaluated()
-                self.optimizer_name = name
-                self.optimizer = build_optimizer(name, with_rates(stage, self.groups), self.options)
+                self._build_optimizer(name, stage)
         elif stage.workflow != "evaluate":
             self._continue_from_evaluated()
             self.optimizer, self.optimizer_name = None, ""
@@ -163,6 +161,13 @@ class Trainer:
             distributed.same_start(self.problem.module)
             if self.average is not None:
                 self.average.reset()
+
+    def _build_optimizer(self, name: str, stage: Stage) -> Optimizer:
+        self.optimizer_name = name
+        self.optimizer = build_optimizer(name, with_rates(stage, self.groups), self.options)
+        if isinstance(self.problem, Attended):
+            self.say(*self.problem.optimizer_built(self.optimizer))
+        return self.optimizer
 
     def _workflow(self, number: int, stage: Stage, free: Sequence[dict[str, Any]]) -> Workflow:
         parameters = [p for group in free for p in group["params"]]
@@ -190,7 +195,7 @@ class Trainer:
         in_stage = self.epoch + 1 - stage.first_epoch
         finished = self.epoch + 1 == last
         if self.validated and (finished or in_stage % self.options.eval_every == 0):
-            with self._evaluated():
+            with self.evaluated():
                 row |= distributed.from_main(self.problem.evaluate("valid", stage, in_stage))
         loss = row.get(f"{stage.paced_by} loss")
         assert self.pacing is not None and self.workflow is not None
@@ -203,7 +208,7 @@ class Trainer:
             if self.log is not None:
                 self.log.row(row)
             if isinstance(self.problem, Attended):
-                with self._evaluated():
+                with self.evaluated():
                     self.problem.after_epoch(stage, row, self.run_dir)
         done = self.epoch + 1
         self.epoch, self.step, self.so_far = (last if finished else done), 0, EpochSums()
@@ -263,7 +268,8 @@ class Trainer:
             return averaged_values(self.optimizer, self.parameters)
         return self.average.values if self.average is not None else None
 
-    def _evaluated(self) -> AbstractContextManager[None]:
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Within the block the parameters have their values in evaluation."""
         return applied(self.parameters, self._evaluated_values())
 
     def _continue_from_evaluated(self) -> None:
@@ -305,20 +311,16 @@ class Trainer:
         if self.stage >= 0:
             stage = self.config.train_schedule[self.stage]
             self.pacing = Pacing(stage)
-            if state["pacing"] is not None:
-                self.pacing.load_state_dict(state["pacing"])
+            self.pacing.load_state_dict(state["pacing"] or {})
             self.workflow_state = state["workflow"]
             self.optimizer_name = state["optimizer_name"]
             if state["optimizer"] is not None:
-                groups = with_rates(stage, self.groups)
-                self.optimizer = build_optimizer(self.optimizer_name, groups, self.options)
-                self.optimizer.load_state_dict(state["optimizer"])
+                self._build_optimizer(self.optimizer_name, stage).load_state_dict(state["optimizer"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
         checkpoint.set_generators(state["generators"], self.parameters[0].device)
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
-        if state["epoch_so_far"] is not None:
-            vars(self.so_far).update(state["epoch_so_far"])
+        vars(self.so_far).update(state["epoch_so_far"] or {})
 
     def _keep(self, number: int, loss: float | None, finished: bool, done: int) -> None:
         """Checkpoints at the end of an epoch; the one that a run is resumed from comes last, after all it speaks of."""

@@ -36,6 +36,9 @@ class WithSteps(Squares):
         self.module.weight.add_(step).abs_()
         return True
 
+    def improved(self, loss):
+        self.smallest = loss
+
 
 def test_acceptance_on_the_square_root():
     """Accepted with exp(-beta (sqrt L' - sqrt L)): never uphill in the limit of large beta, else by that rule."""
@@ -87,6 +90,7 @@ def test_moves_of_the_problem():
         workflow.step(EVERYTHING, 0.0, 1.0)
         steps.append(problem.module.weight.item() - before)
         assert problem.module.weight.item() >= 0
+    assert problem.smallest == workflow.best_loss
     assert max(steps) > 0.2 and max(map(abs, steps)) <= 0.3 and problem.module.bias.item() == constant
 
 
@@ -242,6 +246,9 @@ class Kicked(Line):
             self.module.bias.add_(kick)
         return [f"kick before epoch {epoch_of_stage}"]
 
+    def optimizer_built(self, optimizer):
+        return [f"optimiser {type(optimizer).__name__}"]
+
     def after_epoch(self, stage, row, run_dir):
         with open(run_dir / "losses.txt", "a") as file:
             file.write(f"{row['epoch']} {row['train loss']:.6f} {self.module.bias.item():.6f}\n")
@@ -253,6 +260,7 @@ def test_problem_that_works_between_epochs(tmp_path):
     trainer.run()
     lines = (tmp_path / "losses.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["0", "1", "2", "3", "4"]
+    assert "optimiser Adam" in shown(trainer)
     assert "kick before epoch 2" in shown(trainer) and "kick before epoch 1" not in shown(trainer)
     state = checkpoint.load(tmp_path / "checkpoints" / "latest.pt")
     assert float(lines[-1].split()[2]) == pytest.approx(state["average"]["average"][1].item(), abs=1e-6)

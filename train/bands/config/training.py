@@ -18,8 +18,8 @@ class FitOptions(Section):
 
     epochs: int = Field(default=1000, gt=0)
     """Epochs of the fit (``init_Zunger_num_epochs``)."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Its optimiser (``init_Zunger_optimizer``)."""
+    optimizer: Literal["adam", "sgd", "lbfgs"] = "adam"
+    """Its optimiser (``init_Zunger_optimizer``); lbfgs: an epoch is up to 20 iterations, and ``lr: 1.0`` is usual."""
     lr: float = Field(default=0.1, gt=0)
     """Its learning rate (``init_Zunger_optimizer_lr``)."""
     gamma: float = Field(default=1.0, gt=0, le=1)
