@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from bands.materials import DATA, GAMMA, L, analytic, zincblende
 from figures import at_most
 from fp_potential.bands import HARTREE, Hamiltonian, PlaneWaves, band_energies
