@@ -163,7 +163,7 @@ def test_mixed_deformation_potentials_are_no_published_table(tmp_path):
         ({"model": {"terms": {"strain": True}}}, "model.terms.strain: True"),
         (
             {"model": {"local": {"form": "neural", "activation": "tanh", "start": "he"}}},
-            "no class for this model.local (it",
+            "no class for this model.local: tanh, he, none",
         ),
         (
             {

@@ -5,9 +5,11 @@ from fp_potential.train.bands.bundle.convert import differences
 from fp_potential.train.bands.bundle.keys import INPUT_KEYS, MC_KEYS, NN_KEYS, TABLES, answer
 from fp_potential.train.bands.bundle.read import read_bundle
 from fp_potential.train.bands.config import BandsTrainConfig
+from fp_potential.train.bands.config.model import CLASSES
 from fp_potential.train.config.command_line import option_type
 from fp_potential.train.errors import InputError
 
+from fp_potential.bands.published_forms import FAMILIES
 from train.bands.bundles import CDSE, III_V, NEWER, change, copy
 
 #: keys of the published documentation
@@ -165,3 +167,12 @@ def test_settings_over_those_of_the_file():
     assert config.training.seed == 3 and config.systems[0].max_ke == 4
     with pytest.raises(InputError, match=r"got 'quick', expected a number"):
         read_bundle(III_V, ["optimizer_lr=quick"])
+
+
+def test_classes_are_those_of_the_model():
+    """The catalogue in the training file, which takes no torch, is that of the networks."""
+    assert list(CLASSES) == list(FAMILIES)
+    for name, family in FAMILIES.items():
+        activation, start, normalisation, envelope = CLASSES[name]
+        assert (activation, start, envelope) == (family.activation, family.start, family.envelope)
+        assert (normalisation == "batch") == (family.normalisation == "batch_norm")
