@@ -163,6 +163,11 @@ class KPoint:
         """Number of components of a state."""
         return len(self.kinetic) * self.n_spin
 
+    def among(self, waves: Tensor) -> KPoint:
+        """H among some of the waves, given by their indices."""
+        projectors = None if self.projectors is None else self.projectors[waves]
+        return replace(self, kinetic=self.kinetic[waves], local=self.local[waves][:, waves], projectors=projectors)
+
     def _coupling_matrices(self) -> Tensor:
         """Lambda as ``(n_atoms, P, P)``, P = 3 m or, with spin, 6 m."""
         assert self.coupling is not None

@@ -29,9 +29,9 @@ SPIN_ORBIT_WIDTH = 0.7
 NONLOCAL_WIDTH = 1.0
 NONLOCAL_SHIFT = 1.5
 #: end (Bohr) and number of points of the quadrature in r: exact to rounding up to K = 12 /Bohr
-LARGEST_RADIUS, N_RADII = 8.0, 120
+LARGEST_RADIUS, N_RADII = 8.0, 100
 #: radial functions whose singular values are below this part of the largest are left out
-SMALLEST_SINGULAR_VALUE = 1e-14
+SMALLEST_SINGULAR_VALUE = 1e-11
 
 
 def bessel_over_power(order: int, x: Tensor) -> Tensor:

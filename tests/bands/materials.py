@@ -21,8 +21,8 @@ ZUNGER = {
     "Cs": (0.0, 0.73523927, 2.46919399, 1.33888287),
 }
 FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
-GAMMA, L, X, R = (
-    torch.tensor([k], dtype=torch.float64) for k in ([0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5] * 3)
+GAMMA, L, X, GENERAL = (
+    torch.tensor([k], dtype=torch.float64) for k in ([0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.13, -0.21, 0.37])
 )
 
 
