@@ -26,7 +26,7 @@ from .descent import Descent
 from .gradients import BatchGradient, EpochSums
 from .log import Log
 from .monte_carlo import MonteCarlo, monte_carlo_columns
-from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
+from .optimizers import averaged_values, build_optimizer, load_state, optimizer_name, with_rates
 from .options import RunOptions, Stage
 from .pacing import Pacing
 from .problem import Attended, Problem
@@ -315,7 +315,7 @@ class Trainer:
             self.workflow_state = state["workflow"]
             self.optimizer_name = state["optimizer_name"]
             if state["optimizer"] is not None:
-                self._build_optimizer(self.optimizer_name, stage).load_state_dict(state["optimizer"])
+                load_state(self._build_optimizer(self.optimizer_name, stage), state["optimizer"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
         checkpoint.set_generators(state["generators"], self.parameters[0].device)
