@@ -25,6 +25,8 @@ LARGEST_SUBSPACE = 5
 NOISE = 1e-5
 #: states this close (Ha) to the last one asked for may belong to its degenerate group, and must converge with it
 NEAR = 1e-5
+#: a cautious distance (Ha) of states from each other
+DISTANCE = 0.05
 #: waves per state of the small matrix that gives the first approximations
 FIRST_WAVES = 8
 
@@ -51,14 +53,15 @@ def davidson(at: KPoint, n_wanted: int, start: Tensor, tolerance: float = TOLERA
         x, hx = v @ rotation, hv @ rotation
         residual = hx - x * energies
         norms = residual.norm(dim=0)
-        needed = torch.arange(n) < n_wanted
-        needed |= (energies - energies[n_wanted - 1]).abs() < NEAR
+        # an energy may still fall by about the square of the residual over the distance of other states
+        lowest = energies - torch.minimum(norms, norms**2 / DISTANCE)
+        needed = (torch.arange(n) < n_wanted) | (lowest < energies[n_wanted - 1] + NEAR)
         if bool((norms[needed] < tolerance).all()):
             return energies, x, norms
         if v.shape[1] >= LARGEST_SUBSPACE * n:
             v, hv, small = x, hx, torch.diag(energies).to(small.dtype)
         active = needed & (norms >= tolerance)
-        t = _orthonormal(_precondition(at, x[:, active], residual[:, active]), v)
+        t = _orthonormal(precondition(at, x[:, active], residual[:, active]), v)
         ht = at.apply(t)
         corner = v.conj().T @ ht
         small = torch.cat([torch.cat([small, corner], 1), torch.cat([corner.conj().T, t.conj().T @ ht], 1)])
@@ -86,7 +89,8 @@ def _noisy(start: Tensor) -> Tensor:
     return start + NOISE / start.shape[0] ** 0.5 * torch.view_as_complex(noise)
 
 
-def _precondition(at: KPoint, x: Tensor, residual: Tensor) -> Tensor:
+def precondition(at: KPoint, x: Tensor, residual: Tensor) -> Tensor:
+    """P ``residual`` ``(d, n)``, for states ``x`` ``(d, n)`` or one for all ``(d, 1)``."""
     kinetic = at.kinetic.unsqueeze(1).expand(-1, at.n_spin).reshape(-1, 1)
     mean = (kinetic * (x.real**2 + x.imag**2)).sum(0).clamp(min=1e-3)
     y = kinetic / (1.5 * mean)
