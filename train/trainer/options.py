@@ -89,9 +89,11 @@ class RunningOptions(Section):
     """Groups of parameters that do not change in this stage."""
     patience: int | None = Field(default=None, gt=0)
     """Early stop: after so many epochs without a new smallest loss (``paced_by``) the next stage begins."""
-    damping: float = Field(default=0.01, gt=0)
-    """First damping of ``workflow: least_squares``, relative to the diagonal of the curvature; it falls while steps
-    lower the loss."""
+    damping: float = Field(default=0.001, gt=0)
+    """First damping of ``workflow: least_squares``, relative to ``damping_by``; it falls while steps lower the loss."""
+    damping_by: Literal["largest", "each"] = "largest"
+    """The largest entry of the curvature's diagonal, for parameters of one kind (Levenberg), or the entry of each
+    parameter, for parameters of different units (Marquardt)."""
     tries: int = Field(default=8, gt=0)
     """Its trials with rising damping before a step is given up."""
     monte_carlo: MonteCarloOptions | None = None
