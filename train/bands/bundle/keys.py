@@ -247,3 +247,18 @@ def _truth(key: Key, word: Word) -> bool:
     if text not in ("0", "1", "true", "false"):
         raise word.wrong(f"0 or 1 for {key.name}")
     return text in ("1", "true")
+
+
+def markdown() -> str:
+    """The tables of all keys, for the documentation."""
+    parts = []
+    for file, table in TABLES.items():
+        parts.append(f"| key of `{file}` | here |\n| --- | --- |")
+        same: dict[str, list[str]] = {}
+        for name, key in table.items():
+            switch = {"": "", "gradient": " (gradients)", "monte_carlo": " (Monte Carlo)", "fit": " (fit)"}[key.needs]
+            text = f"`{key.place}`{switch}" if key.place else answer(key)
+            same.setdefault(text, []).append(f"`{name}`")
+        parts += [f"| {', '.join(names)} | {text} |" for text, names in same.items()]
+        parts.append("")
+    return "\n".join(parts)
