@@ -7,6 +7,7 @@ from .hamiltonian import Hamiltonian
 from .local_forms import LocalForm, NeuralForm, TabulatedForm, ZeroForm, ZungerForm
 from .parameters import Terms
 from .pseudopotential import Pseudopotential
+from .published_forms import by_published_name, load_published, published_state
 from .units import HARTREE
 
 __all__ = [
@@ -23,5 +24,8 @@ __all__ = [
     "ZeroForm",
     "ZungerForm",
     "band_energies",
+    "by_published_name",
+    "load_published",
+    "published_state",
     "solve",
 ]

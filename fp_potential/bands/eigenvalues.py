@@ -24,14 +24,17 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from .hamiltonian import FixedHamiltonian, Hamiltonian, KPoint
+from .davidson import NEAR, TOLERANCE, davidson, first_guess
+from .hamiltonian import Hamiltonian, KPoint
 from .pseudopotential import Pseudopotential
 
 Method = Literal["auto", "dense", "iterative"]
 #: bands closer than this (Ha) are a degenerate group
 DEGENERATE = 1e-8
-#: bands computed beyond those asked for, so that the last group is complete
-GUARD = 2
+#: states computed beyond those asked for, so that the last group is complete: by LAPACK, and in a block at least
+GUARD, MIN_BLOCK_GUARD = 2, 4
+#: "auto" diagonalises matrices up to this size, and larger ones of which more than one in so many states is asked for
+DENSE_UP_TO, DENSE_FROM_PART = 1000, 16
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Eigenstates:
         """The degenerate groups of each k, as slices of the states."""
         groups = []
         for energies in self.energies:
-            ends = [0, *(np.flatnonzero(np.diff(energies.numpy()) > DEGENERATE) + 1).tolist(), len(energies)]
+            finite = energies[energies.isfinite()]
+            ends = [0, *(np.flatnonzero(np.diff(finite.numpy()) > DEGENERATE) + 1).tolist(), len(finite)]
             groups.append([slice(a, b) for a, b in pairwise(ends) if a < self.n_listed])
         return groups
 
@@ -157,14 +161,16 @@ def solve(
     n_bands: int,
     method: Method = "auto",
     start: Eigenstates | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Eigenstates:
     """The states of the lowest ``n_bands`` bands (spin counted) at ``k`` ``(b, 3)``.
 
     ``method`` "dense" diagonalises the matrix (LAPACK, only the states asked for), "iterative" applies it to a block of
-    states, "auto" takes what is faster for this size. ``start`` are states of the same basis from which an iterative
-    solution begins: those of the same k of an earlier call, or of one neighbouring k.
+    states until their residuals are below ``tolerance`` (Ha), "auto" takes what is faster for this size. ``start`` are
+    states of the same basis from which an iterative solution begins: those of the same k of an earlier call, or of
+    others, of which the nearest k is taken. Without them each k begins with the states of the nearest one solved.
 
-    Raises ValueError if more bands are asked for than the basis has, or ``k`` is not ``(b, 3)``.
+    Raises ValueError if more bands are asked for than the basis has; `davidson.NotConverged`.
     """
     k = torch.as_tensor(k, dtype=torch.float64).reshape(-1, 3)
     fixed = hamiltonian.fixed(potential)
@@ -175,51 +181,87 @@ def solve(
             f"{n_bands} bands of {len(hamiltonian.basis)} plane waves were asked for; "
             "take a number of bands from 1 to twice that of the waves, or raise the cutoff"
         )
-    energies, vectors = _dense(fixed, k, n_listed)
-    residuals = torch.zeros_like(energies)
+    if method == "auto":
+        method = "dense" if dimension <= DENSE_UP_TO or n_listed > dimension // DENSE_FROM_PART else "iterative"
+    if method == "dense":
+        found = [_dense(fixed.at(point), n_listed) for point in k]
+    else:
+        found = []
+        for i, point in enumerate(k):
+            vectors = _nearest(k[:i], [v for _, v, _ in found], start, point, dimension)
+            found.append(_iterative(fixed.at(point), n_listed, vectors, tolerance))
+    energies, vectors, residuals = _stack(found)
     return Eigenstates(hamiltonian, k, energies, vectors, n_bands, n_listed, residuals)
 
 
-def _dense(fixed: FixedHamiltonian, k: Tensor, n_listed: int) -> tuple[Tensor, Tensor]:
-    """Energies ``(b, n)`` and vectors ``(b, d, n)``, the last degenerate group complete at every k."""
-    n = n_listed + GUARD
-    found = []
-    for point in k:
-        at = fixed.at(point)
+Found = tuple[Tensor, Tensor, Tensor]
+
+
+def _dense(at: KPoint, n_listed: int) -> Found:
+    """Energies, vectors and residuals (zeros) of one k, the last degenerate group complete."""
+    matrix, n = at.dense(), n_listed + GUARD
+    while True:
         n = min(n, at.dimension)
-        energies, vectors = lowest(at.dense(), n)
-        while n < at.dimension and energies[-1] - energies[n_listed - 1] <= DEGENERATE:
-            n = min(2 * n, at.dimension)
-            energies, vectors = lowest(at.dense(), n)
-        found.append((energies, vectors))
-    most = max(_complete(energies, n_listed) for energies, _ in found)
-    return _stack([(e, v) for e, v in found], most)
+        energies, vectors = lowest(matrix, n)
+        if n == at.dimension or energies[-1] - energies[n_listed - 1] > DEGENERATE:
+            return energies, vectors, torch.zeros_like(energies)
+        n = 2 * n
 
 
-def _complete(energies: Tensor, n_listed: int) -> int:
-    """How many of the states complete the group of the last one listed."""
-    return int((energies - energies[n_listed - 1] <= DEGENERATE).sum())
+def _iterative(at: KPoint, n_listed: int, start: Tensor | None, tolerance: float) -> Found:
+    """The same by `davidson`, with more states until one of them is above the last degenerate group."""
+    n = n_listed + max(MIN_BLOCK_GUARD, n_listed // 8)
+    while True:
+        n = min(n, at.dimension)
+        first = first_guess(at, n) if start is None else _with_columns(start, n)
+        energies, vectors, residuals = davidson(at, n_listed, first, tolerance)
+        if n == at.dimension or energies[-1] - energies[n_listed - 1] > NEAR:
+            return energies, vectors, residuals
+        start, n = vectors, 2 * n
 
 
-def _stack(found: list[tuple[Tensor, Tensor]], n: int) -> tuple[Tensor, Tensor]:
-    """One array of ``n`` states of each k; where a k has fewer, states of infinite energy and no components follow."""
-    energies = torch.full((len(found), n), torch.inf, dtype=torch.float64)
-    vectors = torch.zeros(len(found), found[0][1].shape[0], n, dtype=torch.complex128)
-    for i, (e, v) in enumerate(found):
-        m = min(n, len(e))
-        energies[i, :m], vectors[i, :, :m] = e[:m], v[:, :m].to(torch.complex128)
-    return energies, vectors
+def _with_columns(vectors: Tensor, n: int) -> Tensor:
+    """``n`` columns ``(d, n)``: the first ones, or all and random ones."""
+    missing = n - vectors.shape[1]
+    if missing <= 0:
+        return vectors[:, :n]
+    generator = torch.Generator().manual_seed(1)
+    random = torch.randn(len(vectors), missing, 2, dtype=torch.float64, generator=generator)
+    return torch.cat([vectors, torch.view_as_complex(random) / len(vectors) ** 0.5], 1)
+
+
+def _nearest(
+    solved: Tensor, vectors: list[Tensor], start: Eigenstates | None, point: Tensor, dimension: int
+) -> Tensor | None:
+    """The vectors of the k nearest to ``point`` of those solved before and of ``start``."""
+    if start is not None and start.vectors.shape[1] != dimension:
+        raise ValueError(
+            f"`start` has vectors of {start.vectors.shape[1]} components, the basis has {dimension}: "
+            "begin with states of the same basis and spin"
+        )
+    candidates = [(float((point - k).norm()), v) for k, v in zip(solved, vectors)]
+    if start is not None:
+        for k, e, v in zip(start.k, start.energies, start.vectors):
+            candidates.append((float((point - k).norm()), v[:, e.isfinite()]))
+    return min(candidates, key=lambda c: c[0])[1] if candidates else None
+
+
+def _stack(found: list[Found]) -> Found:
+    """One array for all k; where a k has fewer states, some of infinite energy and without components follow."""
+    b, d, n = len(found), found[0][1].shape[0], max(len(e) for e, _, _ in found)
+    energies = torch.full((b, n), torch.inf, dtype=torch.float64)
+    residuals = torch.zeros(b, n, dtype=torch.float64)
+    vectors = torch.zeros(b, d, n, dtype=torch.complex128)
+    for i, (e, v, r) in enumerate(found):
+        m = len(e)
+        energies[i, :m], vectors[i, :, :m], residuals[i, :m] = e, v.to(torch.complex128), r
+    return energies, vectors, residuals
 
 
 def lowest(matrix: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The ``n`` lowest energies and orthonormal vectors ``(d, n)`` of a Hermitian matrix."""
     size = len(matrix)
     subset = None if n == size else (0, n - 1)
+    # LAPACK reads columns first: the transpose, of which it makes no copy, is the conjugate of a Hermitian matrix
     e, v = scipy.linalg.eigh(matrix.numpy().T, lower=False, subset_by_index=subset, driver="evr", check_finite=False)
-    # LAPACK reads columns first: the transpose, of which no copy is made, is the conjugate of a Hermitian matrix
     return torch.from_numpy(e), torch.from_numpy(v.conj())
-
-
-def kpoint(hamiltonian: Hamiltonian, potential: Pseudopotential, k: Tensor) -> KPoint:
-    """H at one ``k`` ``(3,)`` (fractions)."""
-    return hamiltonian.fixed(potential).at(torch.as_tensor(k, dtype=torch.float64))

@@ -163,18 +163,16 @@ class KPoint:
         """Number of components of a state."""
         return len(self.kinetic) * self.n_spin
 
+    def among(self, waves: Tensor) -> KPoint:
+        """H among some of the waves, given by their indices."""
+        projectors = None if self.projectors is None else self.projectors[waves]
+        return replace(self, kinetic=self.kinetic[waves], local=self.local[waves][:, waves], projectors=projectors)
+
     def _coupling_matrices(self) -> Tensor:
         """Lambda as ``(n_atoms, P, P)``, P = 3 m or, with spin, 6 m."""
         assert self.coupling is not None
         n = math.isqrt(self.coupling[0].numel())
         return self.coupling.reshape(len(self.coupling), n, n)
-
-    def project(self, states: Tensor) -> Tensor:
-        """B† c of states ``(d, n)``: ``(n_atoms, 3, m, spin, n)``."""
-        assert self.projectors is not None
-        flat = self.projectors.reshape(len(self.kinetic), -1)
-        found = flat.conj().T @ states.reshape(len(self.kinetic), -1)
-        return found.reshape(*self.projectors.shape[1:], self.n_spin, -1)
 
     def apply(self, states: Tensor) -> Tensor:
         """H c of states ``(d, n)`` complex, without the matrix of the projectors' part."""
@@ -184,12 +182,18 @@ class KPoint:
         else:
             result = torch.view_as_complex((self.local @ torch.view_as_real(x).flatten(1)).reshape(*x.shape, 2))
         result = result + self.kinetic.unsqueeze(1) * x
+        result = result.reshape(states.shape)
         if self.projectors is not None:
-            p = self.project(states)
-            matrices = self._coupling_matrices().to(p.dtype)
-            turned = torch.bmm(matrices, p.reshape(len(matrices), matrices.shape[1], -1))
-            result = result + self.projectors.reshape(len(x), -1) @ turned.reshape(-1, x.shape[1])
-        return result.reshape(states.shape)
+            result = result + self.between(self.projectors, self.projectors, states)
+        return result
+
+    def between(self, left: Tensor, right: Tensor, states: Tensor) -> Tensor:
+        """L Lambda R† c of projectors L and R ``(N, n_atoms, 3, m)`` and states ``(d, n)``."""
+        n = len(self.kinetic)
+        p = right.reshape(n, -1).conj().T @ states.reshape(n, -1)
+        matrices = self._coupling_matrices().to(p.dtype)
+        turned = torch.bmm(matrices, p.reshape(len(matrices), matrices.shape[1], -1))
+        return (left.reshape(n, -1) @ turned.reshape(-1, p.shape[1])).reshape(states.shape)
 
     def dense(self) -> Tensor:
         """H as a Hermitian matrix ``(d, d)``: real where it is, or complex."""

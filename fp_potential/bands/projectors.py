@@ -29,9 +29,9 @@ SPIN_ORBIT_WIDTH = 0.7
 NONLOCAL_WIDTH = 1.0
 NONLOCAL_SHIFT = 1.5
 #: end (Bohr) and number of points of the quadrature in r: exact to rounding up to K = 12 /Bohr
-LARGEST_RADIUS, N_RADII = 8.0, 120
+LARGEST_RADIUS, N_RADII = 8.0, 100
 #: radial functions whose singular values are below this part of the largest are left out
-SMALLEST_SINGULAR_VALUE = 1e-14
+SMALLEST_SINGULAR_VALUE = 1e-11
 
 
 def bessel_over_power(order: int, x: Tensor) -> Tensor:
@@ -115,6 +115,23 @@ class Projectors:
         vectors = self.basis.vectors + k
         functions = vectors.unsqueeze(2) * self.radial(vectors.norm(dim=1)).unsqueeze(1)
         return self.phases[:, :, None, None] * functions[:, None]
+
+    def moving(self, k: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second derivative of B where every K moves along ``velocity`` ``(N, 3)`` or ``(3,)``.
+
+        With u = |K|², u' = 2 K · w and u'' = 2 w · w: B' = phase (R w_i + R' u' K_i),
+        B'' = phase (2 R' u' w_i + (R'' u'² + R' u'') K_i); R', R'' are derivatives by u.
+        """
+        vectors = self.basis.vectors + k
+        size, w = vectors.norm(dim=1), velocity.expand_as(vectors)
+        r, r1, r2 = (self.radial(size, order).unsqueeze(1) for order in range(3))
+        slope = 2.0 * (vectors * w).sum(1)[:, None, None]
+        bend = 2.0 * (w * w).sum(1)[:, None, None]
+        direction, along = vectors.unsqueeze(2), w.unsqueeze(2)
+        first = r * along + r1 * slope * direction
+        second = 2.0 * r1 * slope * along + (r2 * slope**2 + r1 * bend) * direction
+        phases = self.phases[:, :, None, None]
+        return phases * first[:, None], phases * second[:, None]
 
     def coupling(self, strengths: Tensor, spin: bool) -> Tensor:
         """Lambda of H = sum_a B_a Lambda_a B_a† of strengths ``(3, n_kinds)``.

@@ -68,15 +68,26 @@ class Pseudopotential(nn.Module):
     def local(self, q: Tensor, crystal: Crystal | None = None, terms: Terms | None = None) -> Tensor:
         """v ``(m, n_species)`` Ha Bohr³ at ``q`` ``(m,)`` 1/Bohr; ``crystal`` gives strain and neutrality."""
         terms = self.terms if terms is None else terms
-        v = self.form(q)
-        if terms.analytic:
-            v = v + zunger(q, self.parameters_by_species[:, slots.LOCAL])
+        v = self._unstrained(q, terms)
         if terms.strain and crystal is not None:
             v = v * (1.0 + self.parameters_by_species[:, slots.STRAIN] * (crystal.volume_ratio - 1.0))
         if terms.long_range:
             far = q.clamp(min=SMALLEST_Q)
             tail = 4.0 * math.pi / far**2 * torch.exp(-(far**2) / (4.0 * self.gamma**2)) * (q >= SMALLEST_Q)
             v = v - tail.unsqueeze(1) * self.charges(crystal)
+        return v
+
+    def volume_derivative(self, q: Tensor, crystal: Crystal, terms: Terms | None = None) -> Tensor:
+        """dv / d ln Omega at fixed ``q`` ``(m, n_species)``: a8 (Omega / Omega_0) v_short with strain term, or 0."""
+        terms = self.terms if terms is None else terms
+        slope = self.parameters_by_species[:, slots.STRAIN] * crystal.volume_ratio * float(terms.strain)
+        return slope * self._unstrained(q, terms)
+
+    def _unstrained(self, q: Tensor, terms: Terms) -> Tensor:
+        """The short-range local potential of the unstrained crystal."""
+        v = self.form(q)
+        if terms.analytic:
+            v = v + zunger(q, self.parameters_by_species[:, slots.LOCAL])
         return v
 
     def charges(self, crystal: Crystal | None = None) -> Tensor:
