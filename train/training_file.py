@@ -17,6 +17,9 @@ from .config.manual import Entry
 from .errors import InputError
 from .trainer.options import RunOptions
 
+#: libyaml's reader where PyYAML has it: tables in a training file are read twice
+_QUICK = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Kind = Literal["potential", "bands"]
 
 
@@ -26,7 +29,7 @@ def kind_of(path: str | Path) -> Kind:
     if path.is_dir():
         return "bands"
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=_QUICK)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return "potential"
     if not isinstance(data, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,16 @@ def primitive(cell: CellOptions, tolerance: float = 1e-5) -> tuple[CellOptions, 
     kinds = sorted(set(geometry.species))
     numbers = [kinds.index(name) + 1 for name in geometry.species]
     given = (geometry.cell * BOHR, geometry.positions, numbers)
-    found = spglib.standardize_cell(given, to_primitive=True, no_idealize=True, symprec=tolerance)
-    if found is None:
+    with warnings.catch_warnings():  # that errors will be exceptions one day
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            found = spglib.standardize_cell(given, to_primitive=True, no_idealize=True, symprec=tolerance)
+            group = spglib.get_spacegroup(given, symprec=tolerance)
+        except spglib.SpglibError:
+            found = group = None
+    if found is None or group is None:
         raise InputError(f"no symmetry of the crystal within {tolerance:g} Å; give a larger tolerance")
     vectors, positions, types = found
     atoms = [(kinds[kind - 1], *map(float, row)) for kind, row in zip(types, positions, strict=True)]
     small = CellOptions(scale=1.0, vectors=(vectors / BOHR).tolist(), atoms=atoms)
-    return small, str(spglib.get_spacegroup(given, symprec=tolerance))
+    return small, str(group)

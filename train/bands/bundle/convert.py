@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ...errors import InputError
-from ..config import BandsStage, BandsTrainConfig, SystemOptions
+from ..config import BandsStage, BandsTrainConfig, LocalOptions, SystemOptions
 from ..config.model import class_of
 from ..config.systems import FILES
 from ..data import fingerprint
@@ -136,7 +136,8 @@ def to_bundle(config: BandsTrainConfig, folder: Path) -> None:
 def differences(one: BandsTrainConfig, other: BandsTrainConfig) -> list[str]:
     """Options whose values differ, by dotted name; systems are compared by their numbers, not by names of files."""
     left, right = (config.model_dump(mode="json") for config in (one, other))
-    for data in (left, right):
+    for config, data in ((one, left), (other, right)):
+        _by_class(config.model.local, data["model"]["local"])
         for name in OF_THE_COMMAND:
             data.pop(name, None)
         for system in data["systems"]:
@@ -151,6 +152,19 @@ def differences(one: BandsTrainConfig, other: BandsTrainConfig) -> list[str]:
         if fingerprint([a]) != fingerprint([b]):
             found.append(f"numbers of systems.{number} ({a.name})")
     return found
+
+
+def _by_class(local: LocalOptions, data: dict[str, Any]) -> None:
+    """A local form by its published class, if it has one, in the place of the parts that the class says."""
+    if local.form != "neural":
+        return
+    try:
+        data["ppmodel"] = local.ppmodel or class_of(local)
+    except ValueError:
+        return
+    for name in ("activation", "start", "normalisation"):
+        del data[name]
+    del data["envelope"]["type"]
 
 
 def _differences(left: Any, right: Any, place: str) -> list[str]:
@@ -212,7 +226,7 @@ def _start(config: BandsTrainConfig, folder: Path) -> None:
 def _settings(config: BandsTrainConfig, folder: Path) -> dict[str, Any]:
     model, training, objective, outputs = config.model, config.training, config.objective, config.outputs
     local, start = model.local, training.initialise
-    found: dict[str, Any] = {"nSystem": len(config.systems), "PPmodel": local.ppmodel or class_of(local)}
+    found: dict[str, Any] = {"nSystem": len(config.systems), "PPmodel": local.ppmodel or _class(local)}
     if local.form == "neural":
         found["hiddenLayers"] = local.hidden_layers
         found["PPmodel_decay_rate"], found["PPmodel_decay_center"] = local.envelope.rate, local.envelope.center
@@ -243,6 +257,13 @@ def _settings(config: BandsTrainConfig, folder: Path) -> dict[str, Any]:
     if found.get("max_num_epochs", 0) > 0:
         found |= {"sgd_momentum": training.momentum, "adam_beta1": training.beta_one, "adam_beta2": training.beta_two}
     return found
+
+
+def _class(local: LocalOptions) -> str:
+    try:
+        return class_of(local)
+    except ValueError as error:
+        raise InputError(f"a published bundle cannot say: {error}") from error
 
 
 def _of_stages(config: BandsTrainConfig, folder: Path) -> dict[str, Any]:

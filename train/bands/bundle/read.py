@@ -228,7 +228,7 @@ def _model(
             f"{missing[0]}, one in each line"
         )
     local: dict[str, Any] = {"form": "zunger" if analytic else "neural"}
-    if name is not None:
+    if not analytic:
         local["ppmodel"] = name
     places = {"hiddenLayers": "hidden_layers", "PPmodel_scale": "scale"}
     local |= {option: keys[key] for key, option in places.items() if key in keys}

@@ -13,40 +13,40 @@ from ...errors import nearest
 #: entries of a parameter vector
 SLOTS = 9
 
-#: classes of the published catalogue that are potentials of species
-PPMODELS = (
-    "ZeroFunction",
-    "Net_sig",
-    "Net_tanh",
-    "Net_relu",
-    "Net_sig_UniformInit",
-    "Net_tanh_XavierInit_dropout",
-    "Net_relu_HeInit",
-    "Net_sig_bn",
-    "Net_tanh_bn",
-    "Net_relu_bn",
-    "Net_Xavier_BN",
-    "Net_He_BN",
-    "Net_relu_xavier",
-    "Net_sigmoid_xavier",
-    "Net_celu_HeInit",
-    "Net_celu_RandInit",
-    "Net_relu_xavier_BN",
-    "Net_relu_xavier_BN_dropout",
-    "Net_relu_xavier_BN_dropout_decay",
-    "Net_relu_xavier_decay",
-    "Net_relu_xavier_decay1",
-    "Net_relu_xavier_decay2",
-    "Net_celu_HeInit_decay",
-    "Net_relu_xavier_decayGaussian",
-    "Net_sigmoid_xavier_decayGaussian",
-    "Net_celu_HeInit_decayGaussian",
-    "Net_celu_HeInit_scale_decayGaussian",
-    "Net_celu_RandInit_decayGaussian",
-    "Net_relu_HeInit_decayGaussian",
-    "Net_relu_xavier_BN_decayGaussian",
-    "Net_relu_xavier_BN_dropout_decayGaussian",
-)
+#: classes of the published catalogue: activation, start, normalisation and decay of each
+CLASSES = {
+    "Net_sig": ("sigmoid", "default", "none", "none"),
+    "Net_tanh": ("tanh", "default", "none", "none"),
+    "Net_relu": ("relu", "default", "none", "none"),
+    "Net_relu_xavier": ("relu", "xavier", "none", "none"),
+    "Net_sigmoid_xavier": ("sigmoid", "xavier", "none", "none"),
+    "Net_celu_HeInit": ("celu", "he", "none", "none"),
+    "Net_celu_RandInit": ("celu", "random", "none", "none"),
+    "Net_sig_UniformInit": ("sigmoid", "uniform", "none", "none"),
+    "Net_tanh_XavierInit_dropout": ("tanh", "xavier_uniform", "none", "none"),
+    "Net_relu_HeInit": ("relu", "he_uniform", "none", "none"),
+    "Net_sig_bn": ("sigmoid", "default", "batch", "none"),
+    "Net_tanh_bn": ("tanh", "default", "batch", "none"),
+    "Net_relu_bn": ("relu", "default", "batch", "none"),
+    "Net_Xavier_BN": ("tanh", "xavier_uniform", "batch", "none"),
+    "Net_He_BN": ("relu", "he_uniform", "batch", "none"),
+    "Net_relu_xavier_BN_dropout": ("relu", "xavier", "batch", "none"),
+    "Net_relu_xavier_BN": ("relu", "xavier", "batch", "none"),
+    "Net_relu_xavier_BN_dropout_decay": ("relu", "xavier", "batch", "step"),
+    "Net_relu_xavier_decay": ("relu", "xavier", "none", "logistic"),
+    "Net_relu_xavier_decay2": ("relu", "xavier", "none", "fixed_logistic"),
+    "Net_celu_HeInit_decay": ("celu", "he", "none", "logistic"),
+    "Net_relu_xavier_decayGaussian": ("relu", "xavier", "none", "gaussian"),
+    "Net_sigmoid_xavier_decayGaussian": ("sigmoid", "xavier", "none", "gaussian"),
+    "Net_celu_HeInit_decayGaussian": ("celu", "he", "none", "gaussian"),
+    "Net_celu_HeInit_scale_decayGaussian": ("celu", "he", "none", "gaussian"),
+    "Net_celu_RandInit_decayGaussian": ("celu", "random", "none", "gaussian"),
+    "Net_relu_HeInit_decayGaussian": ("relu", "he_uniform", "none", "gaussian"),
+    "Net_relu_xavier_BN_decayGaussian": ("relu", "xavier", "batch", "gaussian"),
+    "Net_relu_xavier_BN_dropout_decayGaussian": ("relu", "xavier", "batch", "gaussian"),
+}
+#: names that ``PPmodel`` may have
+PPMODELS = ("ZeroFunction", *CLASSES)
 
 Group = Literal["network", "local", "long_range", "spin_orbit", "nonlocal", "strain"]
 
@@ -77,8 +77,9 @@ class LocalOptions(Section):
     """Widths of the hidden layers (``hiddenLayers``)."""
     activation: Literal["sigmoid", "tanh", "relu", "celu"] = "celu"
     """Function behind each hidden layer."""
-    start: Literal["xavier", "he", "random", "default"] = "he"
-    """How the weights are drawn; random: anew in each run, whatever the seed; default: as torch draws them."""
+    start: Literal["xavier", "xavier_uniform", "he", "he_uniform", "uniform", "random", "default"] = "he"
+    """How the weights are drawn: normal (xavier, he) or uniform with these variances, uniform in [0, 1], random (anew
+    in each run, whatever the seed), or as torch draws them (default)."""
     normalisation: Literal["none", "batch"] = "none"
     """batch: batch normalisation before each activation."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -202,13 +203,10 @@ def class_of(local: LocalOptions) -> str:
     """
     if local.form == "zunger":
         return "ZeroFunction"
-    starts = {"xavier": "xavier", "he": "HeInit", "random": "RandInit", "default": ""}
-    parts = ["Net", local.activation, starts[local.start]]
-    parts += ["BN"] if local.normalisation == "batch" else []
-    parts += ["dropout"] if local.dropout > 0 else []
-    parts += ["scale"] if local.scale is not None else []
-    parts += [{"none": "", "logistic": "decay", "gaussian": "decayGaussian"}[local.envelope.type]]
-    name = "_".join(part for part in parts if part)
-    if local.form != "neural" or name not in PPMODELS:
-        raise ValueError(f"the published catalogue has no class for this model.local (it would be {name})")
-    return name
+    parts = (local.activation, local.start, local.normalisation, local.envelope.type)
+    same = [
+        name for name, others in CLASSES.items() if others == parts and ("_scale_" in name) == (local.scale is not None)
+    ]
+    if local.form != "neural" or not same:
+        raise ValueError(f"the published catalogue has no class for this model.local: {', '.join(parts)}")
+    return min(same, key=len)
