@@ -158,12 +158,17 @@ def edges(system: System) -> tuple[int, int, int]:
     reference = system.reference
     valence, conduction = data.valence_band, data.conduction_band
     if valence is None or conduction is None:
-        gap = reference[:, 1:].min(0).values - reference[:, :-1].max(0).values
         if valence is None:
-            open_gaps = (gap > SMALLEST_GAP).nonzero().flatten().tolist()
-            valence = open_gaps[-1] if open_gaps else int(gap.argmax())
+            valence = highest_gap(reference)
         conduction = valence + 1 if conduction is None else conduction
     place = data.gap_kpoint
     if place is None:
         place = int((reference[:, conduction] - reference[:, valence]).argmin())
     return place, valence, conduction
+
+
+def highest_gap(energies: Tensor) -> int:
+    """The band below the highest gap of at least 0.1 eV that all k-points share, or below the largest difference."""
+    gap = energies[:, 1:].min(0).values - energies[:, :-1].max(0).values
+    open_gaps = (gap > SMALLEST_GAP).nonzero().flatten().tolist()
+    return open_gaps[-1] if open_gaps else int(gap.argmax())

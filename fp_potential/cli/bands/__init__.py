@@ -10,6 +10,7 @@ import importlib
 
 #: tool -> what it does; the module is fp_potential.cli.bands.<tool>
 TOOLS = {
+    "eval": "bands on any k-points and their errors; gaps, deformation potentials, effective masses",
     "convert": "a training file as a published bundle, and back; bands of other programs into a bundle",
     "primitive": "the primitive cell of a crystal",
     "keys": "the keys of published settings files, and what they are here",
