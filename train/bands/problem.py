@@ -14,12 +14,14 @@ from ...bands import Pseudopotential
 from ..errors import InputError
 from ..trainer import distributed
 from ..trainer.batching import deal
+from ..trainer.least_squares import NormalEquations
 from ..trainer.options import RunOptions
 from ..trainer.problem import LossResult
 from .config import BandsStage, BandsTrainConfig, InitialiseOptions, ObjectiveOptions
 from .data import BandSystem, species_of
 from .evaluation import Results, evaluate_systems
 from .initialise import initialise, optimizer_state
+from .normal_equations import normal_equations
 from .objective import TERMS, Item, cost, items
 from .outputs import Outputs
 from .perturbation import keep_allowed, perturb, step_parameters
@@ -174,6 +176,11 @@ class BandsProblem:
             terms = cost(self.systems, self.module, batch.items, self.objective(stage))
             total = torch.stack(list(terms.values())).sum()
         return LossResult(total, {name: value.detach() for name, value in terms.items()}, batch.points)
+
+    def normal_equations(self, batch: Batch, stage: Any, parameters: Sequence[Tensor]) -> NormalEquations:
+        """The cost as a sum of squares, for ``workflow: least_squares``."""
+        objective = self.objective(stage)
+        return normal_equations(self.systems, self.module, batch.items, objective, parameters, batch.points)
 
     # ---- between epochs -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 from ...files import replaced
 from ..config.schema import validate
 from ..errors import InputError
-from .options import RunOptions
+from .options import RunOptions, TrainingOptions
 from .problem import Problem
 
 FORMAT = 2
@@ -50,6 +51,14 @@ def save(state: dict[str, Any], path: Path) -> None:
     # the inner block ends first: the file is closed when it takes its place
     with replaced(path) as temporary, open(temporary, "wb") as file:
         torch.save({"format": FORMAT, **state}, file)
+
+
+def due(options: TrainingOptions, step: int, saved: float) -> bool:
+    """Whether a checkpoint inside of the epoch is due after ``step`` steps, the last being of the time ``saved``."""
+    if options.checkpoint_steps is not None and step % options.checkpoint_steps == 0:
+        return True
+    minutes = options.checkpoint_minutes
+    return minutes is not None and time.monotonic() - saved >= 60 * minutes
 
 
 def remove_unfinished(folder: Path) -> None:

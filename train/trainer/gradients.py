@@ -95,6 +95,10 @@ class BatchGradient:
             )
         return self._summed(results, self.parameters)
 
+    def summed(self, results: Sequence[LossResult]) -> BatchLoss:
+        """The loss of the batch from those of this process's pieces; the gradients stay what they are."""
+        return self._summed(results, [])
+
     def _summed(self, results: Sequence[LossResult], parameters: list[Tensor]) -> BatchLoss:
         terms, counts = self._known_names(results[0] if results else None)
         names = terms + counts

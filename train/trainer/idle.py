@@ -56,7 +56,7 @@ def _of_stage(stage: Stage) -> list[str]:
         # an early end is one of any stage that is validated
         names = [name for name in OF_GRADIENT if name != "patience" or stage.workflow == "initialise_only"]
         names += [name for options in OF_DECAY.values() for name in options]
-        names += ["freeze"] if stage.workflow != "monte_carlo" else []
+        names += ["freeze"] if stage.workflow not in ("monte_carlo", "least_squares") else []
         return no_effect(given(stage, [*names, *rates]), f"workflow: {stage.workflow} has no optimiser")
     lines = []
     for decay, options in OF_DECAY.items():

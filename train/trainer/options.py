@@ -43,9 +43,10 @@ class InitialiseOptions(Section):
 class RunningOptions(Section):
     """How a stage runs."""
 
-    workflow: Literal["gradient", "monte_carlo", "evaluate", "initialise_only"] = "gradient"
-    """gradient: steps of an optimiser; monte_carlo: random moves; evaluate: losses and errors of the model as it would
-    be exported, nothing changes; initialise_only: the parameters are set by ``initialise``, nothing is trained."""
+    workflow: Literal["gradient", "least_squares", "monte_carlo", "evaluate", "initialise_only"] = "gradient"
+    """gradient: steps of an optimiser; least_squares: damped Gauss-Newton steps, of models whose loss is a sum of
+    squares (bands); monte_carlo: random moves; evaluate: losses and errors of the model as it would be exported,
+    nothing changes; initialise_only: the parameters are set by ``initialise``, nothing is trained."""
     optimizer: Optimizer | None = None
     """Optimiser of this stage; none: ``training.optimizer``."""
     lr: float = Field(default=0.01, gt=0)
@@ -75,6 +76,11 @@ class RunningOptions(Section):
     """Groups of parameters that do not change in this stage."""
     patience: int | None = Field(default=None, gt=0)
     """Early stop: after so many epochs without a new smallest loss (``paced_by``) the next stage begins."""
+    damping: float = Field(default=0.01, gt=0)
+    """First damping of ``workflow: least_squares``, relative to the diagonal of the curvature; it falls while steps
+    lower the loss."""
+    tries: int = Field(default=8, gt=0)
+    """Its trials with rising damping before a step is given up."""
     monte_carlo: MonteCarloOptions | None = None
     """Moves and temperature of ``workflow: monte_carlo``."""
     initialise: InitialiseOptions | None = None

@@ -24,14 +24,15 @@ from ..errors import InputError
 from . import checkpoint, distributed
 from .descent import Descent
 from .gradients import BatchGradient, EpochSums
+from .least_squares import LeastSquares, SumOfSquares
 from .log import Log
-from .monte_carlo import MonteCarlo, monte_carlo_columns
+from .monte_carlo import MonteCarlo
 from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
 from .options import RunOptions, Stage
 from .pacing import Pacing
 from .problem import Attended, Problem
 from .weight_average import WeightAverage, applied, set_values
-from .workflow import Evaluation, Workflow, check_stage, checked_groups, free_groups
+from .workflow import TRAINING, Evaluation, Workflow, check_stage, checked_groups, free_groups, workflow_columns
 
 OWN_COLUMNS = ("epoch", "stage", "lr", "time [s]", "train loss")
 
@@ -68,7 +69,7 @@ class Trainer:
         self.average_names = [names[id(parameter)] for parameter in self.parameters]
         self.validated = len(problem.plan("valid")) > 0
         for stage in config.train_schedule:
-            check_stage(stage, self.groups, self.options, self.validated)
+            check_stage(stage, self.groups, self.options, self.validated, isinstance(problem, SumOfSquares))
         self.epoch, self.step, self.stage = 0, 0, -1
         self.so_far = EpochSums()
         self.pacing: Pacing | None = None
@@ -180,6 +181,8 @@ class Trainer:
                 average = None
             groups, clip = self.groups, None if self.optimizer_name == "lbfgs" else self.options.clip_grad
             workflow = Descent(stage, batches, self.optimizer, groups, self.pacing, average, clip)
+        elif stage.workflow == "least_squares":
+            workflow = LeastSquares(stage, batches, average)
         elif stage.workflow == "monte_carlo":
             workflow = MonteCarlo(stage, batches, free, average, seed=self.options.seed * 1_000_003 + number)
         else:
@@ -239,7 +242,7 @@ class Trainer:
             self.so_far.add({"train loss": result.total} | result.terms, result.structures)
             self.so_far.seconds = time.perf_counter() - begin
             self.step = step + 1
-            if self.step < len(plan) and self._due():
+            if self.step < len(plan) and checkpoint.due(self.options, self.step, self.saved):
                 self._save(checkpoint.LATEST)
         row: dict[str, Any] = {"epoch": self.epoch, "stage": stage.name}
         if plan:
@@ -251,14 +254,6 @@ class Trainer:
     def _seed(self) -> int:
         """Seed of the order of the frames."""
         return self.options.seed * 1_000_003 + self.epoch
-
-    def _due(self) -> bool:
-        """Whether a checkpoint inside of the epoch is due."""
-        options = self.options
-        if options.checkpoint_steps is not None and self.step % options.checkpoint_steps == 0:
-            return True
-        minutes = options.checkpoint_minutes
-        return minutes is not None and time.monotonic() - self.saved >= 60 * minutes
 
     # ---- values of the parameters in evaluation -----------------------------------------------------------------
 
@@ -324,7 +319,7 @@ class Trainer:
 
     def _keep(self, number: int, loss: float | None, finished: bool, done: int) -> None:
         """Checkpoints at the end of an epoch; the one that a run is resumed from comes last, after all it speaks of."""
-        trains = self.config.train_schedule[number].workflow in ("gradient", "monte_carlo")
+        trains = self.config.train_schedule[number].workflow in TRAINING
         known = loss is not None and math.isfinite(loss)
         if trains and known and (number > self.best["stage"] or loss < self.best["loss"]):
             self.best = {"stage": number, "loss": loss}
@@ -341,7 +336,7 @@ class Trainer:
             self.saved = time.monotonic()
 
     def _columns(self) -> list[str]:
-        return [*OWN_COLUMNS, *monte_carlo_columns(self.config.train_schedule), *self.problem.columns()]
+        return [*OWN_COLUMNS, *workflow_columns(self.config.train_schedule), *self.problem.columns()]
 
     def say(self, *lines: str) -> None:
         """Lines on the screen, by the process that writes."""

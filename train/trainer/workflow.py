@@ -13,10 +13,15 @@ from torch import Tensor
 
 from ..errors import InputError, nearest
 from .gradients import BatchGradient, BatchLoss
+from .least_squares import DAMPING
+from .monte_carlo import monte_carlo_columns
 from .optimizers import Group, build_optimizer, optimizer_name, with_rates
 from .options import RunningOptions, Stage, TrainingOptions
 from .problem import Problem
 from .weight_average import applied
+
+#: workflows that change the parameters step by step
+TRAINING = ("gradient", "least_squares", "monte_carlo")
 
 
 class Workflow(Protocol):
@@ -115,7 +120,15 @@ def free_groups(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group["name"] not in stage.freeze]
 
 
-def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions, validated: bool) -> None:
+def workflow_columns(stages: Sequence[Stage]) -> list[str]:
+    """The columns of the log that the workflows of ``stages`` fill."""
+    damped = any(stage.workflow == "least_squares" for stage in stages)
+    return [*([DAMPING] if damped else []), *monte_carlo_columns(stages)]
+
+
+def check_stage(
+    stage: Stage, groups: Sequence[Group], options: TrainingOptions, validated: bool, squares: bool
+) -> None:
     """What would fail when the stage begins fails before the first one.
 
     Args:
@@ -123,6 +136,7 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
         groups: all groups of parameters.
         options: section ``training``.
         validated: whether there is a validation set.
+        squares: whether the problem has what ``workflow: least_squares`` needs.
 
     Raises:
         InputError: a group that does not exist or is frozen, nothing left to change, an optimiser that lacks a package
@@ -139,8 +153,13 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
         for name in given:
             if name not in valid:
                 raise InputError(f"{label}: {option} names '{name}', no group that it may; {nearest(name, valid)}")
-    if stage.workflow in ("gradient", "monte_carlo") and not free:
+    if stage.workflow in TRAINING and not free:
         raise InputError(f"{label}: all groups are frozen, nothing is left to train; use workflow: evaluate")
+    if stage.workflow == "least_squares" and not squares:
+        raise InputError(
+            f"{label}: workflow: least_squares needs a loss that is a sum of squares of few residuals, which this "
+            "model does not give; use workflow: gradient"
+        )
     follows = stage.patience is not None or stage.lr_decay == "plateau"
     if not validated and follows and stage.paced_by == "valid":
         raise InputError(
