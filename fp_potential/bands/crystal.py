@@ -85,8 +85,9 @@ class Crystal:
         """The crystal of ASE's atoms (Å); they must be periodic in all three directions."""
         if not all(atoms.pbc):
             raise ValueError(f"a crystal is periodic in three directions, these atoms in {tuple(atoms.pbc)}")
-        cell = np.asarray(atoms.cell) / BOHR
-        return cls(cell, tuple(atoms.get_chemical_symbols()), atoms.get_scaled_positions(wrap=False))
+        cell = torch.from_numpy(np.asarray(atoms.cell) / BOHR)
+        positions = torch.from_numpy(atoms.get_scaled_positions(wrap=False))
+        return cls(cell, tuple(atoms.get_chemical_symbols()), positions)
 
     def to_ase(self) -> ase.Atoms:
         """ASE's atoms (Å)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,5 +67,10 @@ def write_density(path: Path, crystal: Crystal, density: Tensor) -> None:
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"a density is written as {' or '.join(FORMATS)}, not {path.name!r}")
-    values = density.numpy() / (BOHR**3 if path.suffix == ".xsf" else 1.0)
-    ase.io.write(path, crystal.to_ase(), format=path.suffix[1:], data=values)
+    atoms = crystal.to_ase()
+    if path.suffix == ".cube":
+        ase.io.write(path, atoms, format="cube", data=density.numpy())
+        return
+    # grids of xsf files end with the first point of the next cell
+    periodic = np.pad(density.numpy() / BOHR**3, [(0, 1)] * 3, mode="wrap")
+    ase.io.write(path, atoms, format="xsf", data=periodic, span_vectors=np.asarray(atoms.cell))

@@ -43,7 +43,8 @@ class Eigenstates:
 
     energies ``(b, n)`` Ha ascending and vectors ``(b, d, n)``, of which the first ``n_listed`` were asked for and the
     others complete the last degenerate group (or guard it). Without spin-orbit coupling each of them is two bands:
-    ``n_bands`` counts spin. ``residuals`` ``(b, n)`` Ha: |H c - E c|.
+    ``n_bands`` counts spin. ``residuals`` ``(b, n)`` Ha: |H c - E c|. coefficients and strengths are the values of the
+    pseudopotential that the states belong to, with their derivatives by its parameters.
     """
 
     hamiltonian: Hamiltonian
@@ -53,6 +54,8 @@ class Eigenstates:
     n_bands: int
     n_listed: int
     residuals: Tensor
+    coefficients: Tensor
+    strengths: Tensor
 
     @property
     def doubled(self) -> bool:
@@ -64,10 +67,16 @@ class Eigenstates:
         listed = per_state[:, : self.n_listed]
         return listed.repeat_interleave(2, dim=1)[:, : self.n_bands] if self.doubled else listed
 
-    def bands(self, potential: Pseudopotential) -> Tensor:
-        """Energies ``(b, n_bands)`` Ha, differentiable in the parameters of the potential that the states belong to."""
-        coefficients = self.hamiltonian.local_coefficients(potential)
-        strengths = potential.strengths(self.hamiltonian.crystal, self.hamiltonian.terms_of(potential))
+    def bands(self, potential: Pseudopotential | None = None) -> Tensor:
+        """Energies ``(b, n_bands)`` Ha, differentiable in the parameters of the potential that the states belong to.
+
+        The derivatives go through the evaluation of v(q) that gave the states (once: they are kept by it), or, if the
+        ``potential`` is given again, through another one.
+        """
+        coefficients, strengths = self.coefficients, self.strengths
+        if potential is not None:
+            coefficients = self.hamiltonian.local_coefficients(potential)
+            strengths = potential.strengths(self.hamiltonian.crystal, self.hamiltonian.terms_of(potential))
         return self.listed(_HellmannFeynman.apply(coefficients, strengths, self))
 
     def group_of(self) -> list[list[slice]]:
@@ -151,7 +160,7 @@ def band_energies(
 
     Differentiable in the potential's parameters; the arguments are those of `solve`, whose result also has the states.
     """
-    return solve(hamiltonian, potential, k, n_bands, method, start).bands(potential)
+    return solve(hamiltonian, potential, k, n_bands, method, start).bands()
 
 
 def solve(
@@ -173,7 +182,10 @@ def solve(
     Raises ValueError if more bands are asked for than the basis has; `davidson.NotConverged`.
     """
     k = torch.as_tensor(k, dtype=torch.float64).reshape(-1, 3)
-    fixed = hamiltonian.fixed(potential)
+    terms = hamiltonian.terms_of(potential)
+    coefficients = hamiltonian.local_coefficients(potential)
+    strengths = potential.strengths(hamiltonian.crystal, terms)
+    fixed = hamiltonian.with_values(coefficients, strengths, terms)
     n_listed = n_bands if fixed.spin else (n_bands + 1) // 2
     dimension = hamiltonian.dimension(potential)
     if not 0 < n_listed <= dimension:
@@ -191,7 +203,7 @@ def solve(
             vectors = _nearest(k[:i], [v for _, v, _ in found], start, point, dimension)
             found.append(_iterative(fixed.at(point), n_listed, vectors, tolerance))
     energies, vectors, residuals = _stack(found)
-    return Eigenstates(hamiltonian, k, energies, vectors, n_bands, n_listed, residuals)
+    return Eigenstates(hamiltonian, k, energies, vectors, n_bands, n_listed, residuals, coefficients, strengths)
 
 
 Found = tuple[Tensor, Tensor, Tensor]

@@ -98,13 +98,18 @@ class Hamiltonian:
         """H of the potential's present parameters: what does not depend on k, without derivatives."""
         with torch.no_grad():
             terms = self.terms_of(potential)
-            coefficients = self.local_coefficients(potential)
+            return self.with_values(self.local_coefficients(potential), potential.strengths(self.crystal, terms), terms)
+
+    def with_values(self, coefficients: Tensor, strengths: Tensor, terms: Terms) -> FixedHamiltonian:
+        """H of given W(G - G') ``(M,)`` and strengths of the projectors ``(3, n_kinds)``, without derivatives."""
+        with torch.no_grad():
+            coefficients = coefficients.detach()
             largest = coefficients.abs().max()
             if bool(coefficients.imag.abs().max() <= REAL * largest):
                 coefficients = coefficients.real
             coupling = None
             if terms.spin_orbit or terms.nonlocal_:
-                coupling = self.projectors.coupling(potential.strengths(self.crystal, terms), terms.spin_orbit)
+                coupling = self.projectors.coupling(strengths.detach(), terms.spin_orbit)
             local = coefficients[self.basis.pair.reshape(-1)].reshape(self.basis.pair.shape)
             return FixedHamiltonian(self, local, coupling, terms.spin_orbit)
 

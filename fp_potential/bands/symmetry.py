@@ -41,7 +41,7 @@ def rotations(basis: PlaneWaves, tolerance: float = 1e-5) -> Tensor:
     except ImportError as error:
         raise ImportError("symmetry of k-points needs spglib: pip install 'fp-potential[bands]'") from error
     crystal = basis.crystal
-    cell = (crystal.cell.numpy(), crystal.positions.numpy(), crystal.kind_of_atom.numpy())
+    cell = (crystal.cell.tolist(), crystal.positions.tolist(), crystal.kind_of_atom.tolist())
     with warnings.catch_warnings():  # spglib announces that failures will be exceptions
         warnings.simplefilter("ignore", DeprecationWarning)
         found = spglib.get_symmetry(cell, symprec=tolerance)

@@ -203,8 +203,9 @@ def test_charge_density(tmp_path):
     data, atoms = read_cube_data(tmp_path / "rho.cube")
     assert data.mean() * atoms.get_volume() / BOHR**3 == pytest.approx(8.0, rel=1e-4)
     with open(tmp_path / "rho.xsf", encoding="utf-8") as file:
-        data, _ = read_xsf(file, read_data=True)
-    assert data.mean() * atoms.get_volume() == pytest.approx(8.0, rel=1e-4)
+        data, _, spans, _ = read_xsf(file, read_data=True)
+    assert np.allclose(spans, atoms.cell, atol=1e-5) and np.array_equal(data[-1], data[0])
+    assert data[:-1, :-1, :-1].mean() * atoms.get_volume() == pytest.approx(8.0, rel=1e-4)
     with pytest.raises(ValueError, match=r"written as .cube or .xsf, not 'rho.txt'"):
         write_density(tmp_path / "rho.txt", hamiltonian.crystal, density)
     with pytest.raises(ValueError, match="does not hold the waves; take at least"):
