@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """The pseudopotential, and the crystals."""
-    parser.add_argument("source", help="run folder, checkpoint (.pt), published bundle (folder) or training file (.yaml)")
+    parser.add_argument(
+        "source", help="run folder, checkpoint (.pt), published bundle (folder) or training file (.yaml)"
+    )
     parser.add_argument(
         "--weights",
         metavar="FILE",
@@ -33,12 +35,12 @@ def add_points(parser: argparse.ArgumentParser) -> None:
     """The k-points."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "--path", metavar="LETTERS", help="path along special points, GXWKGL (a comma is a jump), or auto: the lattice's"
+        "--path",
+        metavar="LETTERS",
+        help="path by special points, GXWKGL (a comma is a jump), or auto: the lattice's",
     )
     group.add_argument("--kpoints", metavar="FILE", help="fractional k-points: rows k1 k2 k3 [weight]")
-    group.add_argument(
-        "--refine", type=int, metavar="N", help="the system's own points with N more between neighbours"
-    )
+    group.add_argument("--refine", type=int, metavar="N", help="the system's own points with N more between neighbours")
     parser.add_argument("--points", type=int, default=100, metavar="N", help="number of k-points of --path")
 
 

@@ -27,8 +27,8 @@ def bands_at(
     """The lowest ``n_bands`` bands ``(nk, n_bands)`` eV at ``k`` ``(nk, 3)``, without gradients.
 
     Points that time reversal makes equal are solved once, with ``symmetry`` those of the crystal's rotations too
-    (spglib). Each of ``processes`` forked processes takes neighbouring points, and holds the states of one: an iterative
-    solution begins with those of the neighbour.
+    (spglib). Each of ``processes`` forked processes takes neighbouring points, and holds the states of one: an
+    iterative solution begins with those of the neighbour.
     """
     reduced = reduce_points(k, rotations(hamiltonian.basis) if symmetry else None)
     number = min(processes, len(reduced.points))

@@ -72,9 +72,7 @@ def read_table(path: Path, kind: Kind | None = None) -> Table:
         raise InputError(f"{path}: does not exist; expected a table of bands, potentials or costs")
     found = kind or next((kind for pattern, kind in KINDS if re.search(pattern, path.name)), None)
     if found is None:
-        raise InputError(
-            f"{path}: its name does not say what it holds; give --kind bands, reciprocal, real or cost"
-        )
+        raise InputError(f"{path}: its name does not say what it holds; give --kind bands, reciprocal, real or cost")
     try:
         numbers = np.loadtxt(path, ndmin=2)
     except ValueError as error:

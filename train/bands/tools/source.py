@@ -21,7 +21,7 @@ from ..initialise import initialise, take
 from ..potential import build_potential
 from ..systems import load_systems
 from ..tables import take_state
-from ..targets import System, make_system
+from ..targets import System, highest_gap, make_system
 
 #: methods that draw the weights of a network, which says nothing about a crystal
 DRAWN = ("random", "he", "xavier")
@@ -94,7 +94,8 @@ def load_source(path: str | Path, weights: str | None = None) -> Source:
     if weights is not None:
         lines = _take(potential, Path(weights))
     elif where is not None:
-        lines = [f"parameters of {where}", *take(potential, InitialiseOptions(method="checkpoint", init_from=where))[1:]]
+        take(potential, InitialiseOptions(method="checkpoint", init_from=where))
+        lines = [f"parameters of {where}"]
     else:
         if list(potential.form.parameters()) and options.method in DRAWN:
             raise InputError(
@@ -174,5 +175,17 @@ def material_of(geometry: Geometry, source: Source, max_ke: float | None, n_band
 
 
 def without_reference(system: BandSystem) -> BandSystem:
-    """The crystal alone: what refers to single k-points of its table is left out."""
-    return replace(system, reference=None, transitions=(), couplings=(), masses=None, band_order=None, gap_kpoint=None)
+    """The crystal alone: what refers to single k-points is left out; the valence band is that of the reference."""
+    valence = system.valence_band
+    if valence is None and system.reference is not None:
+        valence = highest_gap(torch.from_numpy(system.reference))
+    return replace(
+        system,
+        reference=None,
+        transitions=(),
+        couplings=(),
+        masses=None,
+        band_order=None,
+        gap_kpoint=None,
+        valence_band=valence,
+    )
