@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...bands import NeuralForm, Pseudopotential
+from ...bands import NeuralForm, Pseudopotential, load_published
 from ...bands.local_forms import initialise as draw
 from ..errors import InputError
 from ..trainer import checkpoint
@@ -17,6 +17,7 @@ from ..trainer.initial_values import take_parameters
 from .config import InitialiseOptions, LocalOptions
 from .fit import fit_curve, table_curve, zunger_curve
 from .potential import local_form
+from .tables import take_state
 from .targets import System
 
 #: words that the log begins the choice with
@@ -124,6 +125,12 @@ def take(potential: Pseudopotential, options: InitialiseOptions) -> list[str]:
         if not result.taken:
             raise InputError(f"{path}: no parameter of it has a name and shape of this model; is it another model?")
         return result.lines()
+    if isinstance(state, dict) and "parameters_by_species" in state:
+        try:
+            take_state(potential, state)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from error
+        return ["local form and analytic parameters of a potential written by a run"]
     return [_published(potential, state, path)]
 
 
@@ -139,8 +146,8 @@ def _published(potential: Pseudopotential, state: Any, path: Path) -> str:
     """The network of a published state dict: weight and bias of each layer, in their order."""
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected the state dict of a published network (names and tensors)")
-    from ...bands.local_forms import load_published
-
+    if not isinstance(potential.form, NeuralForm):
+        raise InputError(f"{path}: weights of a network, but model.local has none")
     try:
         load_published(potential.form, state)
     except ValueError as error:

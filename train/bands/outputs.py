@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ...bands import Pseudopotential
+from ...bands import Hamiltonian, NeuralForm, Pseudopotential, Terms, ZeroForm, published_state
 from ...bands.local_forms import zunger
+from ...files import write_whole
 from ..trainer import distributed
-from .config import BandsStage, BandsTrainConfig
+from .config import BandsStage, BandsTrainConfig, LocalOptions
+from .config.model import class_of
 from .evaluation import Results, evaluate_systems
 from .pictures import bands_figure, curve, potentials_figure, save
 from .potential import NETWORK, group_parameters
@@ -27,8 +30,9 @@ class Outputs:
     - ``oldFunc_plotBS.pdf``: bands of the analytic potential of the training file; ``initZunger_plotBS.pdf`` and
       ``initZunger_plotPP.pdf``: those of the network as it begins.
     - ``training_cost.dat``: cost by epoch.
-    - ``epoch_N_PPmodel.pth``, ``epoch_N_AdamState.pth``, ``epoch_N_plotBS.png``, ``epoch_N_plotPP.png``: each
-      ``plot_every`` epochs and at the end of a stage.
+    - ``epoch_N_PPmodel.pth`` (the network, under the names of its published class), ``epoch_N_AdamState.pth``,
+      ``epoch_N_pot.pth`` (the whole potential), ``epoch_N_<species>Params.par``, ``epoch_N_plotBS.png``,
+      ``epoch_N_plotPP.png``: each ``plot_every`` epochs and at the end of a stage.
     - ``mc_checkpoint.pth``: the parameters of the last epoch of moves; ``best_pot.pth`` and
       ``best_pot_<species>Params.par``: those with the smallest cost.
     - ``final_pot.pth``, ``final_pot_<species>Params.par``, ``final_<species>_pot.dat``,
@@ -68,15 +72,10 @@ class Outputs:
 
     def _analytic_bands(self) -> Results:
         """Bands of the Zunger form of the parameters, with the same other terms."""
-        from dataclasses import replace
-
-        from ...bands import Pseudopotential as Potential
-        from ...bands import ZeroForm
-
         own = self.potential
         values = own.parameters_by_species.detach()
         terms = replace(own.terms, analytic=True)
-        other = Potential(own.species, ZeroForm(len(own.species)), values, terms, own.gamma, own.slaved)
+        other = Pseudopotential(own.species, ZeroForm(len(own.species)), values, terms, own.gamma, own.slaved)
         systems = [_with_terms(system, terms) for system in self.systems]
         return evaluate_systems(systems, other)
 
@@ -107,14 +106,18 @@ class Outputs:
             return
         write_state(self.best[1] | {"cost": self.best[0]}, run_dir / "best_pot.pth")
         values = self.best[1]["parameters_by_species"].tolist()
-        from ...files import write_whole
-
         for name, row in zip(self.potential.species, values, strict=True):
             write_whole(run_dir / f"best_pot_{name}Params.par", "\n".join(f"{x:.12g}" for x in row) + "\n")
         self.best = None
 
     def _snapshot(self, stem: Path) -> None:
-        write_state(pot_state(self.potential), stem.with_name(stem.name + "_PPmodel.pth"))
+        local, form = self.config.model.local, self.potential.form
+        if isinstance(form, NeuralForm):
+            name = local.ppmodel or _class_of(local)
+            state = form.state_dict() if name is None else published_state(form, name)
+            write_state(state, stem.with_name(stem.name + "_PPmodel.pth"))
+        write_state(pot_state(self.potential), stem.with_name(stem.name + "_pot.pth"))
+        write_parameters(self.potential, stem.parent, stem.name)
         if self.optimizer is not None:
             network = {id(p) for p in group_parameters(self.potential)[NETWORK]}
             states = [state for parameter, state in self.optimizer.state.items() if id(parameter) in network]
@@ -159,10 +162,14 @@ class Outputs:
         return potentials_figure(curves, self.potential.species, self.shells)
 
 
-def _with_terms(system: System, terms: Any) -> System:
-    from dataclasses import replace
+def _class_of(local: LocalOptions) -> str | None:
+    """The published class of a form that is described by its parts; none: there is none."""
+    try:
+        return class_of(local)
+    except ValueError:
+        return None
 
-    from ...bands import Hamiltonian
 
+def _with_terms(system: System, terms: Terms) -> System:
     own = system.hamiltonian
     return replace(system, hamiltonian=Hamiltonian(own.crystal, own.basis, terms, own.cache), scaled={})

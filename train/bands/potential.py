@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ...bands import LocalForm, NeuralForm, Pseudopotential, TabulatedForm, Terms, ZeroForm
+from ...bands import LocalForm, NeuralForm, Pseudopotential, TabulatedForm, Terms, ZeroForm, by_published_name
 from ...bands.local_forms import Envelope, GaussianEnvelope, LogisticEnvelope
+from ...bands.published_forms import family_of
 from ..errors import InputError
 from .config import LocalOptions, ModelOptions
 from .data import BandSystem
@@ -94,28 +96,12 @@ def local_form(options: LocalOptions, n_species: int) -> LocalForm:
         InputError: a table that does not fit.
     """
     if options.ppmodel is not None and options.form == "neural":
-        from ...bands.local_forms import by_published_name
-
-        envelope = options.envelope
-        return by_published_name(
-            options.ppmodel,
-            options.hidden_layers,
-            n_species,
-            decay_rate=envelope.rate,
-            decay_center=envelope.center,
-            gaussian_std=envelope.std,
-            scale=options.scale,
-        )
+        return published_form(options, n_species)
     if options.form == "table":
         assert options.table is not None
         return TabulatedForm(*read_table(Path(options.table), n_species))
     if options.form != "neural":
         return ZeroForm(n_species)
-    generator = torch.Generator()
-    if options.start == "random":
-        generator.seed()
-    else:
-        generator.manual_seed(int(torch.randint(2**62, ())))
     return NeuralForm(
         options.hidden_layers,
         n_species,
@@ -125,8 +111,43 @@ def local_form(options: LocalOptions, n_species: int) -> LocalForm:
         _envelope(options),
         options.dropout,
         options.scale,
-        generator,
+        _generator(options.start == "random"),
     )
+
+
+def published_form(options: LocalOptions, n_species: int) -> LocalForm:
+    """The form of ``ppmodel`` with the keys that its class takes.
+
+    Raises:
+        InputError: a key that is missing or does not fit.
+    """
+    name = options.ppmodel or ""
+    family, envelope = family_of(name), options.envelope
+    keys: dict[str, Any] = {}
+    if family.envelope == "logistic":
+        keys |= {"PPmodel_decay_rate": envelope.rate, "PPmodel_decay_center": envelope.center}
+    if family.envelope == "gaussian":
+        keys["PPmodel_gaussian_std"] = envelope.std
+    if options.scale is not None:
+        keys["PPmodel_scale"] = options.scale
+    generator = _generator(family.start == "random")
+    try:
+        return by_published_name(
+            name, options.hidden_layers, n_species, **keys, dropout=options.dropout, generator=generator
+        )
+    except ValueError as error:
+        raise InputError(f"model.local: {error}") from error
+
+
+def _generator(unseeded: bool) -> torch.Generator:
+    """Random numbers of the seed of the run, or of none."""
+    generator = torch.Generator()
+    seed = int(torch.randint(2**62, ()))
+    if unseeded:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
 
 
 def _envelope(options: LocalOptions) -> Envelope | None:

@@ -26,7 +26,7 @@ from .objective import TERMS, Item, cost, items
 from .outputs import Outputs
 from .perturbation import keep_allowed, perturb, step_parameters
 from .potential import NETWORK, build_potential, group_parameters, parameter_groups
-from .targets import System, bands, make_system
+from .targets import System, bands, make_system, match_bands
 
 
 class Batch(NamedTuple):
@@ -185,9 +185,19 @@ class BandsProblem:
     # ---- between epochs -------------------------------------------------------------------------------------------
 
     def before_epoch(self, stage: Any, epoch_of_stage: int, seed: int) -> list[str]:
-        """Random changes of the parameters each ``perturb_every`` epochs, and the first steps of a stage."""
+        """The order of bands; random changes each ``perturb_every`` epochs, and the first steps of a stage."""
         lines: list[str] = []
-        if not isinstance(stage, BandsStage) or stage.workflow != "gradient":
+        for system in self.systems:
+            system.last = None  # what an epoch gives does not depend on whether the run was resumed before it
+        if not isinstance(stage, BandsStage):
+            return lines
+        for system in self.systems:
+            if stage.reorder != "none":
+                match_bands(system, self.module, stage.reorder)
+            else:
+                order = system.data.band_order
+                system.order = None if order is None else torch.from_numpy(order)
+        if stage.workflow != "gradient":
             return lines
         if epoch_of_stage == 0 and stage.pre_adjust_moves:
             lines.append(self._pre_adjust(stage))

@@ -14,7 +14,7 @@ from ...bands import Pseudopotential
 from ...bands.parameters import SLOTS
 from ...files import replaced, write_whole
 from .config import OutputOptions
-from .potential import group_parameters
+from .potential import COLUMNS, group_parameters
 from .transform import RealSpace, to_real_space
 
 #: largest q of the tables in reciprocal space that other programs read, 1/Bohr
@@ -50,8 +50,6 @@ def take_state(potential: Pseudopotential, state: dict[str, Any]) -> None:
         raise ValueError(f"its local form is another one: {error}") from error
     values = state["parameters_by_species"]
     with torch.no_grad():
-        from .potential import COLUMNS
-
         for name, columns in COLUMNS.items():
             (parameter,) = group_parameters(potential)[name]
             parameter.copy_(values[:, columns])

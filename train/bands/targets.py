@@ -8,8 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ...bands import HARTREE, Crystal, Hamiltonian, PlaneWaves, Pseudopotential, Terms, band_energies
+from ...bands import (
+    HARTREE,
+    Crystal,
+    Eigenstates,
+    Hamiltonian,
+    PlaneWaves,
+    Pseudopotential,
+    Terms,
+    band_energies,
+    solve,
+)
 from ...bands.basis import BasisKind
+from ...bands.ordering import order_by_overlap, order_smoothly
 from .data import BandSystem, Transition
 
 #: distance (1/Bohr) of the k-points from which effective masses are taken
@@ -36,6 +47,8 @@ class System:
     reference: Tensor
     weights: Tensor
     scaled: dict[float, Hamiltonian] = field(default_factory=dict)
+    order: Tensor | None = None  #: (nk, nb) band of each column of the reference; none: as they are sorted
+    last: Eigenstates | None = None  #: states of the last call, from which an iterative solution begins
 
     def at_ratio(self, ratio: float) -> Hamiltonian:
         """The Hamiltonian with the lattice scaled by ``ratio`` and the same integers G."""
@@ -65,17 +78,26 @@ def make_system(data: BandSystem, basis: BasisKind, terms: Terms, cache: bool, h
         torch.from_numpy(data.kpoints),
         reference,
         weights,
+        order=None if data.band_order is None else torch.from_numpy(data.band_order),
     )
 
 
-def bands(system: System, potential: Pseudopotential, numbers: Sequence[int], k: Tensor | None = None) -> Tensor:
+def bands(system: System, potential: Pseudopotential, numbers: Sequence[int]) -> Tensor:
     """Energies (len(numbers), n_bands) eV of the k-points ``numbers``, in the order of the reference's columns."""
-    points = system.k[list(numbers)] if k is None else k
-    energies = HARTREE * band_energies(system.hamiltonian, potential, points, system.data.n_bands)
-    if system.data.band_order is not None and k is None:
-        order = torch.from_numpy(system.data.band_order[list(numbers)])
-        energies = energies.gather(1, order)
-    return energies
+    points = system.k[list(numbers)]
+    system.last = solve(system.hamiltonian, potential, points, system.data.n_bands, start=system.last)
+    energies = HARTREE * system.last.bands(potential)
+    return energies if system.order is None else energies.gather(1, system.order[list(numbers)])
+
+
+def match_bands(system: System, potential: Pseudopotential, how: str) -> None:
+    """Set the order in which bands belong to the reference: smoothly along the path, or by overlaps of their states."""
+    with torch.no_grad():
+        states = solve(system.hamiltonian, potential, system.k, system.data.n_bands, start=system.last)
+        if how == "eigenvectors":
+            system.order = order_by_overlap(states)
+        else:
+            system.order = order_smoothly(states.bands(potential), paired=states.doubled)
 
 
 def bands_cost(energies: Tensor, system: System, numbers: Sequence[int], gaps: bool) -> Tensor:

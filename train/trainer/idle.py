@@ -9,15 +9,18 @@ from pydantic import BaseModel
 from .optimizers import optimizer_name
 from .options import RunOptions, Stage, TrainingOptions
 
+#: optimisers of two moments
+_MOMENTS = ("adam", "adamw", "nadam", "radam", "adamax", "schedulefree")
+_PLAIN = ("sgd", "rmsprop", "adagrad", "adadelta", "asgd")
 #: option of `TrainingOptions` -> optimisers that have it
 OF_OPTIMIZERS = {
-    "beta_one": ("adam", "adamw", "schedulefree"),
-    "beta_two": ("adam", "adamw", "schedulefree", "rmsprop"),
+    "beta_one": _MOMENTS,
+    "beta_two": (*_MOMENTS, "rmsprop"),
     "momentum": ("sgd", "rmsprop"),
     "lbfgs_iterations": ("lbfgs",),
     "lbfgs_history": ("lbfgs",),
-    "clip_grad": ("adam", "adamw", "schedulefree", "sgd", "rmsprop"),
-    "ema_decay": ("adam", "adamw", "sgd", "rmsprop", "lbfgs"),
+    "clip_grad": (*_MOMENTS, *_PLAIN),
+    "ema_decay": (*(name for name in _MOMENTS if name != "schedulefree"), *_PLAIN, "lbfgs"),
 }
 #: options of a stage that optimisers use
 OF_GRADIENT = ("optimizer", "lr", "lr_final", "lr_decay", "warmup_epochs", "reset_optimizer", "patience")

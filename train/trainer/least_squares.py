@@ -46,13 +46,13 @@ class SumOfSquares(Protocol):
 
 
 class LeastSquares:
-    """Steps θ' = θ - (A + λ diag A)⁻¹ g, with the gradient g and A = 2 JᵀJ of the batch.
+    """Steps θ' = θ - (A + λ D)⁻¹ g, with the gradient g and A = 2 JᵀJ of the batch; D = max(diag A) 1 or diag A.
 
     The damping λ falls by a third after a step that lowers the loss; one that does not is taken back, bit for bit, and
     tried again with four times the damping, up to ``tries`` times in all. Every trial costs an evaluation of the loss.
 
     Args:
-        stage: options of the stage; ``damping`` and ``tries``.
+        stage: options of the stage; ``damping``, ``damping_by`` and ``tries``.
         batches: losses; of their problem the normal equations.
         average: the running average of the weights, which follows every step; none: there is none.
 
@@ -78,8 +78,10 @@ class LeastSquares:
         check_finite("norm of the gradient", float(gradient.norm()))
         parameters = self.batches.parameters
         kept = [parameter.detach().clone() for parameter in parameters]
-        diagonal = curvature.diagonal().clone()
-        diagonal = diagonal.clamp(min=max(FLOOR * float(diagonal.max()), torch.finfo(diagonal.dtype).tiny))
+        diagonal = curvature.diagonal()
+        largest = max(float(diagonal.max()), torch.finfo(diagonal.dtype).tiny)
+        floor = largest if self.stage.damping_by == "largest" else FLOOR * largest
+        diagonal = diagonal.clamp(min=floor)
         for _ in range(self.stage.tries):
             factor, failed = torch.linalg.cholesky_ex(curvature + self.damping * diagonal.diag())
             if not int(failed):

@@ -25,6 +25,19 @@ from .options import RunningOptions, Stage, TrainingOptions
 
 Group = dict[str, Any]
 
+#: torch's relatives of adam, by name
+OF_TWO_MOMENTS: dict[str, Any] = {
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adamax": torch.optim.Adamax,
+}
+#: further optimisers of torch, with its own numbers
+FURTHER: dict[str, Any] = {
+    "adagrad": torch.optim.Adagrad,
+    "adadelta": torch.optim.Adadelta,
+    "asgd": torch.optim.ASGD,
+}
+
 
 def optimizer_name(stage: RunningOptions, options: TrainingOptions) -> str:
     """The optimiser of a stage."""
@@ -55,6 +68,10 @@ def build_optimizer(name: str, groups: Sequence[Group], options: TrainingOptions
         return torch.optim.RMSprop(groups, alpha=options.beta_two, momentum=options.momentum)
     if name == "lbfgs":
         return _lbfgs(groups, options)
+    if name in OF_TWO_MOMENTS:
+        return OF_TWO_MOMENTS[name](groups, betas=betas)
+    if name in FURTHER:
+        return FURTHER[name](groups)
     return _schedule_free(groups, options)
 
 
@@ -84,6 +101,17 @@ def _schedule_free(groups: Sequence[Group], options: TrainingOptions) -> Optimiz
     optimizer = AdamWScheduleFree(groups, betas=(options.beta_one, options.beta_two))
     optimizer.train()
     return optimizer
+
+
+def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Continue from ``state_dict``, bit for bit: torch gives all that it loads the precision of the parameters."""
+    optimizer.load_state_dict(state)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, saved in state["state"].items():
+        for name, value in saved.items():
+            loaded = optimizer.state[parameters[number]][name]
+            if isinstance(value, Tensor) and loaded.dtype != value.dtype:
+                optimizer.state[parameters[number]][name] = value.to(loaded.device)
 
 
 def averaged_values(optimizer: Optimizer, parameters: Sequence[Tensor]) -> list[Tensor]:

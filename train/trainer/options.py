@@ -13,7 +13,20 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from ..config.schema import Section
 from .monte_carlo_options import MonteCarloOptions
 
-Optimizer = Literal["adam", "adamw", "schedulefree", "sgd", "rmsprop", "lbfgs"]
+Optimizer = Literal[
+    "adam",
+    "adamw",
+    "schedulefree",
+    "sgd",
+    "rmsprop",
+    "lbfgs",
+    "nadam",
+    "radam",
+    "adamax",
+    "adagrad",
+    "adadelta",
+    "asgd",
+]
 
 
 class InitialiseOptions(Section):
@@ -76,9 +89,11 @@ class RunningOptions(Section):
     """Groups of parameters that do not change in this stage."""
     patience: int | None = Field(default=None, gt=0)
     """Early stop: after so many epochs without a new smallest loss (``paced_by``) the next stage begins."""
-    damping: float = Field(default=0.01, gt=0)
-    """First damping of ``workflow: least_squares``, relative to the diagonal of the curvature; it falls while steps
-    lower the loss."""
+    damping: float = Field(default=0.001, gt=0)
+    """First damping of ``workflow: least_squares``, relative to ``damping_by``; it falls while steps lower the loss."""
+    damping_by: Literal["largest", "each"] = "largest"
+    """The largest entry of the curvature's diagonal, for parameters of one kind (Levenberg), or the entry of each
+    parameter, for parameters of different units (Marquardt)."""
     tries: int = Field(default=8, gt=0)
     """Its trials with rising damping before a step is given up."""
     monte_carlo: MonteCarloOptions | None = None
@@ -160,16 +175,17 @@ class TrainingOptions(Section):
     group_by_size: bool = False
     """Put frames with similar numbers of neighbours into the same batch: faster where sizes differ much."""
     optimizer: Optimizer = "adam"
-    """adam, sgd, rmsprop, lbfgs: weight decay is part of the gradient; adamw, schedulefree: it is not. schedulefree:
+    """adamw, schedulefree: weight decay is not part of the gradient; all others: it is. nadam, radam, adamax, adagrad,
+    adadelta, asgd: those of torch, for who knows them; adadelta is used with ``lr: 1.0``. schedulefree:
     AdamW with its own average of the weights, which needs no decay of the learning rate (Defazio et al. 2024; package
     schedulefree). lbfgs: iterations with a line search on each batch (a ``batch_size`` of all frames makes it the
     deterministic method); ``lr: 1.0`` is usual."""
     amsgrad: bool = False
     """The AMSGrad variant of adam and adamw."""
     beta_one: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the first moment (adam, adamw, schedulefree)."""
+    """Decay of the first moment (adam, adamw, nadam, radam, adamax, schedulefree)."""
     beta_two: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the second moment (adam, adamw, schedulefree, rmsprop)."""
+    """Decay of the second moment (those, rmsprop)."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
     """Momentum (sgd, rmsprop)."""
     nesterov: bool = False

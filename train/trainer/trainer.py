@@ -27,7 +27,7 @@ from .gradients import BatchGradient, EpochSums
 from .least_squares import LeastSquares, SumOfSquares
 from .log import Log
 from .monte_carlo import MonteCarlo
-from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
+from .optimizers import averaged_values, build_optimizer, load_state, optimizer_name, with_rates
 from .options import RunOptions, Stage
 from .pacing import Pacing
 from .problem import Attended, Problem
@@ -310,7 +310,7 @@ class Trainer:
             self.workflow_state = state["workflow"]
             self.optimizer_name = state["optimizer_name"]
             if state["optimizer"] is not None:
-                self._build_optimizer(self.optimizer_name, stage).load_state_dict(state["optimizer"])
+                load_state(self._build_optimizer(self.optimizer_name, stage), state["optimizer"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
         checkpoint.set_generators(state["generators"], self.parameters[0].device)

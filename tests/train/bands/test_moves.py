@@ -165,7 +165,7 @@ def test_kernel_moves_of_a_network_are_rejected_bit_for_bit(tmp_path):
     """At β = ∞ (here 1e12) the cost never rises, and what is rejected leaves no trace."""
     local = {"form": "neural", "hidden_layers": [5], "envelope": {"type": "gaussian", "std": 2.0}}
     moves = {"moves": "kernel", "perturbation": {"kernel": 3, "magnitude": 0.05}, "beta": 1e12}
-    problem, trainer = run(tmp_path, moves, epochs=15, model={"local": local})
+    run(tmp_path, moves, epochs=15, model={"local": local})
     costs = [float(row["train loss"]) for row in log_rows(tmp_path)]
     assert all(after <= before for before, after in pairwise(costs)) and costs[-1] < costs[0]
     accepted = [float(row["MC accepted [%]"]) for row in log_rows(tmp_path)]
