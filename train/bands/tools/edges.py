@@ -12,7 +12,7 @@ from ....bands import HARTREE, Pseudopotential, solve
 from ....bands.derivatives import deformation_potentials, inverse_masses
 from ...errors import InputError
 from ..evaluation import SystemResult
-from ..targets import edges, highest_gap
+from ..targets import edges, valence_band
 
 #: directions (Cartesian) along which masses are printed
 DIRECTIONS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0), "xyz": (1.0, 1.0, 1.0)}
@@ -49,8 +49,8 @@ class EdgeState:
 def edges_of(result: SystemResult, valence: int | None = None) -> Edges:
     """The edges of the model's bands.
 
-    The valence band is ``valence``, or that of the training file or of the reference; without both, the one below the
-    highest gap of at least 0.1 eV that the model's own bands have.
+    The valence band is ``valence``, or that of the training file; without both, that of the valence electrons
+    (`targets.valence_band`).
 
     Raises:
         InputError: ``valence`` has no band above it.
@@ -62,7 +62,7 @@ def edges_of(result: SystemResult, valence: int | None = None) -> Edges:
     if valence is None and (system.data.reference is not None or system.data.valence_band is not None):
         valence = edges(system)[1]
     energies = result.energies
-    at = highest_gap(energies) if valence is None else valence
+    at = valence_band(system.data.species, energies) if valence is None else valence
     top, bottom = energies[:, at], energies[:, at + 1]
     return Edges(
         at,

@@ -15,6 +15,7 @@ from ..bundle.write import write_bands, write_points
 from ..data import Array
 from ..evaluation import Results
 from ..pictures import PALETTE, REFERENCE, bands_figure, save, sheet
+from .paths import jumps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,7 +121,10 @@ def tables_figure(
 
 
 def _along(table: Table) -> Array:
-    """Lengths along the path in units of all of it; numbers of the rows where the lengths do not grow."""
-    steps = np.diff(table.x)
-    x = table.x if len(steps) and steps.min() >= 0 and steps.max() > 0 else np.arange(len(table.x), dtype=float)
-    return (x - x[0]) / max(float(x[-1] - x[0]), 1e-12)
+    """Place of each row on the path, from 0 to 1: sums of the steps' sizes without jumps; or the number of the row."""
+    steps = np.abs(np.diff(table.x))
+    steps[jumps(steps)] = 0.0
+    if not steps.any():
+        steps[:] = 1.0
+    x = np.concatenate([[0.0], np.cumsum(steps)])
+    return x / max(float(x[-1]), 1e-12)

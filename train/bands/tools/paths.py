@@ -19,6 +19,8 @@ from .source import without_reference
 
 #: word for the path that ASE takes for the lattice
 AUTO = "auto"
+#: steps of a path longer than so many times the median are jumps
+JUMP = 3.0
 
 
 def along_letters(geometry: Geometry, letters: str, points: int) -> Array:
@@ -53,46 +55,42 @@ def with_points(system: BandSystem, kpoints: Array, weights: Array | None = None
     )
 
 
+def jumps(steps: Array) -> Array:
+    """Which ``steps`` of a path are jumps to another part of it: longer than three times the median."""
+    found: Array = steps > JUMP * np.median(steps) if len(steps) else np.zeros(0, dtype=bool)
+    return found
+
+
 def refined(system: BandSystem, between: int) -> BandSystem:
-    """The same path with ``between`` k-points more between neighbours; they have no reference, the old ones keep it."""
+    """The same path with ``between`` k-points more between neighbours; they have no reference, the old ones keep it.
+
+    Nothing is put into a jump from one part of the path to another.
+    """
     if between < 0:
         raise InputError(f"{between} k-points between neighbours: expected zero or more")
-    old = np.arange(len(system.kpoints)) * (between + 1)
-    places = np.arange(old[-1] + 1)
+    whole = np.diff(path_lengths(system.kpoints, system.geometry))
+    inserted = np.where(jumps(whole), 0, between)
+    old = np.concatenate([[0], np.cumsum(inserted + 1)])
+    kpoints = np.stack([np.interp(np.arange(old[-1] + 1), old, column) for column in system.kpoints.T], 1)
 
-    def stretched(values: Array) -> Array:
-        columns = [np.interp(places, old, column) for column in values.reshape(len(old), -1).T]
-        return np.stack(columns, 1).reshape(len(places), *values.shape[1:])
+    def spread(values: Array, filling: Array) -> Array:
+        result = filling.astype(values.dtype)
+        result[old] = values
+        return result
 
-    weights = np.zeros((len(places), system.n_bands))
-    weights[old] = system.band_weights
-    k_weights = np.zeros(len(places))
-    k_weights[old] = system.k_weights
-    reference = None
-    if system.reference is not None:
-        reference = np.zeros_like(weights)
-        reference[old] = system.reference
-    order = None
-    if system.band_order is not None:
-        order = np.tile(np.arange(system.n_bands), (len(places), 1))
-        order[old] = system.band_order
-    kpoints = stretched(system.kpoints)
-    if np.diff(system.path).min(initial=0) < 0 or not np.ptp(system.path):
-        path = path_lengths(kpoints, system.geometry)
-    else:
-        path = stretched(system.path)
-    step = between + 1
+    number = (len(kpoints), system.n_bands)
+    order = system.band_order
     return replace(
         system,
         kpoints=kpoints,
-        k_weights=k_weights,
-        path=path,
-        reference=reference,
-        band_weights=weights,
-        band_order=order,
-        gap_kpoint=None if system.gap_kpoint is None else system.gap_kpoint * step,
+        k_weights=spread(system.k_weights, np.zeros(len(kpoints))),
+        path=path_lengths(kpoints, system.geometry),
+        reference=None if system.reference is None else spread(system.reference, np.zeros(number)),
+        band_weights=spread(system.band_weights, np.zeros(number)),
+        band_order=None if order is None else spread(order, np.tile(np.arange(system.n_bands), (len(kpoints), 1))),
+        gap_kpoint=None if system.gap_kpoint is None else int(old[system.gap_kpoint]),
         transitions=tuple(
-            replace(row, k_to=row.k_to * step, k_from=None if row.k_from is None else row.k_from * step)
+            replace(row, k_to=int(old[row.k_to]), k_from=None if row.k_from is None else int(old[row.k_from]))
             for row in system.transitions
         ),
     )

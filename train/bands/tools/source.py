@@ -21,7 +21,7 @@ from ..initialise import initialise, take
 from ..potential import build_potential
 from ..systems import load_systems
 from ..tables import take_state
-from ..targets import System, highest_gap, make_system
+from ..targets import System, make_system, valence_band
 
 #: methods that draw the weights of a network, which says nothing about a crystal
 DRAWN = ("random", "he", "xavier")
@@ -178,7 +178,7 @@ def without_reference(system: BandSystem) -> BandSystem:
     """The crystal alone: what refers to single k-points is left out; the valence band is that of the reference."""
     valence = system.valence_band
     if valence is None and system.reference is not None:
-        valence = highest_gap(torch.from_numpy(system.reference))
+        valence = valence_band(system.species, torch.from_numpy(system.reference))
     return replace(
         system,
         reference=None,
