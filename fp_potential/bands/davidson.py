@@ -38,7 +38,7 @@ class NotConverged(RuntimeError):
 def davidson(at: KPoint, n_wanted: int, start: Tensor, tolerance: float = TOLERANCE) -> tuple[Tensor, Tensor, Tensor]:
     """The lowest ``n_wanted`` states, and those that complete the last degenerate group.
 
-    ``start`` ``(d, n)``, n > n_wanted, are first approximations; those beyond n_wanted guard the others.
+    ``start`` ``(d, n)``, n_wanted < n <= d / 2, are first approximations; those beyond n_wanted guard the others.
     Returns energies ``(n,)``, vectors ``(d, n)`` and residuals ``(n,)`` of all, of which the last may be rough.
 
     Raises NotConverged after 100 rounds.
@@ -58,9 +58,9 @@ def davidson(at: KPoint, n_wanted: int, start: Tensor, tolerance: float = TOLERA
         needed = (torch.arange(n) < n_wanted) | (lowest < energies[n_wanted - 1] + NEAR)
         if bool((norms[needed] < tolerance).all()):
             return energies, x, norms
-        if v.shape[1] >= LARGEST_SUBSPACE * n:
-            v, hv, small = x, hx, torch.diag(energies).to(small.dtype)
         active = needed & (norms >= tolerance)
+        if v.shape[1] + int(active.sum()) > min(LARGEST_SUBSPACE * n, at.dimension):
+            v, hv, small = x, hx, torch.diag(energies).to(small.dtype)
         t = _orthonormal(precondition(at, x[:, active], residual[:, active]), v)
         ht = at.apply(t)
         corner = v.conj().T @ ht

@@ -221,13 +221,17 @@ def _dense(at: KPoint, n_listed: int) -> Found:
 
 
 def _iterative(at: KPoint, n_listed: int, start: Tensor | None, tolerance: float) -> Found:
-    """The same by `davidson`, with more states until one of them is above the last degenerate group."""
+    """The same by `davidson`, with more states until one of them is above the last degenerate group.
+
+    Of more than half of all states LAPACK's are taken.
+    """
     n = n_listed + max(MIN_BLOCK_GUARD, n_listed // 8)
     while True:
-        n = min(n, at.dimension)
+        if 2 * n > at.dimension:
+            return _dense(at, n_listed)
         first = first_guess(at, n) if start is None else _with_columns(start, n)
         energies, vectors, residuals = davidson(at, n_listed, first, tolerance)
-        if n == at.dimension or energies[-1] - energies[n_listed - 1] > NEAR:
+        if energies[-1] - energies[n_listed - 1] > NEAR:
             return energies, vectors, residuals
         start, n = vectors, 2 * n
 

@@ -67,6 +67,15 @@ def test_hidden_state():
     assert float((found[:4] - energies[:4]).abs().max()) < 1e-11
 
 
+@pytest.mark.parametrize("n", [2, 20, 60, 100])
+def test_small_bases(n):
+    """Any part of the states of a small basis is found, from other vectors than its own, too."""
+    hamiltonian, potential = cdse(2.0)
+    k = torch.cat([L, X])
+    dense, iterative = (solve(hamiltonian, potential, k, n, method) for method in ("dense", "iterative"))
+    assert float((dense.bands() - iterative.bands()).detach().abs().max()) < 1e-11
+
+
 def test_not_converged():
     hamiltonian, potential = silicon()
     at = hamiltonian.fixed(potential).at(GAMMA[0])

@@ -30,6 +30,11 @@ class SystemResult:
         """Σ_k w_k Σ_b w_b (E - E_ref)² over all k-points, held-out ones among them, eV²."""
         return float(bands_cost(self.energies, self.system, range(len(self.energies)), False))
 
+    @property
+    def squares(self) -> float:
+        """Σ (E - E_ref)² over all k-points and the bands that are fitted, each with the weight 1, eV²."""
+        return float((self.errors(self.system.data.relative_band).square() * (self.system.weights > 0)).sum())
+
     def rms(self, numbers: Sequence[int]) -> float:
         """Weighted root mean square error of the k-points ``numbers``, eV; nan without a reference."""
         weights = self.system.weights[list(numbers)]
@@ -65,8 +70,16 @@ class Results:
     systems: list[SystemResult]
 
     def table(self) -> str:
-        """Errors and gaps of all systems, a row each."""
-        titles = ["system", "cost [eV²]", "rms [meV]", "held out [meV]", "largest [meV]", "gap [eV]", "ref. gap [eV]"]
+        """Errors and gaps of all systems, a row each; squares: their sum over all k and bands, without weights."""
+        titles = [
+            "system",
+            "squares [eV²]",
+            "rms [meV]",
+            "held out [meV]",
+            "largest [meV]",
+            "gap [eV]",
+            "ref. gap [eV]",
+        ]
         rows = [titles]
         for result in self.systems:
             system = result.system
@@ -76,7 +89,7 @@ class Results:
             rows.append(
                 [
                     system.data.name,
-                    f"{result.cost:.4f}" if system.fitted else "-",
+                    f"{result.squares:.4f}" if system.fitted else "-",
                     f"{1000 * result.rms(system.fitted):.1f}" if system.fitted else "-",
                     held,
                     f"{1000 * float(largest):.1f}" if system.fitted else "-",
@@ -85,7 +98,7 @@ class Results:
             )
         if len(self.systems) > 1:
             fitted, held = self._joint("fitted"), self._joint("held_out")
-            total = sum(result.cost for result in self.systems if result.system.fitted)
+            total = sum(result.squares for result in self.systems if result.system.fitted)
             rows.append(["all", f"{total:.4f}", _meV(fitted), _meV(held), "", "", ""])
         lines = aligned(rows)
         for result in self.systems:

@@ -85,7 +85,7 @@ def initialise(
 def _drawn(potential: Pseudopotential, local: LocalOptions, method: str, seed: int) -> str:
     """Draw the weights of the network anew; says how."""
     torch.manual_seed(seed)
-    form = local_form(local, len(potential.species))
+    form = local_form(local, len(potential.species), potential.parameters_by_species.detach())
     potential.form.load_state_dict(form.state_dict())
     if not isinstance(form, NeuralForm):
         return f"{local.form} as in the training file"

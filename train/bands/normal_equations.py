@@ -13,6 +13,7 @@ from ..trainer.least_squares import NormalEquations
 from ..trainer.problem import LossResult
 from .config import ObjectiveOptions
 from .objective import Item, cost
+from .penalties import second_derivatives
 from .targets import System, bands, deformation, masses, number_fitted
 
 
@@ -46,18 +47,19 @@ def normal_equations(
     parameters: Sequence[Tensor],
     points: int,
 ) -> NormalEquations:
-    """Gradient and curvature of `objective.cost`: of bands, deformation potentials and masses; the rest is gradient.
+    """Gradient and curvature of `objective.cost`; penalties other than the roughness, and couplings, have no curvature.
 
     The derivative of each energy is that of Hellmann–Feynman, one for a degenerate group.
     """
     sums = Sums(parameters)
     rest = [item for item in chosen if item.kind in ("penalties", "couplings", "spin_orbit")]
+    others_of = options.model_copy(update={"roughness": 0.0})
     with torch.enable_grad():
         for item in chosen:
             for residuals, weights, jacobian in _squares(systems[item.system], potential, item, options, sums):
                 sums.add(residuals, weights, jacobian)
         if rest:
-            others = torch.stack(list(cost(systems, potential, rest, options).values())).sum()
+            others = torch.stack(list(cost(systems, potential, rest, others_of).values())).sum()
             if others.requires_grad:
                 sums.gradient += sums.slope(others)
     with torch.no_grad():
@@ -78,6 +80,10 @@ def _squares(
         found = deformation(system, potential, [row])
         weight = torch.tensor([options.deformation * row.weight], dtype=torch.float64)
         yield found.detach() - row.target, weight, sums.slope(found[0])[None]
+    elif item.kind == "penalties" and options.roughness > 0:
+        rough = second_derivatives(potential, potential.rows(system.hamiltonian.crystal)).reshape(-1)
+        weight = options.roughness * len(system.fitted) / len(rough)
+        yield rough.detach(), torch.full_like(rough, weight).detach(), torch.stack([sums.slope(x) for x in rough])
     elif item.kind == "masses" and options.masses > 0 and system.data.masses is not None:
         target = system.data.masses
         found = masses(system, potential)

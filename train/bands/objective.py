@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ...bands import Pseudopotential
 from .config import ObjectiveOptions
+from .couplings import couplings_cost
 from .penalties import penalties, strong_spin_orbit
 from .targets import System, bands, bands_cost, deformation, masses, number_fitted
 
 #: terms of the cost, in the order of the log
-TERMS = ("bands", "deformation", "couplings", "masses", "large_q", "magnitude", "spin_orbit")
+TERMS = ("bands", "deformation", "couplings", "masses", "large_q", "magnitude", "roughness", "spin_orbit")
 
 Kind = Literal["k", "transition", "masses", "couplings", "penalties", "spin_orbit"]
 
@@ -83,9 +84,8 @@ def _of_system(
         errors = masses(system, potential) - torch.tensor([target.electron, target.hole], dtype=torch.float64)
         found["masses"] = options.masses * target.weight * errors.square().sum()
     if "couplings" in kinds and options.coupling > 0:
-        from .couplings import couplings_cost
-
-        found["couplings"] = options.coupling * couplings_cost(system, potential)
+        number = len(system.data.couplings) if options.mean else 1
+        found["couplings"] = options.coupling * couplings_cost(system, potential) / number
     if "penalties" in kinds:
         rows_of = potential.rows(system.hamiltonian.crystal)
         found |= penalties(potential, rows_of, len(system.fitted), options)

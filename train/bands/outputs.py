@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ...bands import Hamiltonian, NeuralForm, Pseudopotential, Terms, ZeroForm, published_state
@@ -56,12 +56,8 @@ class Outputs:
 
     def started(self, method: str) -> None:
         """Bands and potentials before the first epoch."""
-        network = isinstance(self.potential.form, nn.Module) and bool(list(self.potential.form.parameters()))
-        parameters = self.potential.parameters_by_species.detach()
-        analytic = bool(parameters[:, :4].abs().sum(1).all())
-        if analytic:
-            q, _ = curve(self.potential)
-            self.start = [("analytic", q, zunger(q, parameters), "--")]
+        network = bool(list(self.potential.form.parameters()))
+        analytic = self.draw_start()
         if not self._drawing():
             return
         if analytic:
@@ -69,6 +65,16 @@ class Outputs:
         if network:
             save(bands_figure(self._bands()), self.folder / "initZunger_plotBS.pdf")
             save(self._potentials("start"), self.folder / "initZunger_plotPP.pdf")
+
+    def draw_start(self) -> bool:
+        """Put the analytic form of the training file's parameters into the pictures; whether all species have some."""
+        given = self.config.model.parameters
+        values = torch.tensor([given.get(name, [0.0] * 9) for name in self.potential.species], dtype=torch.float64)
+        analytic = bool(values[:, :4].abs().sum(1).all())
+        if analytic:
+            q, _ = curve(self.potential)
+            self.start = [("analytic", q, zunger(q, values), "--")]
+        return analytic
 
     def _analytic_bands(self) -> Results:
         """Bands of the Zunger form of the parameters, with the same other terms."""

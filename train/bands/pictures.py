@@ -82,6 +82,25 @@ def bands_figure(results: Results, zoom: bool = False) -> Figure:
     return figure
 
 
+def heat_figure(results: Sequence[SystemResult]) -> Figure:
+    """Errors by k-point (across) and band (up) of systems with a reference, meV."""
+    number = len(results)
+    columns = min(4, number)
+    rows = -(-number // columns)
+    figure, axes = sheet(2.6 * columns + 0.9, 2.4 * rows, columns, rows)
+    errors = [1000 * r.errors(r.system.data.relative_band).where(r.system.weights > 0, torch.nan) for r in results]
+    largest = max(float(error.abs().nan_to_num().max()) for error in errors) or 1.0
+    for place, result, error in zip(axes, results, errors, strict=False):
+        image = place.imshow(
+            error.T.numpy(), aspect="auto", origin="lower", cmap="RdBu_r", vmin=-largest, vmax=largest, rasterized=True
+        )
+        place.set(title=result.system.data.name, xlabel="k-point", ylabel="band")
+    for place in axes[number:]:
+        place.set_visible(False)
+    figure.colorbar(image, ax=axes[:number], label="error [meV]")
+    return figure
+
+
 def _window(result: SystemResult) -> tuple[float, float] | None:
     if result.system.data.reference is None:
         return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...bands import LocalForm, NeuralForm, Pseudopotential, TabulatedForm, Terms, ZeroForm, by_published_name
-from ...bands.local_forms import Envelope, GaussianEnvelope, LogisticEnvelope
+from ...bands.local_forms import Envelope, GaussianEnvelope, LogisticEnvelope, zunger
 from ...bands.published_forms import family_of
 from ..errors import InputError
 from .config import LocalOptions, ModelOptions
@@ -52,7 +52,8 @@ def build_potential(options: ModelOptions, systems: Sequence[BandSystem], specie
     analytic = options.local.form == "zunger"
     missing = [name for name in species if name not in options.parameters]
     switches = options.terms
-    if missing and (analytic or switches.long_range or switches.spin_orbit or switches.non_local):
+    tabulated = options.local.form == "table" and options.local.table is None
+    if missing and (analytic or tabulated or switches.long_range or switches.spin_orbit or switches.non_local):
         raise InputError(
             f"model.parameters: none for {', '.join(missing)}; expected nine numbers for each species of the systems"
         )
@@ -64,7 +65,7 @@ def build_potential(options: ModelOptions, systems: Sequence[BandSystem], specie
         strain=switches.strain,
     )
     slaved = switches.neutral_by or (_slaved(options, systems) if switches.long_range else None)
-    form = local_form(options.local, len(species))
+    form = local_form(options.local, len(species), values)
     potential = Pseudopotential(species, form, values, terms, switches.lr_gamma, slaved)
     parametrize.register_parametrization(potential, "parameters_by_species", _Columns(), unsafe=True)
     trained = options.trainable if options.trainable is not None else default_groups(options)
@@ -89,8 +90,13 @@ def _slaved(options: ModelOptions, systems: Sequence[BandSystem]) -> str | None:
     return charged[-1] if charged else None
 
 
-def local_form(options: LocalOptions, n_species: int) -> LocalForm:
+def local_form(options: LocalOptions, n_species: int, parameters: Tensor) -> LocalForm:
     """The learned local form; zero where the analytic one is all there is.
+
+    Args:
+        options: the form.
+        n_species: number of its columns.
+        parameters: (n_species, 9), of the analytic form.
 
     Raises:
         InputError: a table that does not fit.
@@ -98,8 +104,11 @@ def local_form(options: LocalOptions, n_species: int) -> LocalForm:
     if options.ppmodel is not None and options.form == "neural":
         return published_form(options, n_species)
     if options.form == "table":
-        assert options.table is not None
-        return TabulatedForm(*read_table(Path(options.table), n_species))
+        if options.table is not None:
+            return TabulatedForm(*read_table(Path(options.table), n_species))
+        step, end = options.knots
+        q = step * torch.arange(round(end / step) + 1, dtype=torch.float64)
+        return TabulatedForm(q, zunger(q, parameters))
     if options.form != "neural":
         return ZeroForm(n_species)
     return NeuralForm(

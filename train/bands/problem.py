@@ -267,6 +267,7 @@ class BandsProblem:
             "masses": any(system.data.masses for system in self.systems) and any(s.masses > 0 for s in stages),
             "large_q": any(s.large_q > 0 for s in stages),
             "magnitude": any(s.magnitude > 0 for s in stages),
+            "roughness": any(s.roughness > 0 for s in stages),
             "spin_orbit": any(s.spin_orbit_penalty > 0 for s in stages),
         }
         return [name for name in TERMS if present.get(name, True)]

@@ -1,14 +1,13 @@
 """Published bundles of both generations, read as training files."""
 
-from pathlib import Path
-
 import numpy as np
+import pytest
 from fp_potential.train.bands.bundle.read import is_bundle, read_bundle
+from fp_potential.train.bands.config import load_config
 from fp_potential.train.bands.data import species_of
 from fp_potential.train.bands.systems import load_systems
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
-III_V, CDSE = EXAMPLES / "iii_v_pseudopotentials" / "data", EXAMPLES / "cdse_pseudopotentials" / "data"
+from train.bands.bundles import CDSE, III_V
 
 
 def test_older_generation():
@@ -53,3 +52,13 @@ def test_folder_without_settings():
     assert config.model.local.form == "zunger"
     assert config.model.parameters["Cd"] == [-31.4518, 1.3890, -0.0502, 1.6603, 0, 0, 0, 0, 0]
     assert [stage.workflow for stage in config.train_schedule] == ["evaluate"]
+
+
+@pytest.mark.parametrize("folder", [III_V.parent, CDSE.parent], ids=lambda folder: folder.name)
+def test_example(folder):
+    """The training file of an example has the numbers of its bundle, and what is ours besides."""
+    config, bundle = load_config(folder / "train.yaml"), read_bundle(folder / "data")
+    for own, published in zip(load_systems(config.systems), load_systems(bundle.systems), strict=True):
+        assert own.name == published.name and (own.kpoints == published.kpoints).all()
+        assert (own.reference == published.reference).all() and (own.geometry.cell == published.geometry.cell).all()
+    assert config.model.parameters == bundle.model.parameters and config.model.basis == "complete"

@@ -5,7 +5,7 @@ import torch
 from fp_potential.train.bands.tables import pot_state, write_reciprocal
 from fp_potential.train.errors import InputError
 
-from bands_training import bands_config, bands_problem, bands_trainer, parameters_of, start
+from bands_training import ZUNGER, bands_config, bands_problem, bands_trainer, parameters_of, start
 from line_problem import same_state, shown
 
 NETWORK = {"local": {"form": "neural", "hidden_layers": [8], "envelope": {"type": "gaussian", "std": 2.5}}}
@@ -45,6 +45,17 @@ def test_fit_to_a_table(tmp_path):
     # the table itself as a form: no fit
     tabulated, lines = made({"local": {"form": "table", "table": table}})
     assert lines == ["initialisation: table as in the training file"] and distance(tabulated, analytic) < 1e-3
+
+
+def test_table_of_the_analytic_form():
+    """Splines through its values at the knots."""
+    analytic, _ = made({})
+    tabulated, lines = made({"local": {"form": "table", "knots": [0.1, 8.0]}})
+    assert lines == ["initialisation: table as in the training file"] and distance(tabulated, analytic) < 0.02
+    (values,) = parameters_of(tabulated)
+    assert values.shape == (81, 3)
+    with pytest.raises(InputError, match="none for Ga; expected nine numbers"):
+        made({"local": {"form": "table"}, "parameters": {name: ZUNGER[name] for name in ("In", "As")}})
 
 
 def test_weights_of_the_network_alone():

@@ -1,17 +1,21 @@
 """The cost of a pseudopotential: derivatives, parts that add up, and its terms by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from fp_potential.train.bands.couplings import couplings
+from fp_potential.train.bands.data import Coupling
 from fp_potential.train.bands.objective import TERMS
-from fp_potential.train.bands.penalties import large_q, magnitude
+from fp_potential.train.bands.penalties import large_q, magnitude, second_derivatives
 from fp_potential.train.bands.targets import deformation, edges, masses
 from fp_potential.train.trainer import distributed
 from fp_potential.train.trainer.gradients import BatchGradient
 
 from bands_training import ZUNGER, bands_config, bands_problem, parameters_of, start, system
 from figures import at_most
-from fp_potential.bands import HARTREE, Hamiltonian, PlaneWaves
+from fp_potential.bands import HARTREE, Crystal, Hamiltonian, PlaneWaves
 
 NEURAL = {"form": "neural", "hidden_layers": [6, 5]}
 EVERYTHING = {"long_range": True, "spin_orbit": True, "non_local": True, "strain": True}
@@ -39,6 +43,10 @@ CASES = {
     "relative band": {"systems": [system("In", relative_band=7)]},
     "gaps, mean": {"objective": {"gaps": True, "mean": True}, "systems": [system("In", kpoints=[[0.1, 0.25, 0.4]])]},
     "penalties": {"objective": {"large_q": 0.3, "large_q_start": 2.0, "magnitude": 0.01, "magnitude_threshold": 10.0}},
+    "roughness": {
+        "model": {"local": NEURAL | {"envelope": {"type": "gaussian", "std": 2.0}}},
+        "objective": {"roughness": 1e-4},
+    },
     "masses": {"systems": [system("In", masses=(0.05, 0.4, 2.0), gap_kpoint=2, valence_band=7, conduction_band=8)]},
 }
 
@@ -153,6 +161,12 @@ def test_penalties_by_hand():
     switch = 1 / (1 + np.exp(-10 * (q - 2.5)))
     assert float(large_q(problem.module, rows, 2.0).detach()) == pytest.approx((switch * np.abs(v(q))).mean())
     q = np.linspace(0.0, 12.0, 50)
+    neural = bands_problem(bands_config(model={"local": NEURAL}), shift=0.0).module
+    q_fine = np.arange(0, 8.15, 0.1)
+    rough = neural.form(torch.from_numpy(q_fine)).detach().numpy()[:, rows].T - v(q_fine)
+    second = (rough[:, 2:] - 2 * rough[:, 1:-1] + rough[:, :-2]) / 0.01
+    np.testing.assert_allclose(second_derivatives(neural, rows).detach(), second.T, atol=1e-9)
+    assert not second_derivatives(problem.module, rows).any()
     excess = np.clip(np.abs(v(q)) - 10.0, 0, None).mean()
     assert float(magnitude(problem.module, rows, 10.0).detach()) == pytest.approx(excess)
 
@@ -194,7 +208,7 @@ def test_same_cost_and_gradient_in_parts(workers, pieces):
 
 
 @pytest.mark.parametrize(
-    "name", ["celu, gaussian", "every term", "deformation", "relative band", "gaps, mean", "masses"]
+    "name", ["celu, gaussian", "every term", "deformation", "relative band", "gaps, mean", "masses", "roughness"]
 )
 def test_normal_equations(name):
     """Their gradient is that of the cost, their curvature 2 JᵀJ by finite differences of the residuals."""
@@ -229,3 +243,71 @@ def test_normal_equations(name):
         h = 1e-4
         second = (at(h) + at(-h) - 2 * at(0.0)) / h**2
         assert float(direction @ curvature @ direction) == pytest.approx(second, rel=1e-3)
+
+
+SOC = {"terms": {"spin_orbit": True, "non_local": True}, "trainable": ["local", "spin_orbit", "nonlocal"]}
+COUPLED = {"valence_band": 7, "conduction_band": 8, "gap_kpoint": 2, "qpoints": [[0.0, 0.0, 0.0], [0.1, 0.2, 0.05]]}
+
+
+def with_couplings(model, kpoint=2):
+    """A system whose table of couplings is put in by hand."""
+    own = system("In", **COUPLED | {"gap_kpoint": kpoint})
+    problem = bands_problem(bands_config(model=model, systems=[own]), shift=0.05)
+    (one,) = problem.systems
+    rows = [Coupling(atom, axis, q, edge, 0.3) for atom, axis, q in ((0, 0, 0), (1, 2, 0), (1, 1, 1), (0, 2, 1))
+            for edge in ("valence", "conduction")]  # fmt: skip
+    one.data = replace(one.data, couplings=tuple(rows))
+    return problem
+
+
+@pytest.mark.parametrize("model", [{}, SOC, {"terms": {"non_local": True}}], ids=["local", "spin-orbit", "non-local"])
+def test_couplings_at_q_zero_are_derivatives_by_positions(model):
+    """⟨n|∂H/∂R|n⟩ = dE/dR of a state that is not degenerate, by moving the atom."""
+    problem = with_couplings(model)
+    (one,) = problem.systems
+    spin = bool(problem.module.terms.spin_orbit)
+    with torch.no_grad():
+        found = couplings(one, problem.module)
+    for row, value in zip(one.data.couplings, found.tolist(), strict=True):
+        if row.q != 0:
+            continue
+        energies = []
+        for step in (2e-4, -2e-4):
+            positions = one.hamiltonian.crystal.positions.clone()
+            moved = torch.zeros(3, dtype=torch.float64)
+            moved[row.axis] = step
+            positions[row.atom] += moved @ torch.linalg.inv(one.hamiltonian.crystal.cell)
+            crystal = Crystal(one.hamiltonian.crystal.cell, one.hamiltonian.crystal.species, positions)
+            other = Hamiltonian(crystal, PlaneWaves(crystal, 1.5), one.hamiltonian.terms)
+            values = torch.linalg.eigvalsh(other.matrix(one.k[[2]], problem.module).detach()[0])
+            band = 7 if row.edge == "valence" else 8
+            energies.append(HARTREE * float(values[band if spin else band // 2]))
+        assert value == pytest.approx(abs(energies[0] - energies[1]) / 4e-4, rel=2e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("model", [{}, SOC], ids=["local", "spin-orbit"])
+@pytest.mark.parametrize("kpoint", [0, 2])
+def test_gradient_of_couplings(model, kpoint):
+    """By finite differences, between degenerate states (Γ) and others; with and without gradients they are the same."""
+    problem = with_couplings(model, kpoint)
+    (one,) = problem.systems
+    parameters = parameters_of(problem)
+    value = couplings(one, problem.module)
+    with torch.no_grad():
+        np.testing.assert_allclose(couplings(one, problem.module), value.detach(), rtol=1e-8, atol=1e-10)
+    weights = torch.arange(1.0, 1.0 + len(value)).double() * (value.detach() > 1e-6)
+    gradients = torch.autograd.grad((weights * value).sum(), parameters)
+    generator = torch.Generator().manual_seed(1)
+    direction = [p.detach() * torch.randn(p.shape, generator=generator).double() for p in parameters]
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
+    kept = [p.detach().clone() for p in parameters]
+
+    def at(step):
+        with torch.no_grad():
+            for p, k, d in zip(parameters, kept, direction, strict=True):
+                p.copy_(k + step * d)
+            return float((weights * couplings(one, problem.module)).sum())
+
+    h = 1e-3
+    numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+    at_most("gradient of couplings, relative to finite differences", abs(slope / numeric - 1), 1e-6)

@@ -298,7 +298,11 @@ WRONG_FILES: dict[str, tuple[tuple, object, str]] = {
         "species In: 6 parameters, expected 9 (a0 … a8)",
     ),
     "class of another form": (("model", "local", "form"), "zero", "ppmodel 'Net_relu_xavier_decay2' belongs to form"),
-    "table without a file": (("model", "local"), {"form": "table"}, "form: table and table: FILE go together"),
+    "table of a network": (
+        ("model", "local"),
+        {"form": "neural", "table": "a"},
+        "table belongs to form: table, not to",
+    ),
     "neutral by nobody": (("model", "terms"), {"neutral_by": "Cd"}, "terms.neutral_by 'Cd' has no parameters; species"),
     "no objective": (("objective",), {"bands": 0.0, "deformation": 0.0, "coupling": 0.0, "masses": 0.0}, "no term has"),
     "table of the start": (("training", "initialise"), {"method": "table"}, "method: table and table: FILE go"),

@@ -89,7 +89,10 @@ class LocalOptions(Section):
     scale: list[float] | None = None
     """Factor on each species' output, in alphabetical order of the species (``PPmodel_scale``)."""
     table: str | None = None
-    """File of ``form: table``: q and v of each species, in alphabetical order."""
+    """File of ``form: table``: q and v of each species, in alphabetical order. None: the analytic form of the
+    parameters at the points of ``knots``."""
+    knots: tuple[float, float] = (0.25, 10.0)
+    """Distance and end of the points of a table that is made of the analytic form, 1/Bohr."""
 
     @field_validator("table")
     @classmethod
@@ -121,8 +124,12 @@ class LocalOptions(Section):
             raise ValueError(f"ppmodel '{self.ppmodel}' belongs to form: neural, not to form: {self.form}")
         if self.ppmodel is not None and (self.ppmodel == "ZeroFunction") != (self.form == "zunger"):
             raise ValueError(f"ppmodel {self.ppmodel} is not form: {self.form}: ZeroFunction means form: zunger")
-        if (self.form == "table") != (self.table is not None):
-            raise ValueError("form: table and table: FILE go together")
+        if self.form != "table" and self.table is not None:
+            raise ValueError(f"table belongs to form: table, not to form: {self.form}")
+        if not 0 < self.knots[0] <= self.knots[1] / 3:
+            raise ValueError(
+                f"knots: expected a distance above zero and an end at least three times as far, got {self.knots}"
+            )
         return self
 
 

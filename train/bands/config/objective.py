@@ -31,6 +31,9 @@ class ObjectiveOptions(Section):
     """λ of the penalty λ n_k mean[max(\\|v(q)\\| - threshold, 0)] on [0, 12] (``penalize_mag_lambda``)."""
     magnitude_threshold: float = Field(default=100.0, gt=0)
     """Its threshold (``penalize_mag_threshold``)."""
+    roughness: float = Field(default=0.0, ge=0)
+    """λ of λ n_k mean[(d²(v - v₀)/dq²)²] on [0, 8], v₀ the analytic form of the species' parameters (0 without them):
+    what the bands do not determine stays smooth."""
     spin_orbit_limit: float = Field(default=8.0, gt=0)
     """Spin-orbit strength above which ``spin_orbit_penalty`` acts."""
     spin_orbit_penalty: float = Field(default=0.0, ge=0)
