@@ -15,6 +15,7 @@ TOOLS = {
     "density": "the charge density of bands, as a cube or xsf file",
     "decompose": "what T, V_loc, V_nl and V_so contribute to the bands",
     "cluster": "principal components and k-means of the potentials of several runs",
+    "ensemble": "several seeds of one training file: mean and spread of bands and potentials",
     "convert": "a training file as a published bundle, and back; bands of other programs into a bundle",
     "primitive": "the primitive cell of a crystal",
     "keys": "the keys of published settings files, and what they are here",
