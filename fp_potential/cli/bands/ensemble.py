@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=int, default=4, metavar="N", help="number of runs; their seeds follow that of the file"
     )
     parser.add_argument(
-        "--run", dest="folder", metavar="DIR", help="folder of the runs seed_*, in place of run_dir of the file"
+        "--run", dest="folder", metavar="DIR", help="folder of the runs seed_*; default: run_dir of the file"
     )
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of the evaluation")
 
