@@ -112,7 +112,7 @@ class Projectors:
         self.prefactor = 12.0 * math.pi / crystal.volume
 
     def at(self, k: Tensor) -> Tensor:
-        """B ``(N, n_atoms, 3, m)`` complex at ``k`` ``(3,)`` (1/Bohr); ValueError where k + G leaves the range of R_m."""
+        """B ``(N, n_atoms, 3, m)`` complex at ``k`` ``(3,)`` (1/Bohr); ValueError where k + G leaves R_m's range."""
         vectors = self.basis.vectors + k
         size = vectors.norm(dim=1)
         if float(size.max()) > self.radial.largest_k:
