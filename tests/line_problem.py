@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from fp_potential.train.config.schema import validate
+from fp_potential.train.trainer.gradients import BatchGradient
+from fp_potential.train.trainer.monte_carlo import MonteCarlo
 from fp_potential.train.trainer.options import RunOptions, Stage
 from fp_potential.train.trainer.problem import LossResult
 from fp_potential.train.trainer.trainer import Trainer
@@ -151,3 +153,16 @@ def same_state(a: Any, b: Any) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(same_state(x, y) for x, y in zip(a, b, strict=True))
     return a == b
+
+
+def monte_carlo(problem, seed=1, groups=None, **options):
+    """The workflow with ``options`` on ``problem``."""
+    stage = line_config({"workflow": "monte_carlo", "epochs": 10, "monte_carlo": options}).train_schedule[0]
+    groups = problem.parameter_groups() if groups is None else groups
+    batches = BatchGradient(problem, [p for group in groups for p in group["params"]], stage)
+    return MonteCarlo(stage, batches, groups, None, seed)
+
+
+def values(problem):
+    """Copies of the parameters."""
+    return [parameter.detach().clone() for parameter in problem.module.parameters()]

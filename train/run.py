@@ -16,6 +16,10 @@ import yaml
 from rich.console import Console
 
 from ..files import write_whole
+from .bands.config import BandsTrainConfig
+from .bands.data import fingerprint as bands_fingerprint
+from .bands.problem import BandsProblem
+from .bands.systems import load_systems
 from .data.frame_sequence import fingerprint
 from .data.sets import load_data
 from .errors import InputError
@@ -30,7 +34,7 @@ from .trainer.problem import Problem
 from .trainer.trainer import Trainer
 
 
-def train(config: TrainConfig, console: Console | None = None, restart: bool = False) -> str:
+def train(config: RunOptions, console: Console | None = None, restart: bool = False) -> str:
     """Train, or continue the run in ``config.run_dir``; returns the test table.
 
     Args:
@@ -48,7 +52,7 @@ def train(config: TrainConfig, console: Console | None = None, restart: bool = F
         return _train(config, console, restart)
 
 
-def check(config: TrainConfig, console: Console | None = None, restart: bool = False) -> PotentialProblem:
+def check(config: RunOptions, console: Console | None = None, restart: bool = False) -> Problem:
     """Read and check everything that `train` would, print it and all options as resolved; nothing is written.
 
     Args:
@@ -90,7 +94,7 @@ def check_run_dir(run_dir: str) -> None:
         raise InputError(f"run_dir '{run_dir}': no permission to write into '{place}'")
 
 
-def _continued(config: TrainConfig, epoch: int, step: int) -> str:
+def _continued(config: RunOptions, epoch: int, step: int) -> str:
     total = sum(stage.length for stage in config.train_schedule)
     inside = f", step {step}" if step else ""
     done = "is finished" if epoch >= total else f"continues at epoch {epoch}{inside} of {total}"
@@ -98,24 +102,36 @@ def _continued(config: TrainConfig, epoch: int, step: int) -> str:
 
 
 def _problem(
-    config: TrainConfig, console: Console | None, restart: bool = False
-) -> tuple[PotentialProblem, str, dict[str, Any] | None]:
+    config: RunOptions, console: Console | None, restart: bool = False
+) -> tuple[Problem, str, dict[str, Any] | None]:
     """What a training file means: the problem, the fingerprint of its data, and the checkpoint to continue from.
 
     Raises:
         InputError: bad data or options, or a run with other options in the folder.
     """
-    data = load_data(config.data, console)
-    frames = fingerprint(data.train, data.valid)
+    if isinstance(config, BandsTrainConfig):
+        systems = load_systems(config.systems)
+        data = bands_fingerprint(systems)
+        state = _state(config, data, BandsProblem, restart)
+        return BandsProblem(config, systems), data, state
+    assert isinstance(config, TrainConfig)
+    sets = load_data(config.data, console)
+    data = fingerprint(sets.train, sets.valid)
+    state = _state(config, data, PotentialProblem, restart)
+    return PotentialProblem(config, sets, state["problem"] if state else None), data, state
+
+
+def _state(config: RunOptions, data: str, problem: type[Problem], restart: bool) -> dict[str, Any] | None:
+    """The checkpoint to continue from, if there is one."""
     path = Path(config.run_dir) / "checkpoints" / checkpoint.LATEST
-    state: dict[str, Any] | None = None
-    if path.is_file() and not restart:
-        state = checkpoint.load(path)
-        checkpoint.check_resumable(state, config, frames, path, PotentialProblem)
-    return PotentialProblem(config, data, state["problem"] if state else None), frames, state
+    if restart or not path.is_file():
+        return None
+    state = checkpoint.load(path)
+    checkpoint.check_resumable(state, config, data, path, problem)
+    return state
 
 
-def _train(config: TrainConfig, console: Console, restart: bool) -> str:
+def _train(config: RunOptions, console: Console, restart: bool) -> str:
     prepare_torch(config)
     run_dir = Path(config.run_dir)
     if restart:
@@ -124,6 +140,8 @@ def _train(config: TrainConfig, console: Console, restart: bool) -> str:
         distributed.gather(None)  # nobody looks for a checkpoint before it is gone
     problem, frames, state = _problem(config, console)
     _introduce(console, config, problem)
+    if isinstance(problem, BandsProblem):
+        config = problem.in_pieces()
     trainer = Trainer(problem, config, run_dir, console, frames, state)
     if distributed.is_main():
         write_whole(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -134,12 +152,16 @@ def _train(config: TrainConfig, console: Console, restart: bool) -> str:
     except KeyboardInterrupt:
         trainer.say(f"stopped in epoch {trainer.epoch}; the same command continues from the last checkpoint")
         raise
+    if isinstance(problem, BandsProblem):
+        with trainer.evaluated():
+            trainer.say("", table, "", *problem.finish(), "", f"next: fixedpoint report {run_dir}")
+        return table
     trainer.say("\n" + (f"test set, {table}" if table else "no test set"))
     trainer.say(f"\nnext: fixedpoint export {run_dir} model.pt")
     return table
 
 
-def _for_torchrun(config: TrainConfig, device: str) -> TrainConfig:
+def _for_torchrun(config: RunOptions, device: str) -> RunOptions:
     if config.training.workers > 1:
         raise InputError(
             f"training.workers: {config.training.workers} forks processes by itself; with torchrun leave it at 1"

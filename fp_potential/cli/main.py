@@ -1,7 +1,8 @@
 """``fixedpoint <command>``: commands are imported when they are called, so that help is immediate.
 
 A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int | None``, and may have
-``prepare(words) -> words``, called before the words are parsed; it imports what is slow inside these. Bad input
+``prepare(words) -> words``, called before the words are parsed; it imports what is slow inside these. A command with
+tools has ``TOOLS``, and a module for each. Bad input
 (``ValueError``, missing files) ends with one message and exit status 2; ``--traceback`` shows where it was raised.
 """
 
@@ -26,6 +27,7 @@ COMMANDS = {
     "report": "one HTML page of a training run: curves, errors, charges in 3-D",
     "scf": "how the self-consistent loop of one structure goes, what to change, and whether its charges conduct",
     "import-mace": "weights of a mace-torch model, to start a training from",
+    "bands": "tools for pseudopotentials fitted to band structures",
     "clone": "fit models to a known one point by point, compare them with it self-consistently",
 }
 
@@ -45,6 +47,8 @@ class Command:
             SystemExit: other words that the command does not know; argparse has said so.
         """
         prepared = self.module.prepare(list(words)) if hasattr(self.module, "prepare") else list(words)
+        if hasattr(self.module, "TOOLS"):  # a parser of parsers takes no options among its positional words
+            return self.parser.parse_args(prepared)
         return self.parser.parse_intermixed_args(prepared)
 
 

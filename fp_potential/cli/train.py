@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fp_potential.train.training_file import Kind
 
 #: words of the command itself; every other --word is an option of the training file
 OWN = (
@@ -21,7 +25,9 @@ OWN = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("config", nargs="?", help="training file (YAML)")
+    parser.add_argument(
+        "config", nargs="?", help="training file (YAML), or the folder of a published bundle of a pseudopotential"
+    )
     parser.add_argument("--config", dest="named", metavar="FILE", help="the same, as an option")
     parser.add_argument(
         "overrides",
@@ -40,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="NAME",
-        help="print the manual of the training file, or of one section or option, and stop",
+        help="print the manual of the training file (of a pseudopotential's, if such a file is given), or of one "
+        "section or option, and stop",
     )
     parser.add_argument(
         "--schema",
@@ -53,26 +60,26 @@ def prepare(words: list[str]) -> list[str]:
     """``--option value`` of the training file as ``option=value``."""
     if not any(word.startswith("--") and word.partition("=")[0] not in OWN for word in words):
         return words
-    from fp_potential.train.potential.config.command_line import with_overrides
+    from fp_potential.train.training_file import overrides_of
 
-    return with_overrides(words, OWN)
+    return overrides_of(words, OWN)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train or continue; or print what a training file may hold."""
     if arguments.help_config is not None:
-        return _manual(arguments.help_config)
+        return _manual(arguments.help_config, _kind(arguments))
     if arguments.schema is not None:
-        return _schema(arguments.schema)
+        return _schema(arguments.schema, _kind(arguments))
     file, overrides = _file_and_overrides(arguments)
     if arguments.run is not None:
         overrides.append(f"run_dir={arguments.run}")
-    from fp_potential.train.potential.config import load_config
+    from fp_potential.train.training_file import load
 
     notes: list[str] = []
     if arguments.restart and any("restart_latest" in word.partition("=")[0] for word in overrides):
         notes.append("restart_latest has no effect beside --restart, which starts anew")
-    config = load_config(file, overrides, notes)
+    config = load(file, overrides, notes)
     for note in notes:
         print(f"note: {note}")
     from fp_potential.train.run import check, train
@@ -107,26 +114,34 @@ def _file_and_overrides(arguments: argparse.Namespace) -> tuple[str, list[str]]:
     return files[0], overrides
 
 
-def _manual(name: str) -> int:
+def _kind(arguments: argparse.Namespace) -> Kind:
+    """Of the training file that is given beside an option that prints; none: a potential's."""
+    from fp_potential.train.training_file import kind_of
+
+    file = arguments.named or arguments.config
+    return "potential" if file is None else kind_of(file)
+
+
+def _manual(name: str, kind: Kind) -> int:
     from rich.console import Console
 
     from fp_potential.train.config.manual import as_text, show
-    from fp_potential.train.potential.config.manual import entries
+    from fp_potential.train.training_file import manual_of
 
     console = Console()
     if console.is_terminal:
-        show(console, entries(name))
+        show(console, manual_of(kind, name))
     else:
-        print(as_text(entries(name)))
+        print(as_text(manual_of(kind, name)))
     return 0
 
 
-def _schema(file: str) -> int:
+def _schema(file: str, kind: Kind) -> int:
     import json
 
-    from fp_potential.train.potential.config.json_schema import json_schema
+    from fp_potential.train.training_file import schema_of
 
-    text = json.dumps(json_schema(), indent=1, ensure_ascii=False)
+    text = json.dumps(schema_of(kind), indent=1, ensure_ascii=False)
     if file == "-":
         print(text)
     else:

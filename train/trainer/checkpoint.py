@@ -10,16 +10,18 @@ from it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...files import replaced
 from ..config.schema import validate
 from ..errors import InputError
-from .options import RunOptions
+from .options import RunOptions, TrainingOptions
 from .problem import Problem
 
 FORMAT = 2
@@ -38,6 +40,7 @@ FREE_OPTIONS = (
     "training.tensorboard",
     "training.valid_batch_size",
     "training.workers",
+    "training.accumulate",
     "training.checkpoint_minutes",
     "training.checkpoint_steps",
 )
@@ -48,6 +51,14 @@ def save(state: dict[str, Any], path: Path) -> None:
     # the inner block ends first: the file is closed when it takes its place
     with replaced(path) as temporary, open(temporary, "wb") as file:
         torch.save({"format": FORMAT, **state}, file)
+
+
+def due(options: TrainingOptions, step: int, saved: float) -> bool:
+    """Whether a checkpoint inside of the epoch is due after ``step`` steps, the last being of the time ``saved``."""
+    if options.checkpoint_steps is not None and step % options.checkpoint_steps == 0:
+        return True
+    minutes = options.checkpoint_minutes
+    return minutes is not None and time.monotonic() - saved >= 60 * minutes
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -81,6 +92,21 @@ def load(path: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise InputError(f"{path}: checkpoint format {found}, this version reads 1 and {FORMAT}")
     return state
+
+
+def generators(device: torch.device) -> dict[str, Tensor | None]:
+    """States of torch's generators of random numbers, that of ``device`` among them."""
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_generators(states: dict[str, Any], device: torch.device) -> None:
+    """Continue from `generators`."""
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and states.get("cuda") is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def check_resumable(state: dict[str, Any], config: RunOptions, data: str, path: Path, problem: type[Problem]) -> None:

@@ -103,6 +103,9 @@ class Descent:
         """The learning rate of the last step."""
         return {"lr": self.rate}
 
+    def finish(self) -> None:
+        """Nothing: the parameters are those of the last step."""
+
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the optimiser is kept by the trainer, beyond the stage."""
         return {}

@@ -55,22 +55,25 @@ class BatchGradient:
         problem: what is trained.
         parameters: those that are not frozen.
         stage: passed through to the problem.
+        pieces: into which each process divides its part of a batch, to add up their losses and gradients; the memory
+            is that of one of them.
     """
 
-    def __init__(self, problem: Problem, parameters: Sequence[Tensor], stage: Any) -> None:
-        self.problem, self.parameters, self.stage = problem, list(parameters), stage
+    def __init__(self, problem: Problem, parameters: Sequence[Tensor], stage: Any, pieces: int = 1) -> None:
+        self.problem, self.parameters, self.stage, self.pieces = problem, list(parameters), stage, pieces
         self._names: tuple[list[str], list[str]] | None = None
 
-    def load(self, content: Any) -> Any:
-        """This process's part of the batch; None if there is none."""
-        return self.problem.batch("train", content, distributed.rank(), distributed.ranks())
+    def load(self, content: Any) -> list[Any]:
+        """The pieces of this process's part of the batch; none if there is nothing for it to do."""
+        first, pieces = distributed.rank() * self.pieces, distributed.ranks() * self.pieces
+        found = [self.problem.batch("train", content, first + number, pieces) for number in range(self.pieces)]
+        return [piece for piece in found if piece is not None]
 
-    def value(self, part: Any) -> BatchLoss:
+    def value(self, part: list[Any]) -> BatchLoss:
         """The loss alone; the gradients stay what they are."""
-        result = None if part is None else self.problem.loss(part, self.stage, differentiable=False)
-        return self._summed(result, [])
+        return self._summed([self.problem.loss(piece, self.stage, differentiable=False) for piece in part], [])
 
-    def gradient(self, part: Any) -> BatchLoss:
+    def gradient(self, part: list[Any]) -> BatchLoss:
         """The loss; its derivatives are put into ``.grad``, None where it does not depend on a parameter.
 
         Raises:
@@ -78,26 +81,33 @@ class BatchGradient:
         """
         for parameter in self.parameters:
             parameter.grad = None
-        result = None
-        if part is not None:
-            result = self.problem.loss(part, self.stage)
-            if not result.total.requires_grad:
-                raise InputError(
-                    f"stage '{self.stage.name}': its loss does not depend on any parameter that is not frozen; "
-                    "change freeze, or the terms of the loss"
-                )
-            result.total.backward()
-        return self._summed(result, self.parameters)
+        results, dependent = [], not part
+        for piece in part:
+            result = self.problem.loss(piece, self.stage)
+            if result.total.requires_grad:
+                result.total.backward()
+                dependent = True
+            results.append(result._replace(total=result.total.detach()))
+        if not dependent:
+            raise InputError(
+                f"stage '{self.stage.name}': its loss does not depend on any parameter that is not frozen; "
+                "change freeze, or the terms of the loss"
+            )
+        return self._summed(results, self.parameters)
 
-    def _summed(self, result: LossResult | None, parameters: list[Tensor]) -> BatchLoss:
-        terms, counts = self._known_names(result)
+    def summed(self, results: Sequence[LossResult]) -> BatchLoss:
+        """The loss of the batch from those of this process's pieces; the gradients stay what they are."""
+        return self._summed(results, [])
+
+    def _summed(self, results: Sequence[LossResult], parameters: list[Tensor]) -> BatchLoss:
+        terms, counts = self._known_names(results[0] if results else None)
         names = terms + counts
         numbers = torch.zeros(2 + len(names), dtype=torch.float64)
-        if result is not None:
+        for result in results:
             known = result.terms | (result.counts or {})
             values = [result.total, *(known[name] for name in names)]
-            numbers[1:] = torch.stack([value.detach().to(torch.float64).reshape(()) for value in values]).cpu()
-            numbers[0] = result.structures
+            numbers[1:] += torch.stack([value.detach().to(torch.float64).reshape(()) for value in values]).cpu()
+            numbers[0] += result.structures
         if distributed.ranks() > 1:
             numbers = self._summed_over_ranks(numbers, parameters)
         structures, total, *values = numbers.tolist()

@@ -9,18 +9,23 @@ from pydantic import BaseModel
 from .optimizers import optimizer_name
 from .options import RunOptions, Stage, TrainingOptions
 
+#: optimisers of two moments
+_MOMENTS = ("adam", "adamw", "nadam", "radam", "adamax", "schedulefree")
+_PLAIN = ("sgd", "rmsprop", "adagrad", "adadelta", "asgd")
 #: option of `TrainingOptions` -> optimisers that have it
 OF_OPTIMIZERS = {
-    "beta_one": ("adam", "adamw", "schedulefree"),
-    "beta_two": ("adam", "adamw", "schedulefree", "rmsprop"),
+    "beta_one": _MOMENTS,
+    "beta_two": (*_MOMENTS, "rmsprop"),
     "momentum": ("sgd", "rmsprop"),
     "lbfgs_iterations": ("lbfgs",),
     "lbfgs_history": ("lbfgs",),
-    "clip_grad": ("adam", "adamw", "schedulefree", "sgd", "rmsprop"),
-    "ema_decay": ("adam", "adamw", "sgd", "rmsprop", "lbfgs"),
+    "clip_grad": (*_MOMENTS, *_PLAIN),
+    "ema_decay": (*(name for name in _MOMENTS if name != "schedulefree"), *_PLAIN, "lbfgs"),
 }
 #: options of a stage that optimisers use
 OF_GRADIENT = ("optimizer", "lr", "lr_final", "lr_decay", "warmup_epochs", "reset_optimizer", "patience")
+#: further ones of a way in which the learning rate falls
+OF_DECAY = {"plateau": ["plateau_factor", "plateau_patience"], "step": ["step_factor", "step_epochs"]}
 
 
 def given(options: BaseModel, names: Iterable[str]) -> list[str]:
@@ -53,12 +58,16 @@ def _of_stage(stage: Stage) -> list[str]:
         rates = [name for name in type(stage).model_fields if name.endswith("_lr")]
         # an early end is one of any stage that is validated
         names = [name for name in OF_GRADIENT if name != "patience" or stage.workflow == "initialise_only"]
-        names += ["plateau_factor", "plateau_patience"]
-        names += ["freeze"] if stage.workflow != "monte_carlo" else []
+        names += [name for options in OF_DECAY.values() for name in options]
+        names += ["freeze"] if stage.workflow not in ("monte_carlo", "least_squares") else []
         return no_effect(given(stage, [*names, *rates]), f"workflow: {stage.workflow} has no optimiser")
     lines = []
-    if stage.lr_decay != "plateau":
-        lines += no_effect(given(stage, ["plateau_factor", "plateau_patience"]), "they belong to lr_decay: plateau")
+    for decay, options in OF_DECAY.items():
+        if stage.lr_decay != decay:
+            lines += no_effect(given(stage, options), f"they belong to lr_decay: {decay}")
+    if stage.lr_decay != "plateau" and stage.patience is None:
+        lines += no_effect(given(stage, ["paced_by"]), "it belongs to patience and lr_decay: plateau")
+    if stage.lr_decay not in OF_DECAY:
         if stage.lr_final is None and "lr_decay" in stage.model_fields_set:
             lines += no_effect(given(stage, ["lr_decay"]), "the learning rate is constant without lr_final")
     return lines

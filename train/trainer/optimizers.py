@@ -21,9 +21,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import InputError
-from .options import RunningOptions, TrainingOptions
+from .options import RunningOptions, Stage, TrainingOptions
 
 Group = dict[str, Any]
+
+#: torch's relatives of adam, by name
+OF_TWO_MOMENTS: dict[str, Any] = {
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adamax": torch.optim.Adamax,
+}
+#: further optimisers of torch, with its own numbers
+FURTHER: dict[str, Any] = {
+    "adagrad": torch.optim.Adagrad,
+    "adadelta": torch.optim.Adadelta,
+    "asgd": torch.optim.ASGD,
+}
 
 
 def optimizer_name(stage: RunningOptions, options: TrainingOptions) -> str:
@@ -55,6 +68,10 @@ def build_optimizer(name: str, groups: Sequence[Group], options: TrainingOptions
         return torch.optim.RMSprop(groups, alpha=options.beta_two, momentum=options.momentum)
     if name == "lbfgs":
         return _lbfgs(groups, options)
+    if name in OF_TWO_MOMENTS:
+        return OF_TWO_MOMENTS[name](groups, betas=betas)
+    if name in FURTHER:
+        return FURTHER[name](groups)
     return _schedule_free(groups, options)
 
 
@@ -86,6 +103,17 @@ def _schedule_free(groups: Sequence[Group], options: TrainingOptions) -> Optimiz
     return optimizer
 
 
+def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Continue from ``state_dict``, bit for bit: torch gives all that it loads the precision of the parameters."""
+    optimizer.load_state_dict(state)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, saved in state["state"].items():
+        for name, value in saved.items():
+            loaded = optimizer.state[parameters[number]][name]
+            if isinstance(value, Tensor) and loaded.dtype != value.dtype:
+                optimizer.state[parameters[number]][name] = value.to(loaded.device)
+
+
 def averaged_values(optimizer: Optimizer, parameters: Sequence[Tensor]) -> list[Tensor]:
     """x = y + (1 - 1/beta_one) (z - y) of the schedule-free optimiser; y where it has not stepped."""
     beta_one = {id(p): group["betas"][0] for group in optimizer.param_groups for p in group["params"]}
@@ -102,12 +130,16 @@ def with_rates(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
     return [group | {"lr": stage.lr if rate is None else rate} for group, rate in zip(groups, own, strict=True)]
 
 
-def learning_rate(stage: RunningOptions, fraction: float) -> float:
+def learning_rate(stage: Stage, fraction: float) -> float:
     """Learning rate after the fraction f (0 … 1) of the stage, warm-up and plateaus left out.
 
-    exponential: lr (lr_final/lr)^f; cosine: lr_final + (lr - lr_final) (1 + cos πf)/2; plateau, or without an
-    ``lr_final``: lr.
+    exponential: lr (lr_final/lr)^f; cosine: lr_final + (lr - lr_final) (1 + cos πf)/2; step: lr step_factor^n after n
+    times ``step_epochs`` epochs, at least lr_final; plateau, or without an ``lr_final``: lr.
     """
+    if stage.lr_decay == "step":
+        # a fraction that comes from a whole number of epochs must not fall below it
+        done = math.floor(fraction * stage.length + 1e-6) // stage.step_epochs
+        return max(stage.lr_final or 0.0, stage.lr * stage.step_factor**done)
     if stage.lr_final is None or stage.lr_decay == "plateau":
         return stage.lr
     if stage.lr_decay == "cosine":

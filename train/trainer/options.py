@@ -11,8 +11,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ..config.schema import Section
+from .monte_carlo_options import MonteCarloOptions
 
-Optimizer = Literal["adam", "adamw", "schedulefree", "sgd", "rmsprop", "lbfgs"]
+Optimizer = Literal[
+    "adam",
+    "adamw",
+    "schedulefree",
+    "sgd",
+    "rmsprop",
+    "lbfgs",
+    "nadam",
+    "radam",
+    "adamax",
+    "adagrad",
+    "adadelta",
+    "asgd",
+]
 
 
 class InitialiseOptions(Section):
@@ -39,48 +53,33 @@ class InitialiseOptions(Section):
         return self
 
 
-class MonteCarloOptions(Section):
-    """Random moves of the parameters, accepted by the rule of Metropolis on the loss of a batch."""
-
-    move: float | dict[str, float] = 0.01
-    """Standard deviation of a move relative to the root mean square of the group's parameters at the start of the
-    stage, or to 1 where all are zero: one for all groups, or by group (``{GROUP: 0.02}``; groups that are not named do
-    not move)."""
-    moves_per_batch: int = Field(default=1, gt=0)
-    """Moves tried on each batch; all but the first cost one evaluation of the loss instead of two."""
-    temperature: float = Field(default=0.0, ge=0)
-    """A move that raises the loss by d is accepted with probability exp(-d/temperature); 0: never."""
-    temperature_final: float | None = Field(default=None, gt=0)
-    """Temperature at the end of the stage, reached exponentially; none: constant."""
-
-    @model_validator(mode="after")
-    def _positive(self) -> MonteCarloOptions:
-        if any(move <= 0 for move in (self.move.values() if isinstance(self.move, dict) else [self.move])):
-            raise ValueError(f"move must be above zero, got {self.move}")
-        if self.temperature_final is not None and self.temperature == 0:
-            raise ValueError("temperature_final needs a temperature above zero to start from")
-        return self
-
-
 class RunningOptions(Section):
     """How a stage runs."""
 
-    workflow: Literal["gradient", "monte_carlo", "evaluate", "initialise_only"] = "gradient"
-    """gradient: steps of an optimiser; monte_carlo: random moves; evaluate: losses and errors of the model as it would
-    be exported, nothing changes; initialise_only: the parameters are set by ``initialise``, nothing is trained."""
+    workflow: Literal["gradient", "least_squares", "monte_carlo", "evaluate", "initialise_only"] = "gradient"
+    """gradient: steps of an optimiser; least_squares: damped Gauss-Newton steps, of models whose loss is a sum of
+    squares (bands); monte_carlo: random moves; evaluate: losses and errors of the model as it would be exported,
+    nothing changes; initialise_only: the parameters are set by ``initialise``, nothing is trained."""
     optimizer: Optimizer | None = None
     """Optimiser of this stage; none: ``training.optimizer``."""
     lr: float = Field(default=0.01, gt=0)
     """Learning rate at the start of the stage."""
     lr_final: float | None = Field(default=None, gt=0)
     """Learning rate at its end (with plateau: the smallest); none: constant."""
-    lr_decay: Literal["exponential", "cosine", "plateau"] = "exponential"
-    """How it goes from one to the other: step by step, or by ``plateau_factor`` whenever the validation loss has not
-    fallen for ``plateau_patience`` epochs."""
+    lr_decay: Literal["exponential", "cosine", "plateau", "step"] = "exponential"
+    """How it goes from one to the other: in each step of the optimiser (exponential, cosine), by ``plateau_factor``
+    whenever the loss has not fallen for ``plateau_patience`` epochs, or by ``step_factor`` every ``step_epochs`` epochs
+    (step, which needs no ``lr_final``: with one it is the smallest)."""
+    step_factor: float = Field(default=0.9, gt=0, le=1)
+    """Factor on the learning rate every ``step_epochs`` epochs."""
+    step_epochs: int = Field(default=100, gt=0)
+    """Epochs between two factors."""
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)
     """Factor on the learning rate on a plateau."""
     plateau_patience: int = Field(default=10, gt=0)
-    """Epochs without a new smallest validation loss that make a plateau."""
+    """Epochs without a new smallest loss that make a plateau."""
+    paced_by: Literal["valid", "train"] = "valid"
+    """Loss that ``patience`` and plateaus follow: of the validation set, or the mean of the epoch's batches."""
     warmup_epochs: float = Field(default=0.0, ge=0)
     """Epochs (or part of one) over which the learning rate rises linearly from zero."""
     reset_optimizer: bool = True
@@ -89,7 +88,14 @@ class RunningOptions(Section):
     freeze: list[str] = Field(default=[])
     """Groups of parameters that do not change in this stage."""
     patience: int | None = Field(default=None, gt=0)
-    """Early stop: after so many epochs without a new smallest validation loss the next stage begins."""
+    """Early stop: after so many epochs without a new smallest loss (``paced_by``) the next stage begins."""
+    damping: float = Field(default=0.001, gt=0)
+    """First damping of ``workflow: least_squares``, relative to ``damping_by``; it falls while steps lower the loss."""
+    damping_by: Literal["largest", "each"] = "largest"
+    """The largest entry of the curvature's diagonal, for parameters of one kind (Levenberg), or the entry of each
+    parameter, for parameters of different units (Marquardt)."""
+    tries: int = Field(default=8, gt=0)
+    """Its trials with rising damping before a step is given up."""
     monte_carlo: MonteCarloOptions | None = None
     """Moves and temperature of ``workflow: monte_carlo``."""
     initialise: InitialiseOptions | None = None
@@ -136,6 +142,11 @@ class Stage(RunningOptions):
         return self
 
     @property
+    def random_moves(self) -> MonteCarloOptions | None:
+        """Moves and temperatures of ``workflow: monte_carlo``; a subclass may have them under other options."""
+        return self.monte_carlo
+
+    @property
     def length(self) -> int:
         """Number of epochs."""
         assert self.epochs is not None
@@ -158,19 +169,23 @@ class TrainingOptions(Section):
     max_atoms_per_batch: int | None = Field(default=None, gt=0)
     """Fill batches up to this number of atoms, instead of with ``batch_size`` (``valid_batch_size``) frames; a larger
     frame is a batch of its own."""
+    accumulate: int = Field(default=1, gt=0)
+    """Pieces into which each process divides its part of a batch; losses and gradients are those of the whole, added
+    piece by piece, the memory that of one piece."""
     group_by_size: bool = False
     """Put frames with similar numbers of neighbours into the same batch: faster where sizes differ much."""
     optimizer: Optimizer = "adam"
-    """adam, sgd, rmsprop, lbfgs: weight decay is part of the gradient; adamw, schedulefree: it is not. schedulefree:
+    """adamw, schedulefree: weight decay is not part of the gradient; all others: it is. nadam, radam, adamax, adagrad,
+    adadelta, asgd: those of torch, for who knows them; adadelta is used with ``lr: 1.0``. schedulefree:
     AdamW with its own average of the weights, which needs no decay of the learning rate (Defazio et al. 2024; package
     schedulefree). lbfgs: iterations with a line search on each batch (a ``batch_size`` of all frames makes it the
     deterministic method); ``lr: 1.0`` is usual."""
     amsgrad: bool = False
     """The AMSGrad variant of adam and adamw."""
     beta_one: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the first moment (adam, adamw, schedulefree)."""
+    """Decay of the first moment (adam, adamw, nadam, radam, adamax, schedulefree)."""
     beta_two: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the second moment (adam, adamw, schedulefree, rmsprop)."""
+    """Decay of the second moment (those, rmsprop)."""
     momentum: float = Field(default=0.0, ge=0, lt=1)
     """Momentum (sgd, rmsprop)."""
     nesterov: bool = False

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .options import RunningOptions
+from .options import RunningOptions, Stage
 
 
 class Pacing:
-    """Follows the validation loss of a stage.
+    """Follows the loss of a stage, that of validation or of training (``paced_by``).
 
     A plateau is ``plateau_patience`` epochs without a new smallest loss since the last one or the last reduction of the
     learning rate; each multiplies ``factor``, by which rates are multiplied, with ``plateau_factor``, down to
@@ -34,6 +34,12 @@ class Pacing:
             smallest = 0.0 if stage.lr_final is None else stage.lr_final / stage.lr
             self.factor, self.reduced_epoch = max(smallest, self.factor * stage.plateau_factor), epoch
         return stage.patience is not None and epoch - self.best_epoch >= stage.patience
+
+    def reason(self, epoch: int) -> str:
+        """Why the stage stops after ``epoch`` epochs of it."""
+        first = 0 if not isinstance(self.stage, Stage) else self.stage.first_epoch
+        kind = {"valid": "validation", "train": "training"}[self.stage.paced_by]
+        return f"after {epoch} epochs: the smallest {kind} loss was that of epoch {first + self.best_epoch - 1}"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
 from .options import InitialiseOptions, RunOptions
 
@@ -142,4 +143,44 @@ class Problem(Protocol):
 
     def export(self, path: str | Path) -> None:
         """Write the module as it stands for use outside of training."""
+        ...
+
+
+@runtime_checkable
+class OwnMoves(Protocol):
+    """What a `Problem` may have besides, for the workflow ``monte_carlo``: moves of its own."""
+
+    def propose(self, stage: Any, generator: Generator, factor: float) -> bool:
+        """Move the parameters that require gradients, by the sizes of ``stage`` times ``factor``.
+
+        All random numbers are those of ``generator``. False: nothing was done, and the moves are those of the options.
+        """
+        ...
+
+    def improved(self, loss: float) -> None:
+        """Called where the parameters have given the smallest loss of a batch of the stage so far."""
+        ...
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """What a `Problem` may have besides: work of its own between epochs."""
+
+    def before_epoch(self, stage: Any, epoch_of_stage: int, seed: int) -> list[str]:
+        """Called before the first batch of an epoch (counted from 0), by all processes; what it says goes to the log.
+
+        It may change the parameters, as a function of these and the seed alone.
+        """
+        ...
+
+    def after_epoch(self, stage: Any, row: dict[str, Any], run_dir: Path) -> None:
+        """Called by the process that writes, with the row of the log, before the checkpoint of the epoch.
+
+        The parameters have their values in evaluation. It may be called again for an epoch that was done before, when a
+        run that was killed is resumed.
+        """
+        ...
+
+    def optimizer_built(self, optimizer: Optimizer) -> list[str]:
+        """Called with each new optimiser; what it says goes to the log. It may give it a state."""
         ...

@@ -24,14 +24,15 @@ from ..errors import InputError
 from . import checkpoint, distributed
 from .descent import Descent
 from .gradients import BatchGradient, EpochSums
+from .least_squares import LeastSquares, SumOfSquares
 from .log import Log
-from .monte_carlo import MC_COLUMNS, MonteCarlo
-from .optimizers import averaged_values, build_optimizer, optimizer_name, with_rates
+from .monte_carlo import MonteCarlo
+from .optimizers import averaged_values, build_optimizer, load_state, optimizer_name, with_rates
 from .options import RunOptions, Stage
 from .pacing import Pacing
-from .problem import Problem
+from .problem import Attended, Problem
 from .weight_average import WeightAverage, applied, set_values
-from .workflow import Evaluation, Workflow, check_stage, checked_groups, free_groups
+from .workflow import TRAINING, Evaluation, Workflow, check_stage, checked_groups, free_groups, workflow_columns
 
 OWN_COLUMNS = ("epoch", "stage", "lr", "time [s]", "train loss")
 
@@ -68,16 +69,16 @@ class Trainer:
         self.average_names = [names[id(parameter)] for parameter in self.parameters]
         self.validated = len(problem.plan("valid")) > 0
         for stage in config.train_schedule:
-            check_stage(stage, self.groups, self.options, self.validated)
-        self.epoch = self.step = 0
+            check_stage(stage, self.groups, self.options, self.validated, isinstance(problem, SumOfSquares))
+        self.epoch, self.step, self.stage = 0, 0, -1
         self.so_far = EpochSums()
-        self.stage = -1
         self.pacing: Pacing | None = None
         self.optimizer: Optimizer | None = None
         self.optimizer_name = ""
         self.workflow: Workflow | None = None
         self.workflow_state: dict[str, Any] | None = None
         self.best: dict[str, Any] = {"stage": -1, "loss": math.inf}
+        self.log: Log | None = None
         started: list[str] = []
         if resumed is None:
             torch.manual_seed(self.options.seed)
@@ -88,7 +89,6 @@ class Trainer:
         if resumed is not None:
             self._restore(resumed)
         self.saved = time.monotonic()
-        self.log: Log | None = None
         if distributed.is_main():
             run_dir.mkdir(parents=True, exist_ok=True)
             checkpoint.remove_unfinished(run_dir / "checkpoints")
@@ -112,7 +112,7 @@ class Trainer:
         for number, stage in enumerate(self.config.train_schedule):
             if self.epoch < stage.first_epoch + stage.length:
                 self._run_stage(number, stage)
-        with self._evaluated():
+        with self.evaluated():
             table = self.problem.report("test")
         if table and distributed.is_main():
             write_whole(self.run_dir / "test_table.txt", table + "\n")
@@ -149,8 +149,7 @@ class Trainer:
             if self.optimizer is None or not keep:
                 if self.optimizer_name == "schedulefree":
                     self._continue_from_evaluated()
-                self.optimizer_name = name
-                self.optimizer = build_optimizer(name, with_rates(stage, self.groups), self.options)
+                self._build_optimizer(name, stage)
         elif stage.workflow != "evaluate":
             self._continue_from_evaluated()
             self.optimizer, self.optimizer_name = None, ""
@@ -164,8 +163,16 @@ class Trainer:
             if self.average is not None:
                 self.average.reset()
 
+    def _build_optimizer(self, name: str, stage: Stage) -> Optimizer:
+        self.optimizer_name = name
+        self.optimizer = build_optimizer(name, with_rates(stage, self.groups), self.options)
+        if isinstance(self.problem, Attended):
+            self.say(*self.problem.optimizer_built(self.optimizer))
+        return self.optimizer
+
     def _workflow(self, number: int, stage: Stage, free: Sequence[dict[str, Any]]) -> Workflow:
-        batches = BatchGradient(self.problem, [p for group in free for p in group["params"]], stage)
+        parameters = [p for group in free for p in group["params"]]
+        batches = BatchGradient(self.problem, parameters, stage, self.options.accumulate)
         average = self.average
         workflow: Workflow
         if stage.workflow == "gradient":
@@ -174,6 +181,8 @@ class Trainer:
                 average = None
             groups, clip = self.groups, None if self.optimizer_name == "lbfgs" else self.options.clip_grad
             workflow = Descent(stage, batches, self.optimizer, groups, self.pacing, average, clip)
+        elif stage.workflow == "least_squares":
+            workflow = LeastSquares(stage, batches, average)
         elif stage.workflow == "monte_carlo":
             workflow = MonteCarlo(stage, batches, free, average, seed=self.options.seed * 1_000_003 + number)
         else:
@@ -189,17 +198,21 @@ class Trainer:
         in_stage = self.epoch + 1 - stage.first_epoch
         finished = self.epoch + 1 == last
         if self.validated and (finished or in_stage % self.options.eval_every == 0):
-            with self._evaluated():
+            with self.evaluated():
                 row |= distributed.from_main(self.problem.evaluate("valid", stage, in_stage))
-            assert self.pacing is not None
-            if self.pacing.observe(in_stage, row["valid loss"]) and not finished:
-                finished = True
-                self.say(
-                    f"early stop of stage {number} '{stage.name}' after {in_stage} epochs: the smallest validation "
-                    f"loss was that of epoch {stage.first_epoch + self.pacing.best_epoch - 1}"
-                )
-        if self.log is not None and distributed.is_main():
-            self.log.row(row)
+        loss = row.get(f"{stage.paced_by} loss")
+        assert self.pacing is not None and self.workflow is not None
+        if loss is not None and self.pacing.observe(in_stage, loss) and not finished:
+            finished = True
+            self.say(f"early stop of stage {number} '{stage.name}' {self.pacing.reason(in_stage)}")
+        if finished:
+            self.workflow.finish()
+        if distributed.is_main():
+            if self.log is not None:
+                self.log.row(row)
+            if isinstance(self.problem, Attended):
+                with self.evaluated():
+                    self.problem.after_epoch(stage, row, self.run_dir)
         done = self.epoch + 1
         self.epoch, self.step, self.so_far = (last if finished else done), 0, EpochSums()
         self._keep(number, row.get("valid loss"), finished, done)
@@ -209,12 +222,14 @@ class Trainer:
         assert workflow is not None
         plan = [] if stage.workflow == "initialise_only" else self.problem.plan("train", self._seed())
         begin = time.perf_counter() - self.so_far.seconds
+        before = self.epoch - stage.first_epoch
         if self.step == 0:
             workflow.begin_epoch()
+            if isinstance(self.problem, Attended):
+                self.say(*self.problem.before_epoch(stage, before, self._seed()))
         steps: Any = range(self.step, len(plan))
         if self.log is not None and distributed.is_main():
             steps = self.log.bar(steps, len(steps), f"epoch {self.epoch} ({stage.name})")
-        before = self.epoch - stage.first_epoch
         for step in steps:
             try:
                 result = workflow.step(plan[step], before + step / len(plan), 1 / len(plan))
@@ -227,7 +242,7 @@ class Trainer:
             self.so_far.add({"train loss": result.total} | result.terms, result.structures)
             self.so_far.seconds = time.perf_counter() - begin
             self.step = step + 1
-            if self.step < len(plan) and self._due():
+            if self.step < len(plan) and checkpoint.due(self.options, self.step, self.saved):
                 self._save(checkpoint.LATEST)
         row: dict[str, Any] = {"epoch": self.epoch, "stage": stage.name}
         if plan:
@@ -240,14 +255,6 @@ class Trainer:
         """Seed of the order of the frames."""
         return self.options.seed * 1_000_003 + self.epoch
 
-    def _due(self) -> bool:
-        """Whether a checkpoint inside of the epoch is due."""
-        options = self.options
-        if options.checkpoint_steps is not None and self.step % options.checkpoint_steps == 0:
-            return True
-        minutes = options.checkpoint_minutes
-        return minutes is not None and time.monotonic() - self.saved >= 60 * minutes
-
     # ---- values of the parameters in evaluation -----------------------------------------------------------------
 
     def _evaluated_values(self) -> list[Tensor] | None:
@@ -256,7 +263,8 @@ class Trainer:
             return averaged_values(self.optimizer, self.parameters)
         return self.average.values if self.average is not None else None
 
-    def _evaluated(self) -> AbstractContextManager[None]:
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Within the block the parameters have their values in evaluation."""
         return applied(self.parameters, self._evaluated_values())
 
     def _continue_from_evaluated(self) -> None:
@@ -289,10 +297,7 @@ class Trainer:
             "optimizer_name": self.optimizer_name,
             "average": None if values is None else average,
             "average_names": self.average_names,
-            "generators": {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(self.parameters[0].device) if self.parameters[0].is_cuda else None,
-            },
+            "generators": checkpoint.generators(self.parameters[0].device),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -301,26 +306,20 @@ class Trainer:
         if self.stage >= 0:
             stage = self.config.train_schedule[self.stage]
             self.pacing = Pacing(stage)
-            if state["pacing"] is not None:
-                self.pacing.load_state_dict(state["pacing"])
+            self.pacing.load_state_dict(state["pacing"] or {})
             self.workflow_state = state["workflow"]
             self.optimizer_name = state["optimizer_name"]
             if state["optimizer"] is not None:
-                groups = with_rates(stage, self.groups)
-                self.optimizer = build_optimizer(self.optimizer_name, groups, self.options)
-                self.optimizer.load_state_dict(state["optimizer"])
+                load_state(self._build_optimizer(self.optimizer_name, stage), state["optimizer"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
-        torch.set_rng_state(state["generators"]["torch"])
-        if self.parameters[0].is_cuda and state["generators"].get("cuda") is not None:
-            torch.cuda.set_rng_state(state["generators"]["cuda"], self.parameters[0].device)
+        checkpoint.set_generators(state["generators"], self.parameters[0].device)
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
-        if state["epoch_so_far"] is not None:
-            vars(self.so_far).update(state["epoch_so_far"])
+        vars(self.so_far).update(state["epoch_so_far"] or {})
 
     def _keep(self, number: int, loss: float | None, finished: bool, done: int) -> None:
         """Checkpoints at the end of an epoch; the one that a run is resumed from comes last, after all it speaks of."""
-        trains = self.config.train_schedule[number].workflow in ("gradient", "monte_carlo")
+        trains = self.config.train_schedule[number].workflow in TRAINING
         known = loss is not None and math.isfinite(loss)
         if trains and known and (number > self.best["stage"] or loss < self.best["loss"]):
             self.best = {"stage": number, "loss": loss}
@@ -337,8 +336,7 @@ class Trainer:
             self.saved = time.monotonic()
 
     def _columns(self) -> list[str]:
-        moves = any(stage.workflow == "monte_carlo" for stage in self.config.train_schedule)
-        return [*OWN_COLUMNS, *(MC_COLUMNS if moves else ()), *self.problem.columns()]
+        return [*OWN_COLUMNS, *workflow_columns(self.config.train_schedule), *self.problem.columns()]
 
     def say(self, *lines: str) -> None:
         """Lines on the screen, by the process that writes."""

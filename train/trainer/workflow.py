@@ -13,10 +13,15 @@ from torch import Tensor
 
 from ..errors import InputError, nearest
 from .gradients import BatchGradient, BatchLoss
+from .least_squares import DAMPING
+from .monte_carlo import monte_carlo_columns
 from .optimizers import Group, build_optimizer, optimizer_name, with_rates
 from .options import RunningOptions, Stage, TrainingOptions
 from .problem import Problem
 from .weight_average import applied
+
+#: workflows that change the parameters step by step
+TRAINING = ("gradient", "least_squares", "monte_carlo")
 
 
 class Workflow(Protocol):
@@ -41,6 +46,10 @@ class Workflow(Protocol):
 
     def row(self) -> dict[str, float]:
         """Own columns of the log."""
+        ...
+
+    def finish(self) -> None:
+        """Called after the last epoch of the stage, before its checkpoint."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,6 +84,9 @@ class Evaluation:
         """Nothing."""
         return {}
 
+    def finish(self) -> None:
+        """Nothing."""
+
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""
         return {}
@@ -108,7 +120,15 @@ def free_groups(stage: RunningOptions, groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group["name"] not in stage.freeze]
 
 
-def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions, validated: bool) -> None:
+def workflow_columns(stages: Sequence[Stage]) -> list[str]:
+    """The columns of the log that the workflows of ``stages`` fill."""
+    damped = any(stage.workflow == "least_squares" for stage in stages)
+    return [*([DAMPING] if damped else []), *monte_carlo_columns(stages)]
+
+
+def check_stage(
+    stage: Stage, groups: Sequence[Group], options: TrainingOptions, validated: bool, squares: bool
+) -> None:
     """What would fail when the stage begins fails before the first one.
 
     Args:
@@ -116,6 +136,7 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
         groups: all groups of parameters.
         options: section ``training``.
         validated: whether there is a validation set.
+        squares: whether the problem has what ``workflow: least_squares`` needs.
 
     Raises:
         InputError: a group that does not exist or is frozen, nothing left to change, an optimiser that lacks a package
@@ -124,7 +145,7 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
     label = f"stage '{stage.name}'"
     names = [group["name"] for group in groups]
     free = [group["name"] for group in free_groups(stage, groups)]
-    moved = stage.monte_carlo.move if stage.monte_carlo is not None else None
+    moved = stage.random_moves.move if stage.random_moves is not None else None
     for option, given, valid in (
         ("freeze", stage.freeze, names),
         ("monte_carlo.move", moved if isinstance(moved, dict) else [], free),
@@ -132,12 +153,18 @@ def check_stage(stage: Stage, groups: Sequence[Group], options: TrainingOptions,
         for name in given:
             if name not in valid:
                 raise InputError(f"{label}: {option} names '{name}', no group that it may; {nearest(name, valid)}")
-    if stage.workflow in ("gradient", "monte_carlo") and not free:
+    if stage.workflow in TRAINING and not free:
         raise InputError(f"{label}: all groups are frozen, nothing is left to train; use workflow: evaluate")
-    if not validated and (stage.patience is not None or stage.lr_decay == "plateau"):
+    if stage.workflow == "least_squares" and not squares:
         raise InputError(
-            f"{label}: patience and lr_decay: plateau follow the validation loss; name a validation set in data, or "
-            "set data.valid_fraction"
+            f"{label}: workflow: least_squares needs a loss that is a sum of squares of few residuals, which this "
+            "model does not give; use workflow: gradient"
+        )
+    follows = stage.patience is not None or stage.lr_decay == "plateau"
+    if not validated and follows and stage.paced_by == "valid":
+        raise InputError(
+            f"{label}: patience and lr_decay: plateau follow the validation loss; name a validation set in data, set "
+            "data.valid_fraction, or paced_by: train"
         )
     if stage.workflow == "gradient":
         build_optimizer(optimizer_name(stage, options), with_rates(stage, groups), options)

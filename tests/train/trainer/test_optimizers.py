@@ -27,6 +27,7 @@ def test_warm_up_rises_linearly():
 
 
 RATES = {"sgd": 0.1, "rmsprop": 0.1, "adam": 0.1, "adamw": 0.1, "schedulefree": 0.1, "lbfgs": 1.0}
+RATES |= {"nadam": 0.1, "radam": 0.3, "adamax": 0.3, "adagrad": 1.0, "adadelta": 10.0, "asgd": 0.1}
 
 
 @pytest.mark.parametrize("name", RATES)

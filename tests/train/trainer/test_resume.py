@@ -14,6 +14,7 @@ SCHEDULES = {
     "sgd": ([], {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}),
     "rmsprop": ([], {"optimizer": "rmsprop", "momentum": 0.5}),
     "schedulefree": ([], {"optimizer": "schedulefree"}),
+    "nadam": ([], {"optimizer": "nadam"}),
     "lbfgs": ([{"epochs": 3, "lr": 1.0}], {"optimizer": "lbfgs", "lbfgs_iterations": 3}),
     "optimiser kept": ([{"epochs": 3}, {"epochs": 3, "reset_optimizer": False, "freeze": ["slope"]}], {}),
     "plateau": (

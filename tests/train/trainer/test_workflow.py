@@ -5,23 +5,10 @@ import math
 import pytest
 import torch
 from fp_potential.train.trainer import checkpoint
-from fp_potential.train.trainer.gradients import BatchGradient
-from fp_potential.train.trainer.monte_carlo import MonteCarlo
 from fp_potential.train.trainer.options import InitialiseOptions, MonteCarloOptions, RunningOptions
 from pydantic import ValidationError
 
-from line_problem import Line, line_config, line_trainer, log_rows, same_state, shown
-
-
-def monte_carlo(problem, seed=1, groups=None, **options):
-    stage = line_config({"workflow": "monte_carlo", "epochs": 10, "monte_carlo": options}).train_schedule[0]
-    groups = problem.parameter_groups() if groups is None else groups
-    batches = BatchGradient(problem, [p for group in groups for p in group["params"]], stage)
-    return MonteCarlo(stage, batches, groups, None, seed)
-
-
-def values(problem):
-    return [parameter.detach().clone() for parameter in problem.module.parameters()]
+from line_problem import Line, line_config, line_trainer, log_rows, monte_carlo, same_state, shown, values
 
 
 def test_rejected_move_restores_the_bits():
@@ -57,7 +44,7 @@ def test_parameters_that_are_all_zero_move():
         for parameter in problem.module.parameters():
             parameter.zero_()
     workflow = monte_carlo(problem, move=0.3)
-    assert workflow.sizes == [0.3, 0.3]
+    assert workflow.moves.sizes == [0.3, 0.3]
 
 
 def test_moves_sample_the_distribution_of_boltzmann():

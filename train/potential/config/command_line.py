@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
-from ...config.schema import hint, nested_models
+from ...config import command_line
+from ...config.command_line import option_type
+from ...config.schema import hint
 from ...errors import InputError
 from . import TrainConfig
 from .published_names import published
-
-TRUTH = ("true", "false", "yes", "no", "on", "off", "0", "1")
 
 
 def with_overrides(words: Sequence[str], own: Collection[str]) -> list[str]:
     """``words`` with each ``--option`` that is not among the command's ``own`` turned into ``option=value``.
 
-    A value follows after ``=`` or as the next word; options that are true or false need none. Hyphens may stand for the
-    underscores of names.
-
     Raises:
         InputError: no such option (with the nearest name), or no value where one is needed.
     """
-    out: list[str] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, text = word.removeprefix("--").partition("=")
-        hyphens = f"--{name.replace('_', '-')}"
-        if not word.startswith("--") or word == "--" or hyphens in own:
-            out.append(word if f"--{name}" in own else word.replace(f"--{name}", hyphens, 1))
-            continue
-        first, dot, inner = name.partition(".")
-        name = first.replace("-", "_") + dot + inner
-        accepted = values_of(name)
-        if equals:
-            out.append(f"{name}={text}")
-        elif takes_truth(accepted) and not (rest and rest[0].lower() in TRUTH):
-            out.append(f"{name}=true")
-        elif rest and not rest[0].startswith("--"):
-            out.append(f"{name}={rest.pop(0)}")
-        else:
-            raise InputError(f"option --{name}: expected a value, as in --{name}=VALUE")
-    return out
+    return command_line.with_overrides(words, own, values_of)
 
 
 def values_of(path: str) -> Any:
@@ -66,33 +41,9 @@ def values_of(path: str) -> Any:
         entry = published(first, "", owners[0] if owners else None)
     if entry is not None:
         return entry.values
-    kind: Any = owner
-    for part in [first, *rest]:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            owner = kind
-        kind = _inside(kind, part)
-        if kind is None:
-            raise InputError(f"unknown option '--{path}'; {hint(path, owner, TrainConfig)}")
-    return kind
-
-
-def _inside(kind: Any, part: str) -> Any:
-    """Type of what ``part`` names in a value of type ``kind``; None if there is nothing."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        field = kind.model_fields.get(part)
-        return None if field is None else field.annotation
-    for shape, model in nested_models(kind):
-        if shape == "one":
-            return _inside(model, part)
-        if part.isdigit():
-            return model
-    return Any if dict in (kind, *(typing.get_origin(choice) for choice in _choices(kind))) else None
-
-
-def _choices(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
-
-
-def takes_truth(kind: Any) -> bool:
-    """Whether true and false are values of the type."""
-    return bool in _choices(kind)
+    if owner is TrainConfig or first not in owner.model_fields:
+        return option_type(path, TrainConfig)
+    try:
+        return option_type(path, owner)
+    except InputError:
+        raise InputError(f"unknown option '--{path}'; {hint(path, owner, TrainConfig)}") from None

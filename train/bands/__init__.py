@@ -1,0 +1,1 @@
+"""Neural pseudopotentials fitted to band structures, as a learned model of the trainer."""
