@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fp_potential.options import SCFOptions
     from fp_potential.train.bands.trained import is_bands_run
     from fp_potential.train.report.bands import write_bands_report
+    from fp_potential.train.report.bands_ensemble import is_ensemble, write_ensemble_report
     from fp_potential.train.report.build import ReportOptions, write_report
 
     for name in ("batch_size", "max_frames"):
@@ -65,6 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     folder = Path(arguments.run)
     output = Path(arguments.output) if arguments.output else folder / "report.html"
+    if is_ensemble(folder):
+        write_ensemble_report(folder, output)
+        print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in a browser without a network")
+        return 0
     if is_bands_run(folder):
         write_bands_report(folder, output, arguments.checkpoint, arguments.figures)
         print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in a browser without a network")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from ase.data import atomic_numbers
 from torch import Tensor
 
 from ...bands import (
@@ -27,6 +28,8 @@ from .data import BandSystem, Transition
 MASS_STEP = 0.01
 #: gap (eV) between bands above which it may be that of valence and conduction bands
 SMALLEST_GAP = 0.1
+#: atomic numbers of the cores
+NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 
 
 @dataclass(eq=False)
@@ -173,19 +176,44 @@ def masses(system: System, potential: Pseudopotential) -> Tensor:
 def edges(system: System) -> tuple[int, int, int]:
     """k-point, valence and conduction band of the gap: given, or where the reference has its smallest one.
 
-    Without given bands the valence band is the one below the highest gap, of at least 0.1 eV, that all k-points share;
-    where there is none, the one below the largest difference.
+    Without given bands they are those of `valence_band`.
     """
     data = system.data
     reference = system.reference
     valence, conduction = data.valence_band, data.conduction_band
     if valence is None or conduction is None:
-        gap = reference[:, 1:].min(0).values - reference[:, :-1].max(0).values
         if valence is None:
-            open_gaps = (gap > SMALLEST_GAP).nonzero().flatten().tolist()
-            valence = open_gaps[-1] if open_gaps else int(gap.argmax())
+            valence = valence_band(system.data.species, reference)
         conduction = valence + 1 if conduction is None else conduction
     place = data.gap_kpoint
     if place is None:
         place = int((reference[:, conduction] - reference[:, valence]).argmin())
     return place, valence, conduction
+
+
+def valence_band(species: Sequence[str], energies: Tensor) -> int:
+    """The highest valence band of bands ``(nk, nb)`` from the lowest: as many as there are valence electrons.
+
+    Where these are not known, odd, or as many as the bands or more, it is the band below the highest gap of at least
+    0.1 eV that all k-points share; where there is none, the one below the largest difference.
+    """
+    electrons = sum(map(valence_electrons, species))
+    if electrons and electrons % 2 == 0 and electrons < energies.shape[1] and all(map(valence_electrons, species)):
+        return electrons - 1
+    gap = energies[:, 1:].min(0).values - energies[:, :-1].max(0).values
+    open_gaps = (gap > SMALLEST_GAP).nonzero().flatten().tolist()
+    return open_gaps[-1] if open_gaps else int(gap.argmax())
+
+
+def valence_electrons(symbol: str) -> int:
+    """Electrons of an atom outside of the noble-gas core and of filled d and f shells; 0 for what is no element.
+
+    1 of Cs, 2 of Cd, 3 of In, 4 of Pb, 7 of I: those of pseudopotentials without d electrons.
+    """
+    number = atomic_numbers.get(symbol, 0)
+    if symbol not in atomic_numbers:
+        return 0
+    outside = number - max((core for core in NOBLE_GASES if core < number), default=0)
+    if number > NOBLE_GASES[4] and outside > 16:
+        outside -= 14
+    return outside - 10 if outside > 10 else outside

@@ -10,6 +10,12 @@ import importlib
 
 #: tool -> what it does; the module is fp_potential.cli.bands.<tool>
 TOOLS = {
+    "eval": "bands on any k-points and their errors; gaps, deformation potentials, effective masses",
+    "plot": "pictures of bands, potentials and costs from files",
+    "density": "the charge density of bands, as a cube or xsf file",
+    "decompose": "what T, V_loc, V_nl and V_so contribute to the bands",
+    "cluster": "principal components and k-means of the potentials of several runs",
+    "ensemble": "several seeds of one training file: mean and spread of bands and potentials",
     "convert": "a training file as a published bundle, and back; bands of other programs into a bundle",
     "primitive": "the primitive cell of a crystal",
     "eval": "bands of a fitted potential on any path, also of a crystal it has not seen",

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """``fixedpoint bands plot OUTPUT FILE ...``: bands of files against each other."""
+=======
+"""``fixedpoint bands plot FILES --output PICTURE``: bands, potentials or costs from files."""
+>>>>>>> bands-files
 
 from __future__ import annotations
 
@@ -7,15 +11,31 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the tool."""
+<<<<<<< HEAD
     parser.add_argument("output", help="picture to write (.png, .pdf, .svg)")
     parser.add_argument("files", nargs="+", help="bands as in expBandStruct_X.par; the first is drawn as lines")
     parser.add_argument("--window", nargs=2, type=float, metavar="EV", help="lowest and highest energy shown")
+=======
+    parser.add_argument(
+        "files",
+        nargs="+",
+        help="tables of one kind: bands (expBandStruct_X.par, *_bands.dat), potentials (*_pot.dat, *_qSpace_pot.dat) "
+        "or costs (training_cost.dat)",
+    )
+    parser.add_argument("--output", required=True, metavar="PICTURE", help="picture to write: .pdf, .png or .svg")
+    parser.add_argument(
+        "--kind", choices=["bands", "reciprocal", "real", "cost"], help="what the files hold; default: by their names"
+    )
+    parser.add_argument("--window", nargs=2, type=float, metavar="EV", help="lowest and highest value shown")
+    parser.add_argument("--largest", type=float, metavar="X", help="largest q (1/Bohr) or r (Bohr) shown")
+>>>>>>> bands-files
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the picture."""
     from pathlib import Path
 
+<<<<<<< HEAD
     from fp_potential.train.bands.full_bands import read_band_file
     from fp_potential.train.bands.pictures import files_figure, save
 
@@ -23,4 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     window = tuple(arguments.window) if arguments.window else None
     save(files_figure(sets, window), Path(arguments.output))
     print(f"wrote {arguments.output}: {', '.join(name for name, _, _ in sets)}")
+=======
+    from fp_potential.train.bands.pictures import save
+    from fp_potential.train.bands.tools.files import read_table, tables_figure
+
+    output = Path(arguments.output)
+    if output.suffix not in (".pdf", ".png", ".svg"):
+        raise ValueError(f"--output {output}: expected a name that ends in .pdf, .png or .svg")
+    tables = [read_table(Path(name), arguments.kind) for name in arguments.files]
+    window = None if arguments.window is None else (arguments.window[0], arguments.window[1])
+    save(tables_figure(tables, window, arguments.largest), output)
+    print(f"wrote {output}")
+>>>>>>> bands-files
     return 0

@@ -54,7 +54,8 @@ class SystemOptions(Section):
     band_order: str | list[list[int]] | None = None
     """Which computed band belongs to each column of the reference, by k-point (``kpoints_X_orderMatrix.par``)."""
     valence_band: int | None = Field(default=None, ge=0)
-    """Band of the valence edge (``idxVB``); none: below the highest gap (at least 0.1 eV) that all k-points share."""
+    """Band of the valence edge (``idxVB``); none: that of the last valence electron (s, p), or, where their number is
+    odd or beyond ``n_bands``, the one below the highest gap (at least 0.1 eV) that all k-points share."""
     conduction_band: int | None = Field(default=None, ge=0)
     """Band of the conduction edge (``idxCB``)."""
     gap_kpoint: int | None = Field(default=None, ge=0)
