@@ -51,9 +51,9 @@ class Eigenstates:
     k: Tensor
     energies: Tensor
     vectors: Tensor
+    residuals: Tensor
     n_bands: int
     n_listed: int
-    residuals: Tensor
     coefficients: Tensor
     strengths: Tensor
 
@@ -179,6 +179,8 @@ def solve(
     states of the same basis from which an iterative solution begins: those of the same k of an earlier call, or of
     others, of which the nearest k is taken. Without them each k begins with the states of the nearest one solved.
 
+    Where the potential is not finite, as the Zunger form with a vanishing denominator, no energy is a number.
+
     Raises ValueError if more bands are asked for than the basis has; `davidson.NotConverged`.
     """
     k = torch.as_tensor(k, dtype=torch.float64).reshape(-1, 3)
@@ -193,6 +195,9 @@ def solve(
             f"{n_bands} bands of {len(hamiltonian.basis)} plane waves were asked for; "
             "take a number of bands from 1 to twice that of the waves, or raise the cutoff"
         )
+    if not (bool(coefficients.isfinite().all()) and bool(strengths.isfinite().all())):
+        found = [_nowhere(dimension, n_listed)] * len(k)
+        return Eigenstates(hamiltonian, k, *_stack(found), n_bands, n_listed, coefficients, strengths)
     if method == "auto":
         method = "dense" if dimension <= DENSE_UP_TO or n_listed > dimension // DENSE_FROM_PART else "iterative"
     if method == "dense":
@@ -202,11 +207,16 @@ def solve(
         for i, point in enumerate(k):
             vectors = _nearest(k[:i], [v for _, v, _ in found], start, point, dimension)
             found.append(_iterative(fixed.at(point), n_listed, vectors, tolerance))
-    energies, vectors, residuals = _stack(found)
-    return Eigenstates(hamiltonian, k, energies, vectors, n_bands, n_listed, residuals, coefficients, strengths)
+    return Eigenstates(hamiltonian, k, *_stack(found), n_bands, n_listed, coefficients, strengths)
 
 
 Found = tuple[Tensor, Tensor, Tensor]
+
+
+def _nowhere(dimension: int, n: int) -> Found:
+    """States of a potential that is not finite: energies that are not numbers, no components."""
+    energies = torch.full((n,), torch.nan, dtype=torch.float64)
+    return energies, torch.zeros(dimension, n, dtype=torch.complex128), torch.zeros_like(energies)
 
 
 def _dense(at: KPoint, n_listed: int) -> Found:

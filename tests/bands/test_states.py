@@ -110,6 +110,26 @@ def test_wrong_numbers():
         Crystal(np.zeros((3, 3)), ("Cd",), np.zeros((1, 3)))
 
 
+def test_infinite_potential():
+    """A potential with a pole has no energies, and no derivatives that could move it further."""
+    hamiltonian, potential = cdse(1.0)
+    with torch.no_grad():
+        potential.parameters_by_species[0, :4] = torch.tensor([1.0, 2.0, 1.0, 0.5])
+    bands = band_energies(hamiltonian, potential, GAMMA, 4)
+    assert bands.shape == (1, 4) and bool(bands.isnan().all())
+
+
+def test_switched_terms():
+    """Terms of the Hamiltonian stand in the place of the pseudopotential's."""
+    crystal = perovskite()
+    basis = PlaneWaves(crystal, 1.5)
+    whole = analytic(crystal, spin_orbit=True, nonlocal_=True)
+    some = Hamiltonian(crystal, basis, Terms(analytic=True, nonlocal_=True))
+    found, expected = band_energies(some, whole, GAMMA, 28), band_energies(*cspbi3(), GAMMA, 28)
+    alone = band_energies(Hamiltonian(crystal, basis), analytic(crystal, nonlocal_=True), GAMMA, 28)
+    assert torch.equal(found, alone) and float((found - expected).detach().abs().max()) > 1e-3
+
+
 def test_charges_are_neutral():
     """The slaved charge makes every crystal neutral, whatever its composition."""
     kinds = ("Pb", "I", "Cs")
