@@ -82,33 +82,6 @@ def bands_figure(results: Results, zoom: bool = False) -> Figure:
     return figure
 
 
-def path_figure(length: Any, energies: Tensor, named: Sequence[tuple[int, str]], title: str) -> Figure:
-    """Bands along a path with the names of its special points."""
-    figure, (axes,) = sheet(4.2, 3.6)
-    axes.plot(length, energies.numpy(), lw=0.9, color=MODEL)
-    places = [float(length[place]) for place, _ in named]
-    for place in places:
-        axes.axvline(place, color=REFERENCE, lw=0.5)
-    axes.set_xticks(places, ["Γ" if name == "G" else name for _, name in named])
-    axes.set(xlim=(float(length[0]), float(length[-1]) or 1.0), ylabel="E [eV]", title=title)
-    return figure
-
-
-def files_figure(sets: Sequence[tuple[str, Any, Any]], window: tuple[float, float] | None) -> Figure:
-    """Bands of files, each (name, lengths, energies (nk, nb)): the first as lines, the others as points."""
-    figure, (axes,) = sheet(4.6, 3.8)
-    for number, (name, length, energies) in enumerate(sets):
-        colour = PALETTE[number % len(PALETTE)]
-        style: Any = {"lw": 0.9} if number == 0 else {"ls": "", "marker": "o", "ms": 2.0, "mew": 0}
-        lines = axes.plot(length, energies, color=colour, **style)
-        lines[0].set_label(name)
-    axes.set(ylabel="E [eV]", xticks=[])
-    if window is not None:
-        axes.set_ylim(*window)
-    axes.legend(fontsize=7)
-    return figure
-
-
 def heat_figure(results: Sequence[SystemResult]) -> Figure:
     """Errors by k-point (across) and band (up) of systems with a reference, meV."""
     number = len(results)

@@ -18,11 +18,6 @@ TOOLS = {
     "ensemble": "several seeds of one training file: mean and spread of bands and potentials",
     "convert": "a training file as a published bundle, and back; bands of other programs into a bundle",
     "primitive": "the primitive cell of a crystal",
-    "eval": "bands of a fitted potential on any path, also of a crystal it has not seen",
-    "plot": "a picture of bands in files",
-    "density": "the charge density of bands of a fitted potential",
-    "decompose": "kinetic, local, non-local and spin-orbit parts of the bands",
-    "cluster": "principal components and clusters of potentials",
     "keys": "the keys of published settings files, and what they are here",
 }
 

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""``fixedpoint bands plot OUTPUT FILE ...``: bands of files against each other."""
-=======
 """``fixedpoint bands plot FILES --output PICTURE``: bands, potentials or costs from files."""
->>>>>>> bands-files
 
 from __future__ import annotations
 
@@ -11,11 +7,6 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the tool."""
-<<<<<<< HEAD
-    parser.add_argument("output", help="picture to write (.png, .pdf, .svg)")
-    parser.add_argument("files", nargs="+", help="bands as in expBandStruct_X.par; the first is drawn as lines")
-    parser.add_argument("--window", nargs=2, type=float, metavar="EV", help="lowest and highest energy shown")
-=======
     parser.add_argument(
         "files",
         nargs="+",
@@ -28,22 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--window", nargs=2, type=float, metavar="EV", help="lowest and highest value shown")
     parser.add_argument("--largest", type=float, metavar="X", help="largest q (1/Bohr) or r (Bohr) shown")
->>>>>>> bands-files
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the picture."""
     from pathlib import Path
 
-<<<<<<< HEAD
-    from fp_potential.train.bands.full_bands import read_band_file
-    from fp_potential.train.bands.pictures import files_figure, save
-
-    sets = [(Path(name).stem, *read_band_file(Path(name))) for name in arguments.files]
-    window = tuple(arguments.window) if arguments.window else None
-    save(files_figure(sets, window), Path(arguments.output))
-    print(f"wrote {arguments.output}: {', '.join(name for name, _, _ in sets)}")
-=======
     from fp_potential.train.bands.pictures import save
     from fp_potential.train.bands.tools.files import read_table, tables_figure
 
@@ -54,5 +35,4 @@ def run(arguments: argparse.Namespace) -> int:
     window = None if arguments.window is None else (arguments.window[0], arguments.window[1])
     save(tables_figure(tables, window, arguments.largest), output)
     print(f"wrote {output}")
->>>>>>> bands-files
     return 0
