@@ -81,8 +81,6 @@ class TrainingOptions(shared.TrainingOptions):
     """Where the parameters come from at the start of the run."""
     separate_kpoints: bool = False
     """Accumulate gradients k-point by k-point (``separateKptGrad``): less memory, the same result."""
-    recompute: bool = False
-    """Compute forward values again in the backward pass (``checkpoint``): less memory still, slower."""
     hold_out: int | None = Field(default=None, gt=1)
     """Of every so many k-points the middle one is left out of the fit: they are the validation set; none: all are
     fitted."""

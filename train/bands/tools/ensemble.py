@@ -179,7 +179,7 @@ def potentials_spread_figure(found: Ensemble) -> Figure:
 
 
 def write_ensemble(found: Ensemble, folder: str | Path) -> list[Path]:
-    """``ensemble_<system>.dat`` (length along the path, mean and spread of each band) and ``ensemble_potentials.dat``."""
+    """``ensemble_<system>.dat`` (length along the path, mean and spread of the bands), ``ensemble_potentials.dat``."""
     written = []
     for place, system in enumerate(found.systems):
         columns = torch.cat([found.mean(place).energies, found.spread(place)], 1)
