@@ -52,6 +52,7 @@ class RadialFunctions:
     """R_m(K) for K up to ``largest_k`` (1/Bohr), and ``weights`` ``(3, m, m)``: D_0 of spin-orbit, D_1 and D_2."""
 
     def __init__(self, largest_k: float) -> None:
+        self.largest_k = largest_k
         nodes, weights = np.polynomial.legendre.leggauss(N_RADII)
         self.r = torch.from_numpy(0.5 * LARGEST_RADIUS * (nodes + 1.0))
         w = torch.from_numpy(0.5 * LARGEST_RADIUS * weights) * self.r**2
@@ -111,9 +112,15 @@ class Projectors:
         self.prefactor = 12.0 * math.pi / crystal.volume
 
     def at(self, k: Tensor) -> Tensor:
-        """B ``(N, n_atoms, 3, m)`` complex at ``k`` ``(3,)`` (1/Bohr)."""
+        """B ``(N, n_atoms, 3, m)`` complex at ``k`` ``(3,)`` (1/Bohr); ValueError where k + G leaves R_m's range."""
         vectors = self.basis.vectors + k
-        functions = vectors.unsqueeze(2) * self.radial(vectors.norm(dim=1)).unsqueeze(1)
+        size = vectors.norm(dim=1)
+        if float(size.max()) > self.radial.largest_k:
+            raise ValueError(
+                f"the projectors reach to |k + G| = {self.radial.largest_k:g} /Bohr, k is {float(k.norm()):.3g} /Bohr: "
+                "take the point of the first zone that differs from it by a reciprocal vector"
+            )
+        functions = vectors.unsqueeze(2) * self.radial(size).unsqueeze(1)
         return self.phases[:, :, None, None] * functions[:, None]
 
     def moving(self, k: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:

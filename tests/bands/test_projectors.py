@@ -92,3 +92,13 @@ def test_cache():
     first, again = (band_energies(kept, potential, k, 8) for _ in range(2))
     assert torch.equal(first, again) and torch.equal(first, band_energies(made, potential, k, 8))
     assert len(kept._cached) == 2 and not made._cached
+
+
+def test_distant_point():
+    """k beyond the range of the radial functions is refused; the corners of the first zone are in it."""
+    crystal = perovskite()
+    hamiltonian = Hamiltonian(crystal, PlaneWaves(crystal, 1.0))
+    potential = analytic(crystal, spin_orbit=True)
+    band_energies(hamiltonian, potential, -L, 4)
+    with pytest.raises(ValueError, match="take the point of the first zone"):
+        band_energies(hamiltonian, potential, L + 5.0, 4)

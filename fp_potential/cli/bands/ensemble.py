@@ -12,7 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, default=4, metavar="N", help="number of runs; their seeds follow that of the file"
     )
-    parser.add_argument("--run", metavar="DIR", help="folder of the runs seed_*, in place of run_dir of the file")
+    parser.add_argument(
+        "--run", dest="folder", metavar="DIR", help="folder of the runs seed_*; default: run_dir of the file"
+    )
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes of the evaluation")
 
 
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.config}: not a training file of a pseudopotential (model: {{type: bands}})")
     for note in notes:
         print(f"note: {note}")
-    folder = Path(arguments.run or config.run_dir)
+    folder = Path(arguments.folder or config.run_dir)
     for number in range(arguments.seeds):
         seed = config.training.seed + number
         training = config.training.model_copy(update={"seed": seed})
