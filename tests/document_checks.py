@@ -13,10 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fp_potential.train.bands.config import BandsStage, BandsTrainConfig
 from fp_potential.train.config.load import parse_override
 from fp_potential.train.config.schema import validate
 from fp_potential.train.potential.config import Stage, TrainConfig, load_config
 from fp_potential.train.potential.config.command_line import values_of
+from fp_potential.train.training_file import kind_of, load
 from pydantic import BaseModel
 
 from documents import ROOT, Block, Command
@@ -25,10 +27,16 @@ from fp_potential.cli.main import COMMANDS, command_of
 from fp_potential.options import SCFOptions
 
 EXAMPLES = [ROOT / "examples" / name for name in ("nacl_water", "nacl_ladder", "cu_water_electrode")]
+BANDS: dict[str, Any] = {
+    "model": {"type": "bands", "parameters": {"In": [1.0] * 4, "As": [1.0] * 4}},
+    "systems": [{"structure": "a.cif", "kpoints": "k.par", "bands": "b.par", "max_ke": 6, "n_bands": 16}],
+    "train_schedule": [{"name": "one", "epochs": 1}],
+}
 SUFFIXES = r"\.(yaml|pt|xyz|extxyz|gz|py|fp|model|data|lammpstrj|json|png|txt|dat|out)$"
 #: files that are the reader's own
 OWN = (
     "data/**/*.xyz data/*.extxyz.gz data.xyz slab.xyz structure.xyz water.xyz cu_water.extxyz water_boxes.extxyz "
+    "bands.dat eqp.dat bandstructure.dat "
     "slab.extxyz.gz xtb_nacl.extxyz.gz local.pt dump.lammpstrj frames.extxyz water.model config.yaml MODEL.pt model.pt"
 ).split()
 #: options after which a command names what it writes
@@ -103,6 +111,10 @@ def _mentioned(words: list[str], name: str, options: dict[str, Any]) -> None:
 def _overrides(words: list[str], page: Path) -> None:
     """``name=value``: the training file (if it is the reader's own, that of the example) takes them."""
     files, words = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    of_page = next((page.parent / name for name in files if (page.parent / name).exists()), None)
+    if of_page is not None and kind_of(of_page) == "bands":
+        load(of_page, words)
+        return
     file = EXAMPLES[0] / "train.yaml"
     if files and files[0].endswith(".yaml"):
         file = next((folder / files[0] for folder in [page.parent, *EXAMPLES] if (folder / files[0]).is_file()), file)
@@ -148,6 +160,8 @@ def check_files(command: Command, written: set[str]) -> None:
             written.add(word)
         elif command.words[:2] == ("fixedpoint", "import-mace") and after in command.words[2:3]:
             written.add(word)
+        elif command.words[1:3] in (("bands", "convert"), ("bands", "primitive")) and word in command.words[4:5]:
+            written.add(word)
         elif command.words[:2] == ("python", "make_data.py") and word == command.words[-1]:
             written.add(word)
         elif re.search(SUFFIXES, word) and "=" not in word and word not in OWN and word not in written:
@@ -169,7 +183,9 @@ def check_yaml(block: Block) -> None:
     if not isinstance(data, dict):
         raise Wrong("expected a mapping of options")
     try:
-        if set(data) == {"scf_options"}:
+        if "bands" in block.page.name or "pseudopotentials" in str(block.page):
+            _check_bands(data, block)
+        elif set(data) == {"scf_options"}:
             validate_model(SCFOptions, data["scf_options"])
         elif set(data) <= set(Stage.model_fields) - {"name"}:
             validate({**BASE, "train_schedule": [BASE["train_schedule"][0] | data]}, TrainConfig, block.name)
@@ -182,6 +198,15 @@ def check_yaml(block: Block) -> None:
             validate({**base, **data}, TrainConfig, block.name, ROOT / "examples" / "nacl_water")
     except ValueError as error:
         raise Wrong(str(error)) from error
+
+
+def _check_bands(data: dict[str, Any], block: Block) -> None:
+    """A training file of a pseudopotential, sections or a stage of one."""
+    if set(data) <= set(BandsStage.model_fields) - {"name"} and not set(data) & set(BandsTrainConfig.model_fields):
+        data = {"train_schedule": [BANDS["train_schedule"][0] | data]}
+    if isinstance(data.get("model"), dict):
+        data = data | {"model": BANDS["model"] | data["model"]}
+    validate({**BANDS, **data}, BandsTrainConfig, block.name)
 
 
 def validate_model(model: type[BaseModel], data: dict[str, Any]) -> None:

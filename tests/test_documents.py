@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from fp_potential.train.potential.config import load_config
+from fp_potential.train.training_file import load
 
 from document_checks import (
     Wrong,
@@ -66,7 +66,7 @@ def test_commands_can_be_typed(command):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*/*.yaml")), ids=lambda file: file.name)
 def test_training_files_of_the_examples_are_right(file):
-    load_config(file)
+    load(file)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

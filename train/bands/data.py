@@ -75,6 +75,7 @@ class BandSystem:
         band_weights: (nk, nb); 0 where the reference has no value.
         path: (nk,) cumulative length along the k-path, for plots; as given.
         relative_band: band whose energy is subtracted at each k from both sides, or None.
+        plot_center, plot_range, plot_range_zoom: middle of pictures (None: of the gap) and half their heights, eV.
         band_order: (nk, nb) numbers of the computed bands that belong to the columns of the reference, or None.
     """
 
@@ -97,6 +98,9 @@ class BandSystem:
     couplings: tuple[Coupling, ...] = ()
     masses: EffectiveMasses | None = None
     band_order: NDArray[np.int64] | None = None
+    plot_center: float | None = None
+    plot_range: float | None = None
+    plot_range_zoom: float = 5.0
 
     @property
     def species(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from ..trainer import distributed
 from .config import BandsStage, BandsTrainConfig, LocalOptions
 from .config.model import class_of
 from .evaluation import Results, evaluate_systems
+from .movie import write_movies
 from .pictures import bands_figure, curve, potentials_figure, save
 from .potential import NETWORK, group_parameters
 from .tables import pot_state, write_costs, write_parameters, write_real, write_reciprocal, write_state
@@ -145,6 +146,8 @@ class Outputs:
             save(bands_figure(results), self.folder / "final_plotBS.pdf")
             save(bands_figure(results, zoom=True), self.folder / "final_plotBS_zoom.pdf")
             save(self._potentials("model"), self.folder / "final_plotPP.pdf")
+        if self.config.outputs.movie:
+            lines += [f"wrote {name}" for name in write_movies(self.folder)]
         return lines
 
     def export(self, path: Path) -> list[str]:

@@ -70,7 +70,7 @@ def bands_figure(results: Results, zoom: bool = False) -> Figure:
     rows = -(-number // columns)
     figure, axes = sheet(2.6 * columns + 0.4, 3.2 * rows, columns, rows)
     for place, result in zip(axes, results.systems, strict=False):
-        draw_bands(place, result, _window(result) if zoom else None)
+        draw_bands(place, result, window_of(result, zoom))
         title = result.system.data.name
         if result.system.fitted:
             title += f": rms {1000 * result.rms(result.system.fitted):.0f} meV"
@@ -101,13 +101,20 @@ def heat_figure(results: Sequence[SystemResult]) -> Figure:
     return figure
 
 
-def _window(result: SystemResult) -> tuple[float, float] | None:
-    if result.system.data.reference is None:
+def window_of(result: SystemResult, zoom: bool = False) -> tuple[float, float] | None:
+    """Energies that a picture shows, eV: around the middle of the gap or the system's own; None: all."""
+    data = result.system.data
+    half = data.plot_range_zoom if zoom else data.plot_range
+    if half is None:
         return None
-    place, valence, conduction = edges(result.system)
-    reference = result.system.reference
-    middle = 0.5 * float(reference[place, valence] + reference[place, conduction])
-    return middle - 5.0, middle + 5.0
+    middle = data.plot_center
+    if middle is None:
+        if data.reference is None:
+            return None
+        place, valence, conduction = edges(result.system)
+        reference = result.system.reference
+        middle = 0.5 * float(reference[place, valence] + reference[place, conduction])
+    return middle - half, middle + half
 
 
 def potentials_figure(

@@ -97,7 +97,7 @@ def primitive(cell: CellOptions, tolerance: float = 1e-5) -> tuple[CellOptions, 
     geometry = geometry_of(cell)
     kinds = sorted(set(geometry.species))
     numbers = [kinds.index(name) + 1 for name in geometry.species]
-    given = (geometry.cell * BOHR, geometry.positions, numbers)
+    given = ((geometry.cell * BOHR).tolist(), geometry.positions.tolist(), numbers)
     with warnings.catch_warnings():  # that errors will be exceptions one day
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -107,7 +107,7 @@ def primitive(cell: CellOptions, tolerance: float = 1e-5) -> tuple[CellOptions, 
             found = group = None
     if found is None or group is None:
         raise InputError(f"no symmetry of the crystal within {tolerance:g} Å; give a larger tolerance")
-    vectors, positions, types = found
+    vectors, positions, types = np.array(found[0]), found[1], found[2]
     atoms = [(kinds[kind - 1], *map(float, row)) for kind, row in zip(types, positions, strict=True)]
     small = CellOptions(scale=1.0, vectors=(vectors / BOHR).tolist(), atoms=atoms)
     return small, str(group)

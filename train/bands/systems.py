@@ -69,6 +69,9 @@ def load_system(options: SystemOptions, where: str = "system") -> BandSystem:
         else files.read_couplings(Path(options.couplings), geometry.species, len(qpoints)),
         masses=_masses(options),
         band_order=_order(options, shape, where),
+        plot_center=options.plot_center,
+        plot_range=options.plot_range,
+        plot_range_zoom=options.plot_range_zoom,
     )
 
 

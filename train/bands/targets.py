@@ -61,12 +61,12 @@ class System:
 
 
 def make_system(data: BandSystem, basis: BasisKind, terms: Terms, cache: bool, hold_out: int | None) -> System:
-    """Tensors and the Hamiltonian of ``data``; every ``hold_out``-th k-point is not fitted."""
+    """Tensors and the Hamiltonian of ``data``; the middle one of every ``hold_out`` k-points is not fitted."""
     geometry = data.geometry
     crystal = Crystal(torch.from_numpy(geometry.cell), geometry.species, torch.from_numpy(geometry.positions))
     hamiltonian = Hamiltonian(crystal, PlaneWaves(crystal, data.max_ke, basis), terms, cache)
     numbers = range(len(data.kpoints))
-    held = tuple(number for number in numbers if hold_out is not None and number % hold_out == hold_out - 1)
+    held = tuple(number for number in numbers if hold_out is not None and number % hold_out == hold_out // 2)
     fitted = tuple(number for number in numbers if number not in held) if data.reference is not None else ()
     k_weights = torch.from_numpy(data.k_weights)
     weights = torch.from_numpy(data.band_weights) * k_weights[:, None]

@@ -8,13 +8,17 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the tool."""
     parser.add_argument("name", nargs="?", help="one key")
+    parser.add_argument("--markdown", action="store_true", help="the tables of docs/bands.md")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, or one row of it."""
-    from fp_potential.train.bands.bundle.keys import TABLES, answer
+    from fp_potential.train.bands.bundle.keys import TABLES, answer, markdown
     from fp_potential.train.errors import nearest
 
+    if arguments.markdown:
+        print(markdown(), end="")
+        return 0
     known = {name for table in TABLES.values() for name in table}
     if arguments.name is not None and arguments.name not in known:
         raise ValueError(f"no key '{arguments.name}'; {nearest(arguments.name, known)}")

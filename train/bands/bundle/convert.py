@@ -237,7 +237,7 @@ def _settings(config: BandsTrainConfig, folder: Path) -> dict[str, Any]:
     if model.terms.spin_orbit:
         found["cacheSO"] = model.terms.cache
     found["LRgamma"] = model.terms.lr_gamma
-    found |= {"separateKptGrad": training.separate_kpoints, "checkpoint": training.recompute}
+    found["separateKptGrad"] = training.separate_kpoints
     found |= {"printGrad": training.print_gradients, "num_cores": training.workers if training.workers > 1 else 0}
     if training.num_threads is not None:
         found["num_threads"] = training.num_threads
@@ -251,7 +251,7 @@ def _settings(config: BandsTrainConfig, folder: Path) -> dict[str, Any]:
         found |= {"init_Zunger_scheduler_gamma": start.fit.gamma, "schedulerStep": start.fit.gamma_epochs}
         found["init_Zunger_plotEvery"] = start.fit.plot_every or -1
         found["init_Zunger_printGrad"] = start.fit.print_gradients
-    found |= {"SHOWPLOTS": outputs.show_plots, "Rmax": outputs.r_max, "qmax": outputs.q_max}
+    found |= {"Rmax": outputs.r_max, "qmax": outputs.q_max}
     found |= {"nQGrid": outputs.n_q, "nRGrid": outputs.n_r}
     found |= _of_stages(config, folder)
     if found.get("max_num_epochs", 0) > 0:

@@ -210,8 +210,8 @@ def _transition(line: Line, n_kpoints: int, n_bands: int) -> Transition:
     target, weight = words[-2].number("a target in eV"), words[-1].number("a weight")
     if weight < 0:
         raise words[-1].wrong("a weight of zero or more")
-    start = (ends[0], ends[1]) if len(ends) == 4 else (None, None)
-    return Transition(*start, ends[-2], ends[-1], ratio, target, weight)
+    k_from, b_from = (ends[0], ends[1]) if len(ends) == 4 else (None, None)
+    return Transition(k_from, b_from, ends[-2], ends[-1], ratio, target, weight)
 
 
 def _index(word: Word, count: int, what: str) -> int:

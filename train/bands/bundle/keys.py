@@ -58,9 +58,9 @@ NN_KEYS = _table(
     Key("nSystem", "int", "systems"),
     Key("num_cores", "int", "training.workers"),
     Key("num_threads", "int", "training.num_threads"),
-    Key("SHOWPLOTS", "bool", "outputs.show_plots"),
+    Key("SHOWPLOTS", "bool", idle="pictures are files of the run folder, and no windows"),
     Key("separateKptGrad", "bool", "training.separate_kpoints"),
-    Key("checkpoint", "bool", "training.recompute"),
+    Key("checkpoint", "bool", idle="gradients are those of Hellmann and Feynman, with no graph to compute again"),
     Key("memory_flag", "bool", idle=_PROFILE),
     Key("runtime_flag", "bool", idle=_PROFILE),
     Key("printGrad", "bool", "training.print_gradients"),
@@ -247,3 +247,18 @@ def _truth(key: Key, word: Word) -> bool:
     if text not in ("0", "1", "true", "false"):
         raise word.wrong(f"0 or 1 for {key.name}")
     return text in ("1", "true")
+
+
+def markdown() -> str:
+    """The tables of all keys, for the documentation."""
+    parts = []
+    for file, table in TABLES.items():
+        parts.append(f"| key of `{file}` | here |\n| --- | --- |")
+        same: dict[str, list[str]] = {}
+        for name, key in table.items():
+            switch = {"": "", "gradient": " (gradients)", "monte_carlo": " (Monte Carlo)", "fit": " (fit)"}[key.needs]
+            text = f"`{key.place}`{switch}" if key.place else answer(key)
+            same.setdefault(text, []).append(f"`{name}`")
+        parts += [f"| {', '.join(names)} | {text} |" for text, names in same.items()]
+        parts.append("")
+    return "\n".join(parts)

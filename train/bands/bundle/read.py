@@ -75,7 +75,6 @@ def _data(folder: Path, keys: Values, notes: list[str]) -> dict[str, Any]:
     training: dict[str, Any] = {}
     for name, option in (
         ("separateKptGrad", "separate_kpoints"),
-        ("checkpoint", "recompute"),
         ("printGrad", "print_gradients"),
         ("sgd_momentum", "momentum"),
         ("adam_beta1", "beta_one"),
@@ -83,8 +82,6 @@ def _data(folder: Path, keys: Values, notes: list[str]) -> dict[str, Any]:
     ):
         if name in keys:
             training[option] = keys[name]
-    if keys.get("checkpoint") and keys.get("separateKptGrad", True):
-        notes.append(f"{SETTINGS}: checkpoint and separateKptGrad both save memory; with both a run is slow")
     if keys.get("num_cores", 0) > 1:
         training["workers"] = keys["num_cores"]
     if "num_threads" in keys and keys["num_threads"] > 0:
@@ -95,7 +92,7 @@ def _data(folder: Path, keys: Values, notes: list[str]) -> dict[str, Any]:
     if train_long_range:
         groups = ["network" if network else "local", "long_range"]
         model["trainable"] = groups + (["spin_orbit", "nonlocal"] if keys.get("SObool") else [])
-    outputs = {"SHOWPLOTS": "show_plots", "Rmax": "r_max", "qmax": "q_max", "nQGrid": "n_q", "nRGrid": "n_r"}
+    outputs = {"Rmax": "r_max", "qmax": "q_max", "nQGrid": "n_q", "nRGrid": "n_r"}
     return {
         "model": model,
         "systems": systems,

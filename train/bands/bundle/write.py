@@ -92,7 +92,7 @@ def write_masses(path: Path, masses: EffectiveMasses) -> None:
 
 def write_couplings(path: Path, couplings: Sequence[Coupling], species: Sequence[str], n_q: int) -> None:
     """``expCoupling_X.par``, with ``Not-fit`` where there is none."""
-    found = {(c.atom, c.edge, c.axis, c.q): c.target for c in couplings}
+    found: dict[tuple[int, str, int, int], float] = {(c.atom, c.edge, c.axis, c.q): c.target for c in couplings}
     lines = []
     for atom, name in enumerate(species):
         lines.append(f"Atom idx = {atom}   atom = {name}   position = XXX")

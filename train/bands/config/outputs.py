@@ -12,10 +12,8 @@ class OutputOptions(Section):
 
     plots: bool = True
     """Pictures of bands and potentials."""
-    show_plots: bool = False
-    """Open them in windows, too (``SHOWPLOTS``)."""
     movie: bool = False
-    """An animation of the potentials and bands at the checkpoints (``genMovie``)."""
+    """At the end, animations of the pictures that the stages make each ``plot_every`` epochs."""
     q_max: float = Field(default=40.0, gt=0)
     """Largest q of the tables ``*_qSpace_pot.dat``, 1/Bohr (``qmax``)."""
     n_q: int = Field(default=4096, gt=1)

@@ -77,9 +77,9 @@ class SystemOptions(Section):
     fit_masses: bool = True
     """Whether they are part of the objective (``fit_eff_masses``)."""
     plot_center: float | None = None
-    """Middle of band plots, eV (``BS_plot_center``); none: of the gap, or of all bands."""
-    plot_range: float = Field(default=10.0, gt=0)
-    """Half the height of band plots, eV (``BS_plot_CBVB_range``)."""
+    """Middle of band plots, eV (``BS_plot_center``); none: of the gap."""
+    plot_range: float | None = Field(default=None, gt=0)
+    """Half the height of band plots, eV (``BS_plot_CBVB_range``); none: all bands."""
     plot_range_zoom: float = Field(default=5.0, gt=0)
     """The same of the enlarged plot (``BS_plot_CBVB_range_zoom``)."""
 

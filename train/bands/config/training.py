@@ -81,10 +81,9 @@ class TrainingOptions(shared.TrainingOptions):
     """Where the parameters come from at the start of the run."""
     separate_kpoints: bool = False
     """Accumulate gradients k-point by k-point (``separateKptGrad``): less memory, the same result."""
-    recompute: bool = False
-    """Compute forward values again in the backward pass (``checkpoint``): less memory still, slower."""
     hold_out: int | None = Field(default=None, gt=1)
-    """Every so many k-points is left out of the fit and is the validation set; none: all are fitted."""
+    """Of every so many k-points the middle one is left out of the fit: they are the validation set; none: all are
+    fitted."""
     print_gradients: bool = False
     """Log the norms of gradients by group (``printGrad``)."""
 
