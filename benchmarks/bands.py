@@ -1,13 +1,14 @@
 """Time and memory of bands and their gradients, against full diagonalisation with torch's derivative through it.
 
-    python benchmarks/bands.py [--parts epoch perovskite growth] [--points 61] [--cutoffs 2 3 4 5 7 10]
+    python benchmarks/bands.py [--parts epoch perovskite growth] [--points 61] [--cutoffs 2 3 4 5 7 10] [--small]
 
 epoch: bands of InAs, InP, GaAs and GaP at k from L to Gamma to X, cutoff 6 Ha, published basis, 16 bands of a network
 of 3 × 20 neurons, squared deviation from flat bands and its gradient. "full" builds each matrix with its graph and
 calls `torch.linalg.eigvalsh`; the network is evaluated at every pair of waves of each k, as the published code does
 (there once more per atom), or at every shell |G - G'|. perovskite: 32 bands of CsPbI3 at R with spin-orbit and
 non-local terms, cutoff 10 Ha (5034 components), from scratch and at the neighbouring k. growth: the same by cutoff,
-iterative and dense.
+iterative and dense, and with which power of the number of components the times of both grow between cutoffs.
+--small takes 3 k-points and cutoffs up to 3 Ha: a test of the program in seconds.
 
 Times are processor seconds (of all threads) and, in brackets, seconds; memory is the peak of the process so far.
 """
@@ -17,6 +18,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -124,20 +126,29 @@ def perovskite(max_ke: float) -> tuple[Hamiltonian, Pseudopotential]:
     )
 
 
-def one_k(max_ke: float, dense: bool) -> None:
-    """From scratch, at the neighbouring k, with its gradient, and by LAPACK."""
+def one_k(max_ke: float, dense: bool) -> tuple[int, float, float | None]:
+    """From scratch, at the neighbouring k, its gradient, and by LAPACK; components and times of the two methods."""
     states = []
     found = perovskite(max_ke)
     hamiltonian, potential = found
     name = f"CsPbI3, cutoff {max_ke:g} ({hamiltonian.dimension(potential)} components)"
     show(f"{name}, basis", timed(lambda: perovskite(max_ke)))
-    show(f"{name}, from scratch", timed(lambda: states.append(solve(*found, R, 32, "iterative"))))
+    scratch = timed(lambda: states.append(solve(*found, R, 32, "iterative")))
+    show(f"{name}, from scratch", scratch)
     show(f"{name}, neighbouring k", timed(lambda: states.append(solve(*found, 0.98 * R, 32, "iterative", states[0]))))
     show(f"{name}, gradient", timed(lambda: states[0].bands().sum().backward()))
+    whole = None
     if dense:
-        show(f"{name}, dense", timed(lambda: states.append(solve(*found, R, 32, "dense"))))
+        whole = timed(lambda: states.append(solve(*found, R, 32, "dense")))
+        show(f"{name}, dense", whole)
         difference = (states[0].bands() - states[-1].bands()).detach().abs().max()
         print(f"bands differ by {float(difference):.1e} Ha")
+    return hamiltonian.dimension(potential), scratch[0], None if whole is None else whole[0]
+
+
+def power(before: tuple[int, float], now: tuple[int, float]) -> float:
+    """Of the number of components, with which a time grows."""
+    return float(np.log(now[1] / before[1]) / np.log(now[0] / before[0]))
 
 
 def main() -> None:
@@ -145,17 +156,24 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["epoch", "perovskite", "growth"])
     parser.add_argument("--points", type=int, default=61, help="k-points of the epoch")
     parser.add_argument("--cutoffs", nargs="+", type=float, default=[2.0, 3.0, 4.0, 5.0, 7.0], help="of growth, Ha")
+    parser.add_argument("--small", action="store_true", help="a test of the program in seconds")
     arguments = parser.parse_args()
+    if arguments.small:
+        arguments.points, arguments.cutoffs = 3, [2.0, 3.0]
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     if "perovskite" in arguments.parts:
         print("\nperovskite")
-        one_k(10.0, dense=False)
+        one_k(3.0 if arguments.small else 10.0, dense=False)
     if "epoch" in arguments.parts:
         epoch(arguments.points)
     if "growth" in arguments.parts:
         print("\ngrowth")
-        for cutoff in arguments.cutoffs:
-            one_k(cutoff, dense=cutoff <= 5.0)
+        found = [one_k(cutoff, dense=cutoff <= 5.0) for cutoff in arguments.cutoffs]
+        for (n0, iterative0, dense0), (n, iterative, dense) in pairwise(found):
+            text = f"from {n0} to {n} components: iterative ^{power((n0, iterative0), (n, iterative)):.1f}"
+            if dense0 is not None and dense is not None:
+                text += f", dense ^{power((n0, dense0), (n, dense)):.1f}"
+            print(text)
 
 
 if __name__ == "__main__":
