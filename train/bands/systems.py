@@ -31,14 +31,18 @@ def load_systems(options: Sequence[SystemOptions]) -> tuple[BandSystem, ...]:
 
 def load_system(options: SystemOptions, where: str = "system") -> BandSystem:
     """One system (see `load_systems`); ``where`` is what messages call its options."""
-    geometry = geometry_of(cell_of(options))
+    geometry = _geometry(options, where)
     kpoints, k_weights = _points(options.kpoints, f"{where}.kpoints", "k-points")
     shape = (len(kpoints), options.n_bands)
     path, reference = _reference(options, shape, where, kpoints, geometry)
     weights = _weights(options, shape, where)
     if reference is not None:
+        if np.isinf(reference).any():
+            raise InputError(f"{where}.bands: an energy is infinite; expected a number, or nan where none is known")
         missing = ~np.isfinite(reference) | ((reference == 0) & options.zeros_not_fitted)
+        known = reference
         reference, weights = np.where(missing, 0.0, reference), np.where(missing, 0.0, weights)
+        _relative_to_known(options, ~np.isfinite(known), weights, where)
     edges = _edges(options, reference, weights)
     if options.gap_kpoint is not None and options.gap_kpoint >= shape[0]:
         raise InputError(f"{where}.gap_kpoint {options.gap_kpoint} is beyond the {shape[0]} k-points (from 0)")
@@ -73,6 +77,14 @@ def load_system(options: SystemOptions, where: str = "system") -> BandSystem:
         plot_range=options.plot_range,
         plot_range_zoom=options.plot_range_zoom,
     )
+
+
+def _geometry(options: SystemOptions, where: str) -> Geometry:
+    cell = cell_of(options)
+    try:
+        return geometry_of(cell)
+    except InputError as error:
+        raise InputError(f"{options.structure or where}: {error}") from error
 
 
 def cell_of(options: SystemOptions) -> CellOptions:
@@ -138,6 +150,17 @@ def _weights(options: SystemOptions, shape: tuple[int, int], where: str) -> Arra
     if weights.min() < 0:
         raise InputError(f"{where}.band_weights: a weight is {weights.min():g}; expected zero or more")
     return np.broadcast_to(weights, shape).copy()
+
+
+def _relative_to_known(options: SystemOptions, missing: Array, weights: Array, where: str) -> None:
+    """Energies relative to a band need that band wherever one of them is fitted."""
+    band = options.relative_band
+    lost = [] if band is None else np.flatnonzero(missing[:, band] & (weights > 0).any(axis=1))
+    if len(lost) > 0:
+        raise InputError(
+            f"{where}.relative_band {band}: the reference has no energy of this band at k-point {lost[0]}, expected "
+            "one at each k-point that is fitted; give another relative_band (relE_bIdx), or nan for all bands there"
+        )
 
 
 def _edges(options: SystemOptions, reference: Array | None, weights: Array) -> tuple[int, int, int] | None:
