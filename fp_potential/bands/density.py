@@ -22,9 +22,10 @@ def charge_density(
     """rho(r) = sum_k w_k sum_n f_n |psi_nk(r)|², electrons per Bohr³, on a grid ``(n1, n2, n3)`` of the cell.
 
     ``occupations`` ``(n_bands,)`` or ``(b, n_bands)`` of the bands (spin counted, 0 to 1 each), ``k_weights`` ``(b,)``
-    (by default equal), divided by their sum. Point (i, j, l) is at the fractions (i/n1, j/n2, l/n3). Without ``shape``
-    the grid is the smallest that holds every difference G - G': its values are exact, and their mean times the volume
-    is the number of electrons.
+    (by default equal), divided by their sum. Each state of a degenerate group has the mean occupation of the group, so
+    that the density does not depend on which states span it. Point (i, j, l) is at the fractions (i/n1, j/n2, l/n3).
+    Without ``shape`` the grid is the smallest that holds every difference G - G': its values are exact, and their mean
+    times the volume is the number of electrons.
 
     Raises ValueError if the grid is too small for the waves.
     """
@@ -36,7 +37,7 @@ def charge_density(
         raise ValueError(f"a grid of {sizes} points does not hold the waves; take at least {(2 * reach + 1).tolist()}")
     weights = torch.ones(len(states.k), dtype=torch.float64) if k_weights is None else k_weights.to(torch.float64)
     weights = weights / weights.sum()
-    by_state = _by_state(states, occupations)
+    by_state = states.traced(_by_state(states, occupations))
     density = torch.zeros(sizes, dtype=torch.float64)
     # waves are exp(-i (k + G) · r): the forward transform
     places = (integers % torch.tensor(sizes)).T

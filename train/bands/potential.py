@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -15,6 +14,7 @@ from ...bands import LocalForm, NeuralForm, Pseudopotential, TabulatedForm, Term
 from ...bands.local_forms import Envelope, GaussianEnvelope, LogisticEnvelope, zunger
 from ...bands.published_forms import family_of
 from ..errors import InputError
+from .bundle.files import read_potential_table
 from .config import LocalOptions, ModelOptions
 from .data import BandSystem
 
@@ -167,21 +167,13 @@ def _envelope(options: LocalOptions) -> Envelope | None:
 
 
 def read_table(path: Path, n_species: int) -> tuple[Tensor, Tensor]:
-    """q ``(n,)`` and v ``(n, n_species)`` of a file ``init_qSpace_pot.par``: q, and v of each species.
+    """q ``(n,)`` and v ``(n, n_species)`` of a file ``init_qSpace_pot.par``.
 
     Raises:
-        InputError: no such file, or not that table.
+        InputError: no such file, or not that table; says where.
     """
-    expected = f"expected {n_species + 1} columns, q and v(q) of {n_species} species in alphabetical order, q ascending"
-    if not path.is_file():
-        raise InputError(f"{path}: does not exist; {expected}")
-    try:
-        table = np.loadtxt(path, ndmin=2)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; {expected}") from error
-    if table.shape[1] != n_species + 1 or len(table) < 3 or (np.diff(table[:, 0]) <= 0).any():
-        raise InputError(f"{path}: a table of shape {table.shape}; {expected}")
-    return torch.from_numpy(table[:, 0].copy()), torch.from_numpy(table[:, 1:].copy())
+    q, values = read_potential_table(path, n_species)
+    return torch.from_numpy(q), torch.from_numpy(values)
 
 
 def _all_groups(potential: Pseudopotential) -> dict[str, list[nn.Parameter]]:

@@ -61,4 +61,6 @@ def test_example(folder):
     for own, published in zip(load_systems(config.systems), load_systems(bundle.systems), strict=True):
         assert own.name == published.name and (own.kpoints == published.kpoints).all()
         assert (own.reference == published.reference).all() and (own.geometry.cell == published.geometry.cell).all()
-    assert config.model.parameters == bundle.model.parameters and config.model.basis == "complete"
+    # the one begins at the cost that the published code prints, the other has all plane waves
+    basis = "published" if folder.name.startswith("iii_v") else "complete"
+    assert config.model.parameters == bundle.model.parameters and config.model.basis == basis

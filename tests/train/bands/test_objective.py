@@ -9,7 +9,7 @@ from fp_potential.train.bands.couplings import couplings
 from fp_potential.train.bands.data import Coupling
 from fp_potential.train.bands.objective import TERMS
 from fp_potential.train.bands.penalties import large_q, magnitude, second_derivatives
-from fp_potential.train.bands.targets import deformation, edges, masses
+from fp_potential.train.bands.targets import deformation, edges, masses, valence_band
 from fp_potential.train.trainer import distributed
 from fp_potential.train.trainer.gradients import BatchGradient
 
@@ -142,12 +142,13 @@ def test_effective_mass_of_free_electrons():
 
 
 def test_edges_without_given_bands():
-    """The highest gap that all k-points share, not the deep one between s and p states."""
+    """By the valence electrons; of species that have none, the highest gap that all k-points share."""
     problem = bands_problem(bands_config(systems=[system("In")]))
     rows = [[-10.0, -10, -5, -5, -1, -1, 1, 1, 2, 2], [-9.0, -9, -5, -5, -2, -2, 1.5, 1.5, 1.55, 1.55]]
     energies = torch.tensor(rows)
     problem.systems[0].reference = energies.double()
-    assert edges(problem.systems[0]) == (0, 5, 6)
+    assert edges(problem.systems[0]) == (1, 7, 8)
+    assert valence_band(("A", "B"), energies) == 5
 
 
 def test_penalties_by_hand():

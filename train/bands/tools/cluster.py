@@ -66,7 +66,8 @@ def read_curves(sources: Sequence[str], largest: float) -> Curves:
     if len(sources) < 2:
         raise InputError(f"{len(sources)} potential: expected two or more to compare")
     species: tuple[str, ...] | None = None
-    values, tables = [], []
+    values: list[Array | None] = []
+    tables: list[str] = []
     q = torch.linspace(0.02, largest, POINTS, dtype=torch.float64)
     for name in sources:
         if Path(name).suffix == ".par":

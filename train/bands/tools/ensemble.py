@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ....files import write_whole
 from ...errors import InputError
-from ..evaluation import SystemResult
 from ..pictures import MODEL, PALETTE, REFERENCE, curve, sheet
 from ..targets import System
 from ..trained import is_bands_run
@@ -22,6 +21,8 @@ from .source import Source, load_source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..evaluation import SystemResult
 
 #: subfolder of a member
 MEMBER = "seed_"
@@ -46,11 +47,15 @@ class Ensemble:
 
     def results(self, place: int) -> list[SystemResult]:
         """Of system ``place``, those of each member."""
+        from ..evaluation import SystemResult
+
         nothing = torch.zeros(0, dtype=torch.float64)
         return [SystemResult(self.systems[place], energies, nothing) for energies in self.energies[place]]
 
     def mean(self, place: int) -> SystemResult:
         """The mean bands of system ``place``."""
+        from ..evaluation import SystemResult
+
         return SystemResult(self.systems[place], self.energies[place].mean(0), torch.zeros(0, dtype=torch.float64))
 
     def spread(self, place: int) -> Tensor:
@@ -81,8 +86,9 @@ def load_ensemble(folders: Sequence[str | Path], processes: int = 1) -> Ensemble
     energies = [torch.stack([_bands(system, source, processes) for source in sources]) for system in systems]
     curves = [curve(source.potential) for source in sources]
     names = [Path(folder).name for folder in folders]
-    potentials = torch.stack([values for _, values in curves])
-    return Ensemble(names, first.potential.species, systems, energies, curves[0][0], potentials)
+    return Ensemble(
+        names, first.potential.species, systems, energies, curves[0][0], torch.stack([v for _, v in curves])
+    )
 
 
 def _bands(system: System, source: Source, processes: int) -> Tensor:
@@ -104,8 +110,18 @@ def ensemble_table(found: Ensemble) -> list[list[str]]:
 
     ``within 2`` is the part of the fitted energies whose error is below two spreads.
     """
-    errors = ["rms [meV]", "rms of mean [meV]", "spread [meV]", "largest [meV]", "within 2"]
-    rows = [["system", *errors, "gap [eV]", "ref. [eV]"]]
+    rows = [
+        [
+            "system",
+            "rms [meV]",
+            "rms of mean [meV]",
+            "spread [meV]",
+            "largest [meV]",
+            "within 2",
+            "gap [eV]",
+            "ref. [eV]",
+        ]
+    ]
     for place, system in enumerate(found.systems):
         spread, mean = found.spread(place), found.mean(place)
         members = [result.rms(system.fitted) for result in found.results(place)] if system.fitted else []
@@ -163,7 +179,7 @@ def potentials_spread_figure(found: Ensemble) -> Figure:
 
 
 def write_ensemble(found: Ensemble, folder: str | Path) -> list[Path]:
-    """``ensemble_<system>.dat``: length along the path, mean and spread of each band; ``ensemble_potentials.dat``."""
+    """``ensemble_<system>.dat`` (length along the path, mean and spread of the bands), ``ensemble_potentials.dat``."""
     written = []
     for place, system in enumerate(found.systems):
         columns = torch.cat([found.mean(place).energies, found.spread(place)], 1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ase
 import numpy as np
 from ase.dft.kpoints import monkhorst_pack
+from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..bundle.files import read_kpoints
@@ -55,9 +57,9 @@ def with_points(system: BandSystem, kpoints: Array, weights: Array | None = None
     )
 
 
-def jumps(steps: Array) -> Array:
+def jumps(steps: Array) -> NDArray[np.bool_]:
     """Which ``steps`` of a path are jumps to another part of it: longer than three times the median."""
-    found: Array = steps > JUMP * np.median(steps) if len(steps) else np.zeros(0, dtype=bool)
+    found: NDArray[np.bool_] = steps > JUMP * np.median(steps) if len(steps) else np.zeros(0, dtype=bool)
     return found
 
 
@@ -73,7 +75,7 @@ def refined(system: BandSystem, between: int) -> BandSystem:
     old = np.concatenate([[0], np.cumsum(inserted + 1)])
     kpoints = np.stack([np.interp(np.arange(old[-1] + 1), old, column) for column in system.kpoints.T], 1)
 
-    def spread(values: Array, filling: Array) -> Array:
+    def spread(values: Any, filling: Any) -> Any:
         result = filling.astype(values.dtype)
         result[old] = values
         return result
