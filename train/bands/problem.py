@@ -25,7 +25,7 @@ from .normal_equations import normal_equations
 from .objective import TERMS, Item, cost, items
 from .outputs import Outputs
 from .perturbation import keep_allowed, perturb, step_parameters
-from .potential import NETWORK, build_potential, group_parameters, parameter_groups
+from .potential import NETWORK, build_potential, charges_line, group_parameters, parameter_groups
 from .targets import System, bands, make_system, match_bands, something_to_fit
 
 
@@ -96,6 +96,8 @@ class BandsProblem:
         }
         terms = ", ".join(name for name, on in named.items() if on) or "the local network only"
         trained = ", ".join(str(group["name"]) for group in self.parameter_groups()) or "nothing"
+        if switches.long_range:
+            lines += [charges_line(self.module, own.hamiltonian.crystal, own.data.name) for own in self.systems]
         return [*lines, f"species: {' '.join(self.species)}; terms: {terms}; trained: {trained}"]
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -196,6 +196,10 @@ def _masses(options: SystemOptions) -> EffectiveMasses | None:
         return None
     given = options.masses
     found = files.read_masses(Path(given)) if isinstance(given, str) else EffectiveMasses(*given)
+    if found.weight < 0:
+        raise InputError(
+            f"{given if isinstance(given, str) else 'masses'}: weight {found.weight:g}, expected zero or more"
+        )
     return found if options.fit_masses else replace(found, weight=0.0)
 
 

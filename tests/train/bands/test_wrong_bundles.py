@@ -342,6 +342,7 @@ WRONG_FILES: dict[str, tuple[tuple, object, str]] = {
     "infinite energy": (("systems", 0, "bands", 1), [0.1, float("inf"), 0.0], "systems.0.bands: an energy is infinite"),
     "endless cutoff": (("systems", 0, "max_ke"), float("inf"), "option 'systems.0.max_ke': input should be a finite"),
     "parameter that is no number": (("model", "parameters", "In"), [float("nan")] * 4, "a finite number"),
+    "negative weight of masses": (("systems", 0, "masses"), [0.1, 0.4, -1.0], "masses: weight -1, expected zero or"),
     "kernel": (("train_schedule", 0, "perturbation"), {"kernel": 8}, "option 'train_schedule.0.perturbation.kernel'"),
 }
 

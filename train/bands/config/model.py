@@ -142,7 +142,7 @@ class TermsOptions(Finite):
     """γ, 1/Bohr (``LRgamma``)."""
     neutral_by: str | None = None
     """Species whose a4 follows from the others, so that the sum over the atoms is zero; none: the last one, in the
-    order of atoms, whose a4 is not zero."""
+    order of atoms, whose a4 is not zero, or the last of the others if only one is charged."""
     spin_orbit: bool = False
     """Spin-orbit coupling a5 (``SObool``); the basis is doubled."""
     non_local: bool = False
