@@ -15,7 +15,7 @@ from fp_potential.train.bands.targets import deformation, edges, masses, valence
 from fp_potential.train.trainer import distributed
 from fp_potential.train.trainer.gradients import BatchGradient
 
-from bands_training import ZUNGER, bands_config, bands_problem, bands_trainer, parameters_of, start, system
+from bands_training import ZUNGER, bands_config, bands_problem, parameters_of, start, system
 from figures import at_most
 from fp_potential.bands import HARTREE, Crystal, Hamiltonian, PlaneWaves
 
@@ -345,12 +345,3 @@ def test_only_charge_is_balanced_by_another_species():
         charges = dict(zip(problem.species, problem.module.charges(problem.systems[0].hamiltonian.crystal).tolist()))
         assert charges == {charged: 0.3, other: -0.3}
         assert any(f"{charged} 0.3" in line and f"that of {other} follows" in line for line in problem.introduction())
-
-
-def test_evaluation_without_trained_parameters(tmp_path):
-    """A run that only evaluates needs nothing that is trained."""
-    config = bands_config({"workflow": "evaluate"}, model={"trainable": []}, systems=[system("Ga")])
-    problem = bands_problem(config)
-    start(problem)
-    bands_trainer(problem, tmp_path).run()
-    assert (tmp_path / "checkpoints" / "latest.pt").is_file()
