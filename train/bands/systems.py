@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from .bundle import files
@@ -152,10 +153,12 @@ def _weights(options: SystemOptions, shape: tuple[int, int], where: str) -> Arra
     return np.broadcast_to(weights, shape).copy()
 
 
-def _relative_to_known(options: SystemOptions, missing: Array, weights: Array, where: str) -> None:
+def _relative_to_known(options: SystemOptions, missing: NDArray[np.bool_], weights: Array, where: str) -> None:
     """Energies relative to a band need that band wherever one of them is fitted."""
     band = options.relative_band
-    lost = [] if band is None else np.flatnonzero(missing[:, band] & (weights > 0).any(axis=1))
+    if band is None:
+        return
+    lost = np.flatnonzero(missing[:, band] & np.any(weights > 0, axis=1))
     if len(lost) > 0:
         raise InputError(
             f"{where}.relative_band {band}: the reference has no energy of this band at k-point {lost[0]}, expected "
