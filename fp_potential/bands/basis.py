@@ -13,6 +13,8 @@ from .crystal import Crystal
 BasisKind = Literal["complete", "published"]
 #: lengths of G - G' that differ by less, in units of the longest, are one shell
 SAME_SHELL = 1e-11
+#: more plane waves than any computer has room for: the table of G - G' takes 8 bytes for each pair of them
+MOST_WAVES = 200_000
 
 
 class PlaneWaves:
@@ -69,6 +71,12 @@ class PlaneWaves:
 
 def _sphere(crystal: Crystal, max_ke: float) -> Tensor:
     """All integer triples whose G has |G|²/2 < max_ke; |n_i| <= sqrt(2 max_ke) |a_i| / 2 pi."""
+    expected = float(torch.linalg.det(crystal.cell).abs()) * (2.0 * max_ke) ** 1.5 / (6.0 * math.pi**2)
+    if expected > MOST_WAVES:
+        raise ValueError(
+            f"a cutoff of {max_ke:g} Ha means about {expected:.3g} plane waves, more than {MOST_WAVES}; "
+            "lengths are in Bohr and cutoffs in Hartree"
+        )
     limits = (math.sqrt(2.0 * max_ke) * crystal.cell.norm(dim=1) / (2.0 * math.pi)).floor().to(torch.int64)
     axes = [torch.arange(-int(n), int(n) + 1) for n in limits]
     n = torch.cartesian_prod(*axes)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ...bands import LocalForm, NeuralForm, Pseudopotential, TabulatedForm, Terms, ZeroForm, by_published_name
+from ...bands import Crystal, LocalForm, NeuralForm, Pseudopotential, TabulatedForm, Terms, ZeroForm, by_published_name
 from ...bands.local_forms import Envelope, GaussianEnvelope, LogisticEnvelope, zunger
 from ...bands.published_forms import family_of
 from ..errors import InputError
@@ -83,11 +83,16 @@ def default_groups(options: ModelOptions) -> list[str]:
 
 
 def _slaved(options: ModelOptions, systems: Sequence[BandSystem]) -> str | None:
-    """The last species, in the order of atoms, whose long-range charge is not zero."""
-    charged = [
-        name for system in systems for name in system.species if abs(options.parameters.get(name, [0.0] * 9)[4]) > 1e-10
-    ]
-    return charged[-1] if charged else None
+    """The last species, in the order of atoms, whose long-range charge is not zero; the last other one if it is alone.
+
+    A single charged species would have no charge at all, were it the one that makes the crystal neutral.
+    """
+    every = [name for system in systems for name in system.species]
+    charged = [name for name in every if abs(options.parameters.get(name, [0.0] * 9)[4]) > 1e-10]
+    if not charged:
+        return None
+    others = [name for name in every if name != charged[-1]]
+    return others[-1] if others and len(set(charged)) == 1 else charged[-1]
 
 
 def local_form(options: LocalOptions, n_species: int, parameters: Tensor) -> LocalForm:
@@ -196,3 +201,12 @@ def parameter_groups(potential: Pseudopotential, weight_decay: float) -> list[di
 def group_parameters(potential: Pseudopotential) -> dict[str, list[nn.Parameter]]:
     """All parameters by group, those that stay fixed among them."""
     return _all_groups(potential)
+
+
+def charges_line(potential: Pseudopotential, crystal: Crystal, name: str) -> str:
+    """The long-range charges of a crystal in words, the one that follows from the others and what is left over."""
+    charges = dict(zip(potential.species, potential.charges(crystal).tolist(), strict=True))
+    free = f"; that of {potential.slaved} follows from the others" if potential.slaved in crystal.kinds else ""
+    total = sum(charges[atom] for atom in crystal.species)
+    left = "" if abs(total) < 1e-6 else f"; the cell is left with {total:g} (model.terms.neutral_by)"
+    return f"{name}: long-range charges {', '.join(f'{kind} {charges[kind]:g}' for kind in crystal.kinds)}{free}{left}"

@@ -25,8 +25,8 @@ from .normal_equations import normal_equations
 from .objective import TERMS, Item, cost, items
 from .outputs import Outputs
 from .perturbation import keep_allowed, perturb, step_parameters
-from .potential import NETWORK, build_potential, group_parameters, parameter_groups
-from .targets import System, bands, make_system, match_bands
+from .potential import NETWORK, build_potential, charges_line, group_parameters, parameter_groups
+from .targets import System, bands, make_system, match_bands, something_to_fit
 
 
 class Batch(NamedTuple):
@@ -61,6 +61,7 @@ class BandsProblem:
         self.systems: list[System] = [
             make_system(system, model.basis, terms, model.terms.cache, config.training.hold_out) for system in data
         ]
+        something_to_fit(self.systems, config.train_schedule)
         self.groups = group_parameters(self.module)
         self.steps = _steps(config, self.species)
         self.outputs = Outputs(config, self.systems, self.module)
@@ -95,6 +96,8 @@ class BandsProblem:
         }
         terms = ", ".join(name for name, on in named.items() if on) or "the local network only"
         trained = ", ".join(str(group["name"]) for group in self.parameter_groups()) or "nothing"
+        if switches.long_range:
+            lines += [charges_line(self.module, own.hamiltonian.crystal, own.data.name) for own in self.systems]
         return [*lines, f"species: {' '.join(self.species)}; terms: {terms}; trained: {trained}"]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -300,6 +303,8 @@ class BandsProblem:
                 system = self.systems[place]
                 numbers = [item.number for item in own if item.system == place]
                 error = bands(system, self.module, numbers) - system.reference[numbers]
+                relative = system.data.relative_band
+                error = error if relative is None else error - error[:, relative, None]
                 squares += float((system.weights[numbers] * error.square()).sum())
                 weight += float(system.weights[numbers].sum())
         loss, squares, weight = map(sum, zip(*distributed.gather((float(total), squares, weight)), strict=True))

@@ -15,6 +15,8 @@ from .data import Geometry
 
 #: Bohr in Å (CODATA 2018)
 BOHR = 0.529177210903
+#: atoms that are nearer to each other are at the same place, Bohr
+SAME_PLACE = 0.01
 
 
 def read_structure(path: Path) -> CellOptions:
@@ -73,12 +75,21 @@ def write_structure(path: Path, cell: CellOptions) -> None:
 
 
 def geometry_of(cell: CellOptions) -> Geometry:
-    """Arrays of a crystal."""
-    return Geometry(
-        cell=cell.scale * np.array(cell.vectors, dtype=float),
-        species=tuple(atom[0] for atom in cell.atoms),
-        positions=np.array([atom[1:] for atom in cell.atoms], dtype=float),
-    )
+    """Arrays of a crystal.
+
+    Raises:
+        InputError: two atoms at one place.
+    """
+    vectors = cell.scale * np.array(cell.vectors, dtype=float)
+    positions = np.array([atom[1:] for atom in cell.atoms], dtype=float)
+    apart = positions[:, None] - positions[None]
+    distances = np.linalg.norm((apart - np.round(apart)) @ vectors, axis=2)
+    for first, second in np.argwhere(np.triu(distances < SAME_PLACE, 1)):
+        raise InputError(
+            f"atoms {first} ({cell.atoms[first][0]}) and {second} ({cell.atoms[second][0]}) of the cell are at one "
+            "place, or at places that differ by a vector of the lattice; expected each atom once"
+        )
+    return Geometry(cell=vectors, species=tuple(atom[0] for atom in cell.atoms), positions=positions)
 
 
 def primitive(cell: CellOptions, tolerance: float = 1e-5) -> tuple[CellOptions, str]:

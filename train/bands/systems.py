@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from .bundle import files
@@ -31,14 +32,18 @@ def load_systems(options: Sequence[SystemOptions]) -> tuple[BandSystem, ...]:
 
 def load_system(options: SystemOptions, where: str = "system") -> BandSystem:
     """One system (see `load_systems`); ``where`` is what messages call its options."""
-    geometry = geometry_of(cell_of(options))
+    geometry = _geometry(options, where)
     kpoints, k_weights = _points(options.kpoints, f"{where}.kpoints", "k-points")
     shape = (len(kpoints), options.n_bands)
     path, reference = _reference(options, shape, where, kpoints, geometry)
     weights = _weights(options, shape, where)
     if reference is not None:
+        if np.isinf(reference).any():
+            raise InputError(f"{where}.bands: an energy is infinite; expected a number, or nan where none is known")
         missing = ~np.isfinite(reference) | ((reference == 0) & options.zeros_not_fitted)
+        known = reference
         reference, weights = np.where(missing, 0.0, reference), np.where(missing, 0.0, weights)
+        _relative_to_known(options, ~np.isfinite(known), weights, where)
     edges = _edges(options, reference, weights)
     if options.gap_kpoint is not None and options.gap_kpoint >= shape[0]:
         raise InputError(f"{where}.gap_kpoint {options.gap_kpoint} is beyond the {shape[0]} k-points (from 0)")
@@ -73,6 +78,14 @@ def load_system(options: SystemOptions, where: str = "system") -> BandSystem:
         plot_range=options.plot_range,
         plot_range_zoom=options.plot_range_zoom,
     )
+
+
+def _geometry(options: SystemOptions, where: str) -> Geometry:
+    cell = cell_of(options)
+    try:
+        return geometry_of(cell)
+    except InputError as error:
+        raise InputError(f"{options.structure or where}: {error}") from error
 
 
 def cell_of(options: SystemOptions) -> CellOptions:
@@ -140,6 +153,19 @@ def _weights(options: SystemOptions, shape: tuple[int, int], where: str) -> Arra
     return np.broadcast_to(weights, shape).copy()
 
 
+def _relative_to_known(options: SystemOptions, missing: NDArray[np.bool_], weights: Array, where: str) -> None:
+    """Energies relative to a band need that band wherever one of them is fitted."""
+    band = options.relative_band
+    if band is None:
+        return
+    lost = np.flatnonzero(missing[:, band] & np.any(weights > 0, axis=1))
+    if len(lost) > 0:
+        raise InputError(
+            f"{where}.relative_band {band}: the reference has no energy of this band at k-point {lost[0]}, expected "
+            "one at each k-point that is fitted; give another relative_band (relE_bIdx), or nan for all bands there"
+        )
+
+
 def _edges(options: SystemOptions, reference: Array | None, weights: Array) -> tuple[int, int, int] | None:
     """k-point and bands of the edges, where they are given or follow from the reference."""
     if options.valence_band is None or options.conduction_band is None:
@@ -173,6 +199,10 @@ def _masses(options: SystemOptions) -> EffectiveMasses | None:
         return None
     given = options.masses
     found = files.read_masses(Path(given)) if isinstance(given, str) else EffectiveMasses(*given)
+    if found.weight < 0:
+        raise InputError(
+            f"{given if isinstance(given, str) else 'masses'}: weight {found.weight:g}, expected zero or more"
+        )
     return found if options.fit_masses else replace(found, weight=0.0)
 
 

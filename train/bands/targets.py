@@ -22,6 +22,8 @@ from ...bands import (
 )
 from ...bands.basis import BasisKind
 from ...bands.ordering import order_by_overlap, order_smoothly
+from ..errors import InputError
+from .config import BandsStage
 from .data import BandSystem, Transition
 
 #: distance (1/Bohr) of the k-points from which effective masses are taken
@@ -64,7 +66,7 @@ def make_system(data: BandSystem, basis: BasisKind, terms: Terms, cache: bool, h
     """Tensors and the Hamiltonian of ``data``; the middle one of every ``hold_out`` k-points is not fitted."""
     geometry = data.geometry
     crystal = Crystal(torch.from_numpy(geometry.cell), geometry.species, torch.from_numpy(geometry.positions))
-    hamiltonian = Hamiltonian(crystal, PlaneWaves(crystal, data.max_ke, basis), terms, cache)
+    hamiltonian = Hamiltonian(crystal, _waves(data, crystal, basis), terms, cache)
     numbers = range(len(data.kpoints))
     held = tuple(number for number in numbers if hold_out is not None and number % hold_out == hold_out // 2)
     fitted = tuple(number for number in numbers if number not in held) if data.reference is not None else ()
@@ -83,6 +85,52 @@ def make_system(data: BandSystem, basis: BasisKind, terms: Terms, cache: bool, h
         weights,
         order=None if data.band_order is None else torch.from_numpy(data.band_order),
     )
+
+
+def something_to_fit(systems: Sequence[System], stages: Sequence[BandsStage]) -> None:
+    """Refuse a fit of nothing.
+
+    Raises:
+        InputError: a stage fits, but no energy is known and has a weight, and there is no other target.
+    """
+    fits = [stage.name for stage in stages if stage.workflow not in ("evaluate", "initialise_only")]
+    for system in systems:
+        data = system.data
+        rows = any(row.weight > 0 for row in data.transitions)
+        if rows or data.couplings or data.masses or bool((system.weights > 0).any()):
+            return
+    if fits:
+        raise InputError(
+            f"stage '{fits[0]}' has nothing to fit: no energy of the reference is known and has a weight above zero "
+            "(of its band and of its k-point), and there is no other target"
+        )
+
+
+def _waves(data: BandSystem, crystal: Crystal, basis: BasisKind) -> PlaneWaves:
+    """The plane waves of ``data``, as many as its bands need.
+
+    Raises:
+        InputError: too few, or too many for any computer, or none near a k-point.
+    """
+    try:
+        waves = PlaneWaves(crystal, data.max_ke, basis)
+    except ValueError as error:
+        raise InputError(f"{data.name}: {error}") from error
+    if data.n_bands > 2 * len(waves):
+        raise InputError(
+            f"{data.name}: {data.n_bands} bands, but {len(waves)} plane waves below {data.max_ke:g} Ha have "
+            f"{2 * len(waves)}, two of each wave; expected fewer bands (n_bands, nBands) or a higher "
+            "cutoff (max_ke, maxKE)"
+        )
+    kinetic = 0.5 * (torch.from_numpy(data.kpoints) @ crystal.reciprocal).square().sum(1)
+    if float(kinetic.max()) > data.max_ke:
+        number = int(kinetic.argmax())
+        raise InputError(
+            f"{data.name}: k-point {number}, {' '.join(f'{x:g}' for x in data.kpoints[number])}, has |k|²/2 = "
+            f"{float(kinetic[number]):.4g} Ha above the cutoff {data.max_ke:g} Ha: waves with small |k + G| "
+            "are missing, since the cutoff is on G; expected the equivalent point of the first zone, or a higher cutoff"
+        )
+    return waves
 
 
 def bands(system: System, potential: Pseudopotential, numbers: Sequence[int]) -> Tensor:
@@ -179,7 +227,8 @@ def edges(system: System) -> tuple[int, int, int]:
     Without given bands they are those of `valence_band`.
     """
     data = system.data
-    reference = system.reference
+    missing = (system.reference == 0) & (system.weights == 0)
+    reference = torch.where(missing, torch.nan, system.reference)
     valence, conduction = data.valence_band, data.conduction_band
     if valence is None or conduction is None:
         if valence is None:
@@ -187,20 +236,22 @@ def edges(system: System) -> tuple[int, int, int]:
         conduction = valence + 1 if conduction is None else conduction
     place = data.gap_kpoint
     if place is None:
-        place = int((reference[:, conduction] - reference[:, valence]).argmin())
+        place = int((reference[:, conduction] - reference[:, valence]).nan_to_num(nan=torch.inf).argmin())
     return place, valence, conduction
 
 
 def valence_band(species: Sequence[str], energies: Tensor) -> int:
     """The highest valence band of bands ``(nk, nb)`` from the lowest: as many as there are valence electrons.
 
+    Energies that are nan are not known.
     Where these are not known, odd, or as many as the bands or more, it is the band below the highest gap of at least
     0.1 eV that all k-points share; where there is none, the one below the largest difference.
     """
     electrons = sum(map(valence_electrons, species))
     if electrons and electrons % 2 == 0 and electrons < energies.shape[1] and all(map(valence_electrons, species)):
         return electrons - 1
-    gap = energies[:, 1:].min(0).values - energies[:, :-1].max(0).values
+    bottom, top = energies.nan_to_num(nan=torch.inf).amin(0), energies.nan_to_num(nan=-torch.inf).amax(0)
+    gap = (bottom[1:] - top[:-1]).nan_to_num(posinf=-torch.inf)  # of a band that is not known anywhere: none
     open_gaps = (gap > SMALLEST_GAP).nonzero().flatten().tolist()
     return open_gaps[-1] if open_gaps else int(gap.argmax())
 

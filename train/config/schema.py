@@ -59,6 +59,12 @@ class Section(WithReasons):
         return Translator()
 
 
+class Finite(Section):
+    """A section whose numbers are finite: nan and inf are refused."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 SectionType = TypeVar("SectionType", bound=BaseModel)
 
 

@@ -297,7 +297,7 @@ class Trainer:
             "optimizer_name": self.optimizer_name,
             "average": None if values is None else average,
             "average_names": self.average_names,
-            "generators": checkpoint.generators(self.parameters[0].device),
+            "generators": checkpoint.generators(next(self.problem.module.parameters()).device),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:

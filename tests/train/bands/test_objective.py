@@ -9,6 +9,8 @@ from fp_potential.train.bands.couplings import couplings
 from fp_potential.train.bands.data import Coupling
 from fp_potential.train.bands.objective import TERMS
 from fp_potential.train.bands.penalties import large_q, magnitude, second_derivatives
+from fp_potential.train.bands.problem import BandsProblem
+from fp_potential.train.bands.systems import load_systems
 from fp_potential.train.bands.targets import deformation, edges, masses, valence_band
 from fp_potential.train.trainer import distributed
 from fp_potential.train.trainer.gradients import BatchGradient
@@ -146,7 +148,7 @@ def test_edges_without_given_bands():
     problem = bands_problem(bands_config(systems=[system("In")]))
     rows = [[-10.0, -10, -5, -5, -1, -1, 1, 1, 2, 2], [-9.0, -9, -5, -5, -2, -2, 1.5, 1.5, 1.55, 1.55]]
     energies = torch.tensor(rows)
-    problem.systems[0].reference = energies.double()
+    problem.systems[0].reference, problem.systems[0].weights = energies.double(), torch.ones(2, 10)
     assert edges(problem.systems[0]) == (1, 7, 8)
     assert valence_band(("A", "B"), energies) == 5
 
@@ -312,3 +314,34 @@ def test_gradient_of_couplings(model, kpoint):
     h = 1e-3
     numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
     at_most("gradient of couplings, relative to finite differences", abs(slope / numeric - 1), 1e-6)
+
+
+def test_edges_where_energies_are_missing():
+    """A k-point without reference energies has no gap: neither the smallest one nor one that the others share."""
+    row = [-10.0, -10, -5, -5, -1, -1, 1, 1, 2, 2]
+    missing = [float("nan")] * 10
+    reference = [[0.0, *row], [1.0, *missing], [2.0, *row[:6], 0.5, 0.5, 0.9, 0.9], [3.0, *row]]
+    assert valence_band(("X",), torch.tensor(reference)[:, 1:]) == 5
+    for options, expected in (({}, (2, 7, 8)), ({"valence_band": 5, "conduction_band": 6}, (2, 5, 6))):
+        config = bands_config(systems=[system("In", bands=reference, **options)])
+        assert edges(BandsProblem(config, load_systems(config.systems)).systems[0]) == expected
+
+
+def test_held_out_error_is_that_of_the_relative_energies():
+    """A reference that is shifted at each k has no error relative to a band."""
+    problem = bands_problem(bands_config(systems=[system("In", relative_band=7)], hold_out=2), shift=0.0)
+    problem.systems[0].reference += torch.arange(1.0, 5.0)[:, None]
+    found = problem.evaluate("valid", problem.config.train_schedule[0], 0)
+    assert found["valid loss"] == pytest.approx(0.0, abs=1e-18)
+    assert found["valid bands [meV]"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_only_charge_is_balanced_by_another_species():
+    """A charge given to one species alone stays, and the other has its opposite; the log says both."""
+    for charged, other in (("In", "As"), ("As", "In")):
+        own = {name: [*row[:4], 0.3 * (name == charged), 0.0, 0.0, 0.0, 0.0] for name, row in ZUNGER.items()}
+        model = {"terms": {"long_range": True}, "parameters": own}
+        problem = bands_problem(bands_config(model=model, systems=[system("In")]), shift=0.0)
+        charges = dict(zip(problem.species, problem.module.charges(problem.systems[0].hamiltonian.crystal).tolist()))
+        assert charges == {charged: 0.3, other: -0.3}
+        assert any(f"{charged} 0.3" in line and f"that of {other} follows" in line for line in problem.introduction())

@@ -203,3 +203,11 @@ def test_order_of_bands(tmp_path):
         problem.systems[0].reference.copy_(energies)
         batch = problem.batch("train", problem.plan("train")[0])
         assert float(problem.loss(batch, problem.config.train_schedule[0], False).total) < 1e-15
+
+
+def test_evaluation_without_trained_parameters(tmp_path):
+    """A run that only evaluates needs nothing that is trained."""
+    config = bands_config({"workflow": "evaluate"}, model={"trainable": []}, systems=[system("Ga")])
+    problem = bands_problem(config)
+    bands_trainer(problem, tmp_path).run()
+    assert (tmp_path / "checkpoints" / "latest.pt").is_file()

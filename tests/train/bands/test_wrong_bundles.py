@@ -1,5 +1,7 @@
 """Wrong bundles: each mistake is one sentence with file, line and column, what was expected and what to do."""
 
+import re
+
 import numpy as np
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from fp_potential.train.bands.config import load_config
 from fp_potential.train.bands.systems import load_system, load_systems
 from fp_potential.train.errors import InputError
 
+from bands_training import bands_config, bands_problem, system
 from train.bands.bundles import CDSE, NEWER, change, copy
 
 CONFIG, SYSTEM, INPUT = "NN_config.par", "system_0.par", "input_0.par"
@@ -133,6 +136,10 @@ WRONG: dict[str, tuple[list[tuple[str, str, str | None]], str]] = {
         [(SYSTEM, "Cd 0.125  0.125  0.125", "Cd 0.125  0.125")],
         "system_0.par:9: 3 words, expected SPECIES x y z with fractional coordinates",
     ),
+    "atom twice": (
+        [(SYSTEM, "Cd 0.125  0.125  0.125", "Cd 0.125  0.125  0.125\nSe 1.125  0.125  0.125")],
+        "atoms 0 (Cd) and 1 (Se) of the cell are at one place",
+    ),
     "atom without a name": ([(SYSTEM, "Cd 0.125", "0.125 0.125")], "system_0.par:9:1: got '0.125', expected a species"),
     "scale below zero": (
         [(SYSTEM, "11.4485278", "-11.4485278")],
@@ -175,6 +182,10 @@ WRONG: dict[str, tuple[list[tuple[str, str, str | None]], str]] = {
     "infinite energy": (
         [(BANDS, "-19.9419263358807228", "inf")],
         "expBandStruct_0.par:1:10: got 'inf', expected an energy in eV that is finite",
+    ),
+    "no energy to be relative to": (
+        [(INPUT, "", "\nrelE_bIdx = 0\n"), (BANDS, "-19.9419263358807228", "nan")],
+        "relative_band 0: the reference has no energy of this band at k-point 0, expected one at each k-point",
     ),
     "weights of other bands": (
         [(WEIGHTS, "", "1\n1\n1\n1\n1\n1\n1\n1\n1\n1\n1\n1\n1\n1\n1\n")],
@@ -270,6 +281,17 @@ def test_wrong_bundle(tmp_path, name):
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_files_of_windows(tmp_path):
+    """Lines that end with CR LF, and files that begin with a byte-order mark, are the same bundle."""
+    folder = copy(CDSE, tmp_path / "bundle")
+    (folder / CONFIG).write_text(NEWER, encoding="utf-8")
+    before = read_bundle(folder).model_dump_json(), load_systems(read_bundle(folder).systems)[0].reference
+    for file in folder.glob("*.par"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_bundle(folder).model_dump_json() == before[0]
+    assert (load_systems(read_bundle(folder).systems)[0].reference == before[1]).all()
+
+
 def test_no_bundle(tmp_path):
     with pytest.raises(InputError, match=r"not a bundle: expected a folder with NN_config\.par, or with system_0\.par"):
         read_bundle(tmp_path)
@@ -316,6 +338,11 @@ WRONG_FILES: dict[str, tuple[tuple, object, str]] = {
         },
         "has two betas, got 3",
     ),
+    "k-point that is no number": (("systems", 0, "kpoints", 1), [float("nan"), 0.0, 0.0], "a finite number"),
+    "infinite energy": (("systems", 0, "bands", 1), [0.1, float("inf"), 0.0], "systems.0.bands: an energy is infinite"),
+    "endless cutoff": (("systems", 0, "max_ke"), float("inf"), "option 'systems.0.max_ke': input should be a finite"),
+    "parameter that is no number": (("model", "parameters", "In"), [float("nan")] * 4, "a finite number"),
+    "negative weight of masses": (("systems", 0, "masses"), [0.1, 0.4, -1.0], "masses: weight -1, expected zero or"),
     "kernel": (("train_schedule", 0, "perturbation"), {"kernel": 8}, "option 'train_schedule.0.perturbation.kernel'"),
 }
 
@@ -359,6 +386,20 @@ def test_wrong_training_file(tmp_path, name):
     with pytest.raises(InputError) as caught:
         load_system(load_config(file).systems[0], "systems.0")
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"max_ke": 1e7}, "GaAs: a cutoff of 1e+07 Ha means about 4.6"),
+        ({"kpoints": [[0.0, 0.0, 0.0, 0.0]]}, "stage 'descent' has nothing to fit: no energy of the reference"),
+        ({"kpoints": [[0, 0, 0], [3, 0, 3]]}, "GaAs: k-point 1, 3 0 3, has |k|²/2 = 6.2"),
+        ({"max_ke": 0.5}, "GaAs: 10 bands, but 1 plane waves below 0.5 Ha have 2"),
+    ],
+)
+def test_plane_waves_for_the_bands(options, expected):
+    with pytest.raises(InputError, match=re.escape(expected)):
+        bands_problem(bands_config(systems=[system("Ga", **options)]))
 
 
 def test_right_training_file(tmp_path):

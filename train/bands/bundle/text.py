@@ -89,7 +89,7 @@ def lines_of(path: Path, purpose: str) -> list[Line]:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{path}: {what}; expected a file with {purpose}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors begin files with a mark
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8 ({error.reason}); expected {purpose}") from error
     return list(_lines(text, path))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from ...config.schema import FOLDER, Section
+from ...config.schema import FOLDER, Finite
 from ...errors import nearest
 
 #: entries of a parameter vector
@@ -51,7 +51,7 @@ PPMODELS = ("ZeroFunction", *CLASSES)
 Group = Literal["network", "local", "long_range", "spin_orbit", "nonlocal", "strain"]
 
 
-class EnvelopeOptions(Section):
+class EnvelopeOptions(Finite):
     """Decay of the network's output with q."""
 
     type: Literal["none", "logistic", "gaussian"] = "none"
@@ -64,7 +64,7 @@ class EnvelopeOptions(Section):
     """Width of the Gaussian, 1/Bohr (``PPmodel_gaussian_std``)."""
 
 
-class LocalOptions(Section):
+class LocalOptions(Finite):
     """The local potential v(q) of all species."""
 
     form: Literal["zunger", "neural", "table", "zero"] = "zunger"
@@ -133,7 +133,7 @@ class LocalOptions(Section):
         return self
 
 
-class TermsOptions(Section):
+class TermsOptions(Finite):
     """Terms of the Hamiltonian besides the local one; each is a switch."""
 
     long_range: bool = False
@@ -142,7 +142,7 @@ class TermsOptions(Section):
     """γ, 1/Bohr (``LRgamma``)."""
     neutral_by: str | None = None
     """Species whose a4 follows from the others, so that the sum over the atoms is zero; none: the last one, in the
-    order of atoms, whose a4 is not zero."""
+    order of atoms, whose a4 is not zero, or the last of the others if only one is charged."""
     spin_orbit: bool = False
     """Spin-orbit coupling a5 (``SObool``); the basis is doubled."""
     non_local: bool = False
@@ -153,7 +153,7 @@ class TermsOptions(Section):
     """Keep the blocks of spin-orbit and non-local terms (``cacheSO``); false: build them in each step."""
 
 
-class ModelOptions(Section):
+class ModelOptions(Finite):
     """The pseudopotential."""
 
     type: Literal["bands"]

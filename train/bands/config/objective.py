@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from ...config.schema import Section
+from ...config.schema import Finite
 
 
-class ObjectiveOptions(Section):
+class ObjectiveOptions(Finite):
     """Terms of the cost; a weight of 0 switches one off. Energies in eV, v(q) in Ha Bohr³."""
 
     bands: float = Field(default=1.0, ge=0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ...config.schema import Section
+from ...config.schema import Finite
 
 
-class OutputOptions(Section):
+class OutputOptions(Finite):
     """Tables, pictures and their grids."""
 
     plots: bool = True

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AllowInfNan, Field, ValidationInfo, field_validator, model_validator
 
-from ...config.schema import FOLDER, Section
+from ...config.schema import FOLDER, Finite
 
 Row3 = Annotated[list[float], Field(min_length=3, max_length=3)]
 Rows = list[list[float]]
+#: energies, of which those that are nan are not known
+Energies = list[list[Annotated[float, AllowInfNan(True)]]]
 
 #: options that may name a file
 FILES = ("structure", "kpoints", "bands", "band_weights", "band_order", "deformation", "qpoints", "couplings", "masses")
 
 
-class CellOptions(Section):
+class CellOptions(Finite):
     """A crystal, written out."""
 
     scale: float = Field(default=1.0, gt=0)
@@ -27,7 +29,7 @@ class CellOptions(Section):
     """Species and fractional position of each atom: ``[In, 0.125, 0.125, 0.125]``."""
 
 
-class SystemOptions(Section):
+class SystemOptions(Finite):
     """One crystal and its targets. Files are relative to the training file; all indices count from 0."""
 
     name: str = ""
@@ -42,7 +44,7 @@ class SystemOptions(Section):
     """Number of bands from the lowest; without spin-orbit coupling each is listed twice."""
     kpoints: str | Rows
     """File or rows ``k1 k2 k3`` or ``k1 k2 k3 weight``, fractional; without weights all are 1."""
-    bands: str | Rows | None = None
+    bands: str | Energies | None = None
     """File of the reference, or its rows: length along the path, then the energies, eV; ``nan`` is not fitted. None:
     the system is only evaluated."""
     zeros_not_fitted: bool = False
