@@ -141,8 +141,9 @@ def check() -> None:
     """Print the levels of every geometry and what the energies say of them: -dE/dQ is the level."""
     worst, geometries = 0.0, {}
     for atoms in read(CHARGED, ":"):
-        geometries.setdefault(atoms.info["geometry"], []).append(atoms.info)
-    for geometry, infos in geometries.items():
+        geometries.setdefault(atoms.info["geometry"], []).append(atoms)
+    for geometry, frames in geometries.items():
+        infos = [atoms.info for atoms in frames]
         print(f"{geometry} ({infos[0]['split']}): {len(infos)} charges")
         for first, second in pairwise(infos):
             step = second["total_charge"] - first["total_charge"]
@@ -153,11 +154,30 @@ def check() -> None:
             print(f"  Q {charges}: mean level {np.mean(levels):.4f}, -dE/dQ {by_energy:.4f} eV, dμ/dQ {slope:6.3f} V/e")
             if abs(step) < 0.3:
                 worst = max(worst, abs(by_energy - np.mean(levels)))
+        if len(frames) > 2:
+            print(f"  of the charge added after the second: {spill(frames[1], frames[-1])}")
     print(f"steps below 0.3 e: -dE/dQ is the mean level to {1000 * worst:.1f} meV")
     counts = {split: 0 for split in ("train", "valid", "test")}
     for atoms in [*read(CHARGED, ":"), *read(NEUTRAL, ":")]:
         counts[atoms.info["split"]] += 1
     print("frames:", ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+def spill(first: Atoms, last: Atoms) -> str:
+    """Where the charge is that ``last`` has more than ``first``, in one geometry: copper, waters by O-Cu distance."""
+    added = last.info["total_charge"] - first.info["total_charge"]
+    parts = (last.arrays["REF_charges"] - first.arrays["REF_charges"]) / added
+    distances = first.get_all_distances(mic=True)
+    copper, oxygen, hydrogen = (first.numbers == z for z in (29, 8, 1))
+    bound = np.flatnonzero(oxygen)[np.argmin(distances[np.ix_(hydrogen, oxygen)], axis=1)]
+    water = parts.copy()
+    np.add.at(water, bound, parts[hydrogen])
+    away = distances[:, copper].min(1)
+    bins = []
+    for near, far in pairwise((0.0, 3.0, 3.5, 4.0, 5.0, 6.0, 99.0)):
+        chosen = oxygen & (away >= near) & (away < far)
+        bins.append(f"{near:g}-{far:g} Å: {water[chosen].sum():.3f} on {chosen.sum()}")
+    return f"copper {parts[copper].sum():.3f}; waters with O-Cu at " + ", ".join(bins)
 
 
 def main() -> None:
