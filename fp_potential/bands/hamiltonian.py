@@ -76,9 +76,10 @@ class Hamiltonian:
 
     @property
     def projectors(self) -> Projectors:
-        """The projectors, made when first asked for; for k up to one reciprocal vector in length."""
+        """The projectors, made when first asked for; for k up to two reciprocal vectors in length."""
         if self._projectors is None:
-            reach = self.basis.vectors.norm(dim=1).max() + self.crystal.reciprocal.norm(dim=1).max()
+            # k and k + q of the first zone
+            reach = self.basis.vectors.norm(dim=1).max() + 2.0 * self.crystal.reciprocal.norm(dim=1).max()
             self._projectors = Projectors(self.basis, float(reach))
         return self._projectors
 

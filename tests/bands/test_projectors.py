@@ -95,10 +95,10 @@ def test_cache():
 
 
 def test_distant_point():
-    """k beyond the range of the radial functions is refused; the corners of the first zone are in it."""
+    """k beyond the range of the radial functions is refused; corners of the first zone, and twice those, are in it."""
     crystal = perovskite()
     hamiltonian = Hamiltonian(crystal, PlaneWaves(crystal, 1.0))
     potential = analytic(crystal, spin_orbit=True)
-    band_energies(hamiltonian, potential, -L, 4)
+    band_energies(hamiltonian, potential, torch.cat([-L, 2 * L]), 4)
     with pytest.raises(ValueError, match="take the point of the first zone"):
         band_energies(hamiltonian, potential, L + 5.0, 4)
