@@ -175,6 +175,18 @@ def molecules_whole(atoms: Atoms, longest: float = 1.35, nearest: float = 0.75) 
     return bool(bonds.max() < longest and (distances + 10 * np.eye(len(atoms))).min() > nearest)
 
 
+def surroundings(box: Atoms, centre: int, waters: int) -> Atoms:
+    """The nearest ``waters`` waters of an atom, itself included, and the ions that are nearer than the last of them."""
+    oxygens, ions = np.flatnonzero(box.numbers == 8), np.flatnonzero(np.isin(box.numbers, (11, 17)))
+    sites = np.concatenate([oxygens, ions])
+    order = sites[np.argsort(box.get_distances(centre, sites, mic=True))]
+    last = np.flatnonzero(np.isin(order, oxygens))[waters - 1]
+    chosen = [int(site) for site in order[: last + 1]]
+    members = [k for site in chosen if box.numbers[site] == 8 for k in (site, site + 1, site + 2)]
+    members += [site for site in chosen if box.numbers[site] != 8]
+    return Atoms(box.numbers[members], box.get_distances(centre, members, mic=True, vector=True))
+
+
 def trajectory(
     atoms: Atoms,
     calculator: Calculator,

@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from classical import molecules_whole
+from classical import molecules_whole, surroundings
 from make_data import HERE, LARGEST_FORCE, label_or_nothing, save
 from make_response_data import charge_of, labelled, molecules_of
 
@@ -86,18 +86,6 @@ def crowding(box: Atoms) -> np.ndarray:
     distances = box.get_all_distances(mic=True)[np.ix_(oxygens, oxygens)]
     np.fill_diagonal(distances, np.inf)
     return distances.min(1)
-
-
-def surroundings(box: Atoms, centre: int, waters: int) -> Atoms:
-    """The nearest ``waters`` waters of an oxygen, itself included, and the ions that are nearer than the last."""
-    oxygens, ions = np.flatnonzero(box.numbers == 8), np.flatnonzero(np.isin(box.numbers, (11, 17)))
-    sites = np.concatenate([oxygens, ions])
-    order = sites[np.argsort(box.get_distances(centre, sites, mic=True))]
-    last = np.flatnonzero(np.isin(order, oxygens))[waters - 1]
-    chosen = [int(site) for site in order[: last + 1]]
-    members = [k for site in chosen if box.numbers[site] == 8 for k in (site, site + 1, site + 2)]
-    members += [site for site in chosen if box.numbers[site] != 8]
-    return Atoms(box.numbers[members], box.get_distances(centre, members, mic=True, vector=True))
 
 
 def cut(dump: Path, rng: np.random.Generator, number: int) -> Iterator[Atoms]:

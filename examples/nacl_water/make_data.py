@@ -28,7 +28,7 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import FIRE
 
-from classical import WaterAndIons, molecules_whole, solution_box, trajectory
+from classical import WaterAndIons, molecules_whole, solution_box, surroundings, trajectory
 from xtb_labels import LABEL_FAILURES, Xtb, label
 
 HERE = Path(__file__).resolve().parent
@@ -269,22 +269,16 @@ def cut_clusters(dump: Path, target: Path, n_clusters: int, first_traj: int = 80
         box = boxes[k]
         oxygens, ions = np.flatnonzero(box.numbers == 8), np.flatnonzero(np.isin(box.numbers, (11, 17)))
         for centre in (*ions, *rng.choice(oxygens, 2, replace=False)):
-            sites = np.concatenate([oxygens, ions])
-            order = sites[np.argsort(box.get_distances(centre, sites, mic=True))]
             waters = int(rng.integers(5, 9))
-            last = np.flatnonzero(np.isin(order, oxygens))[waters - 1]
-            chosen = [int(site) for site in order[: last + 1]]
-            members = [k for site in chosen if box.numbers[site] == 8 for k in (site, site + 1, site + 2)]
-            with_ions = [site for site in chosen if box.numbers[site] != 8]
-            positions = box.get_distances(centre, members + with_ions, mic=True, vector=True)
-            cluster = Atoms(box.numbers[members + with_ions], positions)
-            symbols = "".join(sorted((box.symbols[site] for site in with_ions), reverse=True))
+            cluster = surroundings(box, int(centre), waters)
+            found = [symbol for symbol in cluster.symbols if symbol in ("Na", "Cl")]
+            symbols = "".join(sorted(found, reverse=True))
             cluster.info.update(
                 n_molecules=waters,
                 traj=first_traj + number,
                 split="train",
                 kind=f"ions_{symbols}" if symbols else "cluster",
-                total_charge=float(sum(1 if box.symbols[site] == "Na" else -1 for site in with_ions)),
+                total_charge=float(found.count("Na") - found.count("Cl")),
             )
             if molecules_whole(cluster):
                 clusters.append(cluster)
