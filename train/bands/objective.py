@@ -65,6 +65,12 @@ def cost(
     return terms
 
 
+def bands_term(energies: Tensor, system: System, numbers: Sequence[int], options: ObjectiveOptions) -> Tensor:
+    """The term ``bands`` of the k-points ``numbers`` with these ``energies``, with its weight."""
+    value = bands_cost(energies, system, numbers, options.gaps)
+    return options.bands * value / (max(1, number_fitted(system, options.gaps)) if options.mean else 1)
+
+
 def _of_system(
     system: System, potential: Pseudopotential, chosen: Sequence[Item], options: ObjectiveOptions
 ) -> Mapping[str, Tensor]:
@@ -72,8 +78,7 @@ def _of_system(
     numbers = [item.number for item in chosen if item.kind == "k"]
     kinds = {item.kind for item in chosen}
     if numbers and options.bands > 0:
-        value = bands_cost(bands(system, potential, numbers), system, numbers, options.gaps)
-        found["bands"] = options.bands * value / (max(1, number_fitted(system, options.gaps)) if options.mean else 1)
+        found["bands"] = bands_term(bands(system, potential, numbers), system, numbers, options)
     rows = [system.data.transitions[item.number] for item in chosen if item.kind == "transition"]
     if rows and options.deformation > 0:
         errors = deformation(system, potential, rows) - torch.tensor([row.target for row in rows], dtype=torch.float64)

@@ -14,6 +14,7 @@ from ...bands import Pseudopotential
 from ..errors import InputError
 from ..trainer import distributed
 from ..trainer.batching import deal
+from ..trainer.idle import given, no_effect
 from ..trainer.least_squares import NormalEquations
 from ..trainer.options import RunOptions
 from ..trainer.problem import LossResult
@@ -22,11 +23,11 @@ from .data import BandSystem, species_of
 from .evaluation import Results, evaluate_systems
 from .initialise import initialise, optimizer_state
 from .normal_equations import normal_equations
-from .objective import TERMS, Item, cost, items
+from .objective import TERMS, Item, bands_term, cost, items
 from .outputs import Outputs
 from .perturbation import keep_allowed, perturb, step_parameters
 from .potential import NETWORK, build_potential, charges_line, group_parameters, parameter_groups
-from .targets import System, bands, make_system, match_bands, something_to_fit
+from .targets import System, bands, bands_cost, make_system, match_bands, something_to_fit
 
 
 class Batch(NamedTuple):
@@ -98,7 +99,9 @@ class BandsProblem:
         trained = ", ".join(str(group["name"]) for group in self.parameter_groups()) or "nothing"
         if switches.long_range:
             lines += [charges_line(self.module, own.hamiltonian.crystal, own.data.name) for own in self.systems]
-        return [*lines, f"species: {' '.join(self.species)}; terms: {terms}; trained: {trained}"]
+        lines.append(f"species: {' '.join(self.species)}; terms: {terms}; trained: {trained}")
+        idle = given(self.config.training, ["valid_batch_size", "max_atoms_per_batch", "group_by_size"])
+        return [*lines, *no_effect([f"training.{name}" for name in idle], "batches are of batch_size systems")]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups that are trained."""
@@ -297,17 +300,15 @@ class BandsProblem:
         objective = self.objective(stage)
         own = distributed.own([item for content in self.plan(split) for item in items(self.systems, content, split)])
         with torch.no_grad():
-            total = sum(cost(self.systems, self.module, own, objective).values(), torch.zeros(()))
-            squares, weight = 0.0, 0.0
+            total, squares, weight = 0.0, 0.0, 0.0
             for place in sorted({item.system for item in own}):
                 system = self.systems[place]
                 numbers = [item.number for item in own if item.system == place]
-                error = bands(system, self.module, numbers) - system.reference[numbers]
-                relative = system.data.relative_band
-                error = error if relative is None else error - error[:, relative, None]
-                squares += float((system.weights[numbers] * error.square()).sum())
+                energies = bands(system, self.module, numbers)
+                total += float(bands_term(energies, system, numbers, objective))
+                squares += float(bands_cost(energies, system, numbers, False))
                 weight += float(system.weights[numbers].sum())
-        loss, squares, weight = map(sum, zip(*distributed.gather((float(total), squares, weight)), strict=True))
+        loss, squares, weight = map(sum, zip(*distributed.gather((total, squares, weight)), strict=True))
         return {"valid loss": loss, "valid bands [meV]": 1000 * (squares / weight) ** 0.5 if weight else 0.0}
 
     def results(self) -> Results:

@@ -251,6 +251,11 @@ class Trainer:
             row |= self.problem.summarise(means)
         return row | workflow.row() | {"time [s]": time.perf_counter() - begin}
 
+    @property
+    def _device(self) -> torch.device:
+        """Of the module: there may be no parameter that is trained."""
+        return next(self.problem.module.parameters()).device
+
     def _seed(self) -> int:
         """Seed of the order of the frames."""
         return self.options.seed * 1_000_003 + self.epoch
@@ -297,7 +302,7 @@ class Trainer:
             "optimizer_name": self.optimizer_name,
             "average": None if values is None else average,
             "average_names": self.average_names,
-            "generators": checkpoint.generators(next(self.problem.module.parameters()).device),
+            "generators": checkpoint.generators(self._device),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -313,7 +318,7 @@ class Trainer:
                 load_state(self._build_optimizer(self.optimizer_name, stage), state["optimizer"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state(state["average"]["steps"], state["average"]["average"])
-        checkpoint.set_generators(state["generators"], self.parameters[0].device)
+        checkpoint.set_generators(state["generators"], self._device)
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         vars(self.so_far).update(state["epoch_so_far"] or {})
 

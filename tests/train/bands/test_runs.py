@@ -210,5 +210,14 @@ def test_evaluation_without_trained_parameters(tmp_path):
     """A run that only evaluates needs nothing that is trained."""
     config = bands_config({"workflow": "evaluate"}, model={"trainable": []}, systems=[system("Ga")])
     problem = bands_problem(config)
-    bands_trainer(problem, tmp_path).run()
-    assert (tmp_path / "checkpoints" / "latest.pt").is_file()
+    table = bands_trainer(problem, tmp_path).run()
+    state = checkpoint.load(tmp_path / "checkpoints" / "latest.pt")
+    assert bands_trainer(bands_problem(config), tmp_path, state).run() == table
+
+
+def test_options_of_batches_of_frames_are_said_to_have_no_effect():
+    config = bands_config(systems=[system("Ga")], group_by_size=True, valid_batch_size=3)
+    lines = bands_problem(config).introduction()
+    said = "training.valid_batch_size, training.group_by_size: no effect here, batches are of batch_size systems"
+    assert said in lines
+    assert not any("no effect" in line for line in bands_problem(bands_config(systems=[system("Ga")])).introduction())
