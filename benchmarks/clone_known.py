@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 from ase.build import molecule
-from fp_potential.train.potential.error_tables import align
 from fp_potential.train.potential.trained import find_checkpoint, load_trained
 from rich.console import Console
 
@@ -25,6 +24,7 @@ from fp_potential.density.problem import own_start
 from fp_potential.density.self_consistent import SelfConsistentModel
 from fp_potential.graph import graph_from_atoms
 from fp_potential.scf.settings import LoopSettings
+from fp_potential.text_tables import aligned
 
 ELEMENTS = {
     "charges": ["Cl", "H", "Na", "O"],
@@ -88,7 +88,7 @@ def main() -> None:
             else:
                 model = load_trained(find_checkpoint(folder / f"{row.model}-{row.seed}"))[0]
             lines.append(cells(teacher, row, far_flow(model)))
-        print(align(lines), flush=True)
+        print(aligned(lines, ruled=True), flush=True)
 
 
 if __name__ == "__main__":

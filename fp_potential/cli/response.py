@@ -83,7 +83,7 @@ def response_text(solver: StructureSolver, frame: Frame, charge: float, settings
 
 
 def _lines(diagnosis: ResponseDiagnosis, gap: float) -> list[str]:
-    from fp_potential.train.potential.error_tables import align
+    from fp_potential.text_tables import aligned
 
     lines = ["charge that a field moves between fragments, largest, per volt over all of them", *_exchange(diagnosis)]
     if diagnosis.chain:
@@ -91,7 +91,7 @@ def _lines(diagnosis: ResponseDiagnosis, gap: float) -> list[str]:
         rows = [["copies", "[e Å²/V]", "by charge between copies [e Å²/V]"]]
         for point in diagnosis.chain:
             rows.append([str(point.copies), f"{point.polarizability:.4f}", f"{round(point.carried, 4) + 0.0:.4f}"])
-        lines.append(align(rows))
+        lines.append(aligned(rows, ruled=True))
     lines += ["", *_level(diagnosis), *_elements(diagnosis)]
     lines += [f"note: {note}" for note in diagnosis.notes]
     return [*lines, "", diagnosis.sentence, *(f"  - {reason}" for reason in diagnosis.reasons())]
@@ -111,7 +111,7 @@ def _level(diagnosis: ResponseDiagnosis) -> list[str]:
 
 
 def _elements(diagnosis: ResponseDiagnosis) -> list[str]:
-    from fp_potential.train.potential.error_tables import align
+    from fp_potential.text_tables import aligned
 
     if not diagnosis.elements:
         return []
@@ -120,18 +120,18 @@ def _elements(diagnosis: ResponseDiagnosis) -> list[str]:
     for element in diagnosis.elements:
         softness = "-" if element.softness is None else f"{element.softness:.4f}"
         rows.append([element.symbol, str(element.atoms), f"{element.share:.3f}", *([softness] if known else [])])
-    return ["charge that is added goes to", align(rows)]
+    return ["charge that is added goes to", aligned(rows, ruled=True)]
 
 
 def _exchange(diagnosis: ResponseDiagnosis) -> list[str]:
-    from fp_potential.train.potential.error_tables import align
+    from fp_potential.text_tables import aligned
 
     found: Exchange = diagnosis.exchange
     rows = [["fragment", "number", "here [me/V]", f"{found.gap:g} Å apart [me/V]", "conducts"]]
     for kind in found.kinds:
         answer = {True: "yes", False: "no", None: "-"}[kind.conducts]
         rows.append([kind.formula, str(kind.number), _milli(kind.flow), _milli(kind.apart), answer])
-    return [align(rows)]
+    return [aligned(rows, ruled=True)]
 
 
 def _milli(value: float | None) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from .. import __version__
 from ..files import write_whole
-from ..train.potential.error_tables import align
+from ..text_tables import aligned
 from .compare import Comparison
 from .options import CloningOptions
 
@@ -60,7 +60,7 @@ def table(rows: Sequence[Clone]) -> str:
                 f"{c.smallest_eigenvalue:.2f} ... {c.largest_eigenvalue:.2f}",
             ]
         )
-    return align(lines)
+    return aligned(lines, ruled=True)
 
 
 def flat(row: Clone) -> dict[str, Any]:

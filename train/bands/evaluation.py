@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...bands import Pseudopotential
+from ...text_tables import aligned
 from .targets import System, bands, bands_cost, deformation, edges
 
 
@@ -100,7 +101,7 @@ class Results:
             fitted, held = self._joint("fitted"), self._joint("held_out")
             total = sum(result.squares for result in self.systems if result.system.fitted)
             rows.append(["all", f"{total:.4f}", _meV(fitted), _meV(held), "", "", ""])
-        lines = aligned(rows)
+        lines = [aligned(rows)]
         for result in self.systems:
             lines += _deformation_lines(result)
         return "bands\n" + "\n".join(lines)
@@ -146,18 +147,8 @@ def _deformation_lines(result: SystemResult) -> list[str]:
         if row.k_from is not None:
             state += f" - k {row.k_from} band {row.b_from}"
         rows.append([state, f"{row.ratio:g}", f"{value:.4f}", f"{row.target:.4f}", f"{row.weight:g}"])
-    return ["", result.system.data.name, *aligned(rows)] if len(rows) > 1 else []
+    return ["", result.system.data.name, aligned(rows)] if len(rows) > 1 else []
 
 
 def _meV(value: float) -> str:
     return "-" if value != value else f"{1000 * value:.1f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: the first column to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip())
-    return lines

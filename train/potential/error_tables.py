@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from ase.data import chemical_symbols
 
+from ...text_tables import aligned
 from .metrics import PROPERTIES, StructureErrors
 
 #: frames whose Fermi level is labelled, while nothing of the model conducts: their levels do not count
@@ -57,18 +58,4 @@ def element_rows(errors: StructureErrors, elements: Sequence[int]) -> list[list[
 
 def error_table(errors: StructureErrors) -> str:
     """`error_rows` as text."""
-    return "errors: RMSE / MAE\n" + align(error_rows(errors))
-
-
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as text with columns of equal width; the first row is the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-
-    def line(row: Iterable[str]) -> str:
-        cells = [
-            cell.ljust(width) if not number else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    return "\n".join([line(rows[0]), "  ".join("-" * width for width in widths), *(line(row) for row in rows[1:])])
+    return "errors: RMSE / MAE\n" + aligned(error_rows(errors), ruled=True)

@@ -12,8 +12,8 @@ from ...conduction.settings import CONDUCTING
 from ...graph import Conditions
 from ...options import SCFOptions
 from ...periodicity import field_origin
+from ...text_tables import aligned
 from ..progress import track
-from .error_tables import align
 from .evaluate import EvaluationSet
 from .structure_solver import structure_solver, tight
 
@@ -64,7 +64,7 @@ def response_table(rows: Sequence[KindResponse]) -> str:
         charge = "-" if row.apart is None else "flows, as in a metal" if row.apart >= CONDUCTING else "stays"
         cells.append([row.kind, f"{row.frames}{failed}", _milli(row.flow), _milli(row.apart), charge])
     title = "charge that a field moves between fragments: the largest change of one, per volt over all, of a few frames"
-    return f"{title}\n{align(cells)}"
+    return f"{title}\n{aligned(cells, ruled=True)}"
 
 
 def _chosen(kinds: Sequence[str], per_kind: int) -> dict[str, list[int]]:

@@ -13,7 +13,8 @@ import torch
 from ase.data import chemical_symbols
 
 from ...files import naming
-from .error_tables import align, element_rows, error_table
+from ...text_tables import aligned
+from .error_tables import element_rows, error_table
 from .evaluate import Evaluation, scf_title
 from .evaluate_response import KindResponse, response_table
 from .metrics import PROPERTIES
@@ -31,10 +32,10 @@ def evaluation_text(
         seen.add(evaluation.scf.constant_charge)
         title = [scf_title(evaluation.scf)] if len(evaluations) > 1 else []
         by_element = element_rows(evaluation.errors, elements)
-        tables = [error_table(evaluation.errors), *([align(by_element)] if len(by_element) > 1 else [])]
+        tables = [error_table(evaluation.errors), *([aligned(by_element, ruled=True)] if len(by_element) > 1 else [])]
         parts.append("\n".join([*title, *tables]))
     if len(evaluations) > 1:
-        parts.append(align(scf_rows(evaluations)))
+        parts.append(aligned(scf_rows(evaluations), ruled=True))
     if responses:
         parts.append(response_table(responses))
     return "\n\n".join(parts)

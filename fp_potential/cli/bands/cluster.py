@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table; write it and a picture if asked."""
-    from fp_potential.train.bands.evaluation import aligned
+    from fp_potential.text_tables import aligned
     from fp_potential.train.bands.tools.cluster import clustered, clusters_table, read_curves, write_clusters
 
     curves = read_curves(arguments.sources, arguments.largest)
     found = clustered(curves, arguments.components, arguments.clusters, arguments.seed)
-    print("\n".join(aligned(clusters_table(found))))
+    print(aligned(clusters_table(found)))
     shares = ", ".join(f"{100 * share:.1f} %" for share in found.shares)
     print(f"variance of v(q) in the components: {shares}; silhouette of the clusters: {found.silhouette:.3f}")
     if arguments.output is not None:

@@ -22,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a table of each system; write all k-points and a picture if asked."""
-    from fp_potential.train.bands.evaluation import aligned
+    from fp_potential.text_tables import aligned
     from fp_potential.train.bands.tools.decompose import decomposed, terms_table, write_terms
 
     source, chosen = source_and_systems(arguments)
     for system in source.systems(at_points(arguments, chosen)):
         found = decomposed(system, source.potential, arguments.valence_band)
         place = found.edges.valence_k if arguments.at is None else arguments.at
-        print("\n" + "\n".join(aligned(terms_table(found, place))))
+        print("\n" + aligned(terms_table(found, place)))
         if arguments.output is not None:
             for path in write_terms(found, arguments.output):
                 print(f"wrote {path}")

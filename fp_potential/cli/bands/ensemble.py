@@ -22,8 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, or go on with, the runs; print the table and write the page."""
     from pathlib import Path
 
+    from fp_potential.text_tables import aligned
     from fp_potential.train.bands.config import BandsTrainConfig
-    from fp_potential.train.bands.evaluation import aligned
     from fp_potential.train.bands.tools.ensemble import MEMBER, ensemble_table
     from fp_potential.train.report.bands_ensemble import write_ensemble_report
     from fp_potential.train.run import train
@@ -44,6 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\nseed {seed}: {folder / f'{MEMBER}{seed}'}")
         train(config.model_copy(update={"training": training, "run_dir": str(folder / f"{MEMBER}{seed}")}))
     found = write_ensemble_report(folder, folder / "report.html", arguments.processes)
-    print("\n" + "\n".join(aligned(ensemble_table(found))))
+    print("\n" + aligned(ensemble_table(found)))
     print(f"wrote {folder / 'report.html'}, ensemble_<system>.dat and ensemble_potentials.dat")
     return 0

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables; write files if asked."""
-    from fp_potential.train.bands.evaluation import aligned
+    from fp_potential.text_tables import aligned
     from fp_potential.train.bands.tools.dense import evaluate
     from fp_potential.train.bands.tools.edges import edge_states, edges_of, edges_table, gap_line
     from fp_potential.train.bands.tools.files import write_results
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(gap_line(result, found))
         if not arguments.no_edges:
             states = edge_states(result, source.potential, found)
-            print("\n".join(aligned(edges_table(result.system.data.name, found, states))) + "\n")
+            print(aligned(edges_table(result.system.data.name, found, states)) + "\n")
     if arguments.output is not None:
         for path in write_results(results, arguments.output):
             print(f"wrote {path}")
